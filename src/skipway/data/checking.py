@@ -1,0 +1,100 @@
+"""Decode every picture once before work starts, so that a bad one is named now and not in hour five."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skipway.data.dataset import ArrayPictures, FilePictures, Split
+from skipway.errors import DataError, PictureError
+
+MAX_BAD_SHARE = 0.05
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The pictures of a split that decode, those that do not, and what the good ones look like.
+
+    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour.
+    """
+
+    split: Split
+    bad: tuple[PictureError, ...]
+    side: int
+    grey: bool
+
+
+def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
+    """Decode all pictures of a split. Arrays were checked as a whole when they were read."""
+    if not isinstance(split.pictures, FilePictures):
+        return _check_array(split)
+    bad: list[PictureError] = []
+    good: list[int] = []
+    sides: list[int] = []
+    grey = True
+    for index, found in enumerate(_probe_all(split.pictures, threads)):
+        if isinstance(found, PictureError):
+            bad.append(found)
+        else:
+            good.append(index)
+            sides.append(found[0])
+            grey = grey and found[1]
+        if progress is not None:
+            progress(index + 1, len(split))
+    kept = split if not bad else split.subset(np.array(good, np.int64))
+    return Checked(kept, tuple(bad), int(np.median(sides)) if sides else 0, grey)
+
+
+def _probe_all(pictures: FilePictures, threads: int) -> Iterator[tuple[int, bool] | PictureError]:
+    # Decoders release the interpreter lock, so threads are enough and no picture crosses a process.
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for start in range(0, len(pictures), 4096):  # bounded: map() would queue a million futures at once
+            yield from pool.map(lambda i: _probe(pictures, i), range(start, min(start + 4096, len(pictures))))
+
+
+def _probe(pictures: FilePictures, index: int) -> tuple[int, bool] | PictureError:
+    try:
+        picture = pictures[index]
+    except PictureError as error:
+        return error
+    if isinstance(picture, np.ndarray):
+        raise TypeError("files decode to pictures")
+    return min(picture.size), picture.mode == "L"
+
+
+def _check_array(split: Split) -> Checked:
+    pictures = split.pictures
+    if not isinstance(pictures, ArrayPictures):
+        raise TypeError(f"unknown kind of pictures: {type(pictures).__name__}")
+    array = pictures.array
+    return Checked(split, (), min(array.shape[1:3]), array.ndim == 3 or array.shape[3] == 1)
+
+
+def bad_files_csv(bad: tuple[PictureError, ...]) -> str:
+    """Table `file,reason` of the pictures left out."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file", "reason"])
+    # A file name need not be valid text: its odd bytes are spelt out, or the table could not be written.
+    writer.writerows([_printable(error.file), error.reason] for error in bad)
+    return text.getvalue()
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def require_mostly_good(bad: int, total: int, listed: Path | None) -> None:
+    """DataError when more than 5 % of the pictures are bad: then something is wrong with the data, not a file."""
+    if bad > MAX_BAD_SHARE * total:
+        where = f"; {listed} lists them" if listed else ""
+        raise DataError(
+            f"{bad} of {total} pictures cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or remove them"
+        )

@@ -1,0 +1,63 @@
+"""`skipway demo`: the main job on bundled real digits, start to finish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from skipway.data.arrays import read_digits
+from skipway.inference.classifier import load
+from skipway.inference.predict import predict_files
+from skipway.inference.predict import told as told_predictions
+from skipway.training.console import Reporter
+from skipway.training.finish import RunResult
+from skipway.training.recipe import find_recipe
+from skipway.training.run import train
+from skipway.weights.files import write_whole
+
+# One of each of six digits, the first held out; which ones they are says nothing about how well they go.
+_SHOWN = (0, 2, 3, 5, 7, 9)
+
+
+def run_demo(folder: Path, reporter: Reporter, *, overwrite: bool = True) -> str:
+    """Train `alexnet.mnist` on 4,000 digits, judge it on the other 1,000, classify six of those; tell where all is.
+
+    The held-out digits are watched each epoch but choose nothing: the last epoch's weights are kept.
+    """
+    recipe = find_recipe("quick").replaced(keep="last")
+    result = train(
+        "digits", model="alexnet.mnist", recipe=recipe, val="test", out=folder, overwrite=overwrite, reporter=reporter
+    )
+    files = _write_pictures(folder / "pictures")
+    rows = predict_files(load(result.model), [(str(file), file) for file in files], top=5)
+    return f"{told_predictions(rows)}\n\n{_closing(result, files[0])}"
+
+
+def _write_pictures(folder: Path) -> list[Path]:
+    held = read_digits().split("test")
+    files = []
+    for digit in _SHOWN:
+        index = held.targets.tolist().index(digit)
+        file = folder / f"digit-{digit}.png"
+        image = held.pictures[index]
+        write_whole(file, lambda temporary, image=image: Image.fromarray(image).save(temporary, "PNG"))
+        files.append(file)
+    return files
+
+
+def _closing(result: RunResult, picture: Path) -> str:
+    found = result.evaluation
+    return "\n".join(
+        (
+            f"held out: top-1 {found.top1:.2%} of {found.count:,} digits, top-5 {found.top5:.2%}, loss {found.loss:.4f}",
+            f"model     {result.model}",
+            f"report    {result.report}  (open it in a browser)",
+            f"pictures  {picture.parent}",
+            "",
+            "next:",
+            f"  skipway predict {result.model} {picture}",
+            f"  skipway evaluate {result.model} digits",
+            "  skipway train YOUR_FOLDER        (one folder of pictures for each class)",
+        )
+    )

@@ -1,0 +1,64 @@
+"""Every error that skipway raises on purpose. Each message says what is wrong and then names the fix.
+
+The command line prints `error: <message>` on stderr and exits with 2 for each of them; any other exception is a defect
+of skipway and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SkipwayError(Exception):
+    """Base of all errors that the user's input or machine can cause."""
+
+
+class UnknownNameError(SkipwayError):
+    """A name that is in none of the tables: model, recipe, recipe key, data form, split."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = list(known)
+        close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4) or names[:8]
+        message = f"unknown {kind} '{name}'; the nearest: {', '.join(close)}"
+        super().__init__(f"{message} ({hint})" if hint else message)
+
+
+class SpecError(SkipwayError):
+    """A network that cannot be built as asked: contradictory or out-of-range fields, a picture too small."""
+
+
+class RecipeError(SkipwayError):
+    """A recipe with a value outside its range, or a file that is no recipe."""
+
+
+class DataError(SkipwayError):
+    """Pictures or labels that cannot be trained on or evaluated."""
+
+
+class PictureError(DataError):
+    """One picture that cannot be read. `file` is its path or name, `reason` what is wrong with it."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
+        return type(self), (self.file, self.reason)
+
+
+class ModelFileError(SkipwayError):
+    """A model file that is damaged, foreign, or of a newer format."""
+
+
+class RunError(SkipwayError):
+    """A run folder that exists already, is missing, or cannot be continued."""
+
+
+class DivergedError(SkipwayError):
+    """Training whose loss became infinite or NaN."""
+
+
+class StorageError(SkipwayError):
+    """A file that could not be written, above all for lack of space."""

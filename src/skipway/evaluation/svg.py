@@ -1,0 +1,106 @@
+"""Matplotlib figures as SVG elements that belong to their page: its fonts, its colours, its light and dark mode.
+
+Matplotlib draws with stand-in colours; afterwards each becomes one of the page's CSS variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib.style
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE, ACCENT, CONTRAST = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    CONTRAST: "var(--contrast)",
+}
+TEXT_SIZE = 9.0
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """One line of text without what XML and UTF-8 cannot hold, such as bytes of an undecodable file name."""
+    return UNPRINTABLE.sub("\ufffd", " ".join(text.split()))
+
+
+@contextlib.contextmanager
+def drawing_style() -> Iterator[None]:
+    """Matplotlib as it comes, whatever a user's own settings say, with text left as text. Also a decorator."""
+    with matplotlib.style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "skipway"}]):
+        yield
+
+
+def chart(width: float, height: float, *, left: float, right: float, bottom: float, top: float) -> tuple[Any, Any]:
+    """A figure with one axes; all lengths in points. Needs `drawing_style`, as `to_svg` does."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    inner = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    axes = figure.add_axes(inner)
+    plain(axes)
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    return figure, axes
+
+
+def plain(axes: Any) -> None:
+    """No frame but the base line, no tick marks, quiet numbers."""
+    for name, spine in axes.spines.items():
+        spine.set(visible=name == "bottom", color=MUTED, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_facecolor("none")
+    axes.tick_params(which="both", length=0, labelsize=TEXT_SIZE, labelcolor=MUTED, pad=4)
+
+
+def to_svg(figure: Any, name: str, description: str) -> Markup:
+    """The figure as an element for a page on which no other is called `name`; `description` is what is read aloud."""
+    buffer = io.BytesIO()
+    # A font that lacks a glyph, here only used to measure, makes Matplotlib warn; the page's fonts will draw it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True)
+    root = ElementTree.fromstring(buffer.getvalue())
+    _adopt(root, name)
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-label": description,
+        "class": f"chart {name}",
+    }
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _adopt(root: ElementTree.Element, name: str) -> None:
+    """Make a document part of a page: no namespaces, no style of its own, only the ids in use, and those unique."""
+    whole = ElementTree.tostring(root, encoding="unicode")
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', whole))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        if attributes.get("id") not in used:
+            attributes.pop("id", None)
+        element.attrib = {key: _renamed(key, value, name) for key, value in attributes.items()}
+
+
+def _renamed(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href" and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    value = value.replace("url(#", f"url(#{name}-")
+    if key == "style":
+        value = re.sub(r"font-family: [^;]*;?", "", value)
+        value = re.sub(r"#(0[1-5])\1\1\b", lambda found: _VARIABLES[found[0]], value)
+    return value

@@ -1,0 +1,85 @@
+"""A model file at work: load it, give it pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from skipway.data.pictures import open_picture
+from skipway.data.preprocessing import Picture, Preprocessing
+from skipway.errors import SkipwayError
+from skipway.models.network import Network
+from skipway.weights.bundle import Bundle, load_bundle
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer. `index` is its place among the labels, `probability` a fraction."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class Classifier:
+    """`.network` gives logits, `.preprocessing` makes its input, `.labels` names its answers."""
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.device = device
+        self.preprocessing: Preprocessing = bundle.preprocessing
+        self.labels = bundle.labels
+        self.spec = bundle.spec
+        self.metrics = bundle.metrics
+        self.provenance = bundle.provenance
+        # nn.Module.to is untyped for memory formats
+        self.network: Network = bundle.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def predict(self, pictures: Sequence[Path | str | bytes | Picture], top: int = 5) -> list[list[Prediction]]:
+        """The `top` answers for each picture (path, encoded bytes, PIL image or uint8 array), best first.
+
+        Raises PictureError for the first one that cannot be read.
+        """
+        if not pictures:
+            return []
+        pixels = torch.stack([self.preprocessing.pixels(_opened(picture)) for picture in pictures])
+        return self.best(pixels, top)
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Softmax over the classes for uint8 pictures (N, C, size, size), on the CPU."""
+        with torch.inference_mode():
+            inputs = self.preprocessing.standardized(pixels.to(self.device))
+            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+            return logits.float().softmax(1).cpu()  # type: ignore[no-any-return]
+
+    def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
+        """The `top` answers for each of the uint8 pictures (N, C, size, size)."""
+        values, indices = self.probabilities(pixels).topk(min(top, len(self.labels)), dim=1)
+        return [
+            [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
+            for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+
+
+def _opened(picture: Path | str | bytes | Picture) -> Picture:
+    return open_picture(picture) if isinstance(picture, Path | str | bytes) else picture
+
+
+def load(file: Path | str, device: str = "auto") -> Classifier:
+    """The classifier of a model file, on `auto` (the GPU if there is one), `cpu` or `cuda`.
+
+    Raises ModelFileError for a bad file and SkipwayError for a device that is not there.
+    """
+    return Classifier(load_bundle(file), pick_device(device))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a user means. Raises SkipwayError."""
+    if name not in {"auto", "cpu", "cuda"}:
+        raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,100 @@
+"""What `skipway predict` takes and tells."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from skipway.data.pictures import is_picture_name, natural_key, open_picture
+from skipway.errors import DataError, PictureError
+from skipway.inference.classifier import Classifier
+
+_CHUNK = 32
+File = tuple[str, Path | bytes]
+
+# How the formats that are read begin; anything else on stdin is a list of names.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"P5", b"P6")
+
+
+def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
+    """Names and files of everything that was asked for, folders and globs expanded in natural order.
+
+    `-` reads stdin once: one encoded picture, or file names, one a line. A name without a file stays in the list, for
+    its row to carry the error. Raises DataError when a folder or pattern holds no pictures.
+    """
+    found: list[File] = []
+    for text in given:
+        if text == "-":
+            found += _from_stdin(stdin.read())
+        elif Path(text).is_dir():
+            found += _below(Path(text))
+        elif glob.has_magic(text) and not Path(text).exists():
+            found += _matching(text)
+        else:
+            found.append((text, Path(text)))
+    return found
+
+
+def _from_stdin(data: bytes) -> list[File]:
+    if data.startswith(_MAGIC):
+        return [("-", data)]
+    names = [line for line in data.decode("utf-8", "surrogateescape").splitlines() if line.strip()]
+    if not names or any("\0" in name for name in names):
+        raise DataError("stdin holds neither a picture nor names of pictures; pipe one of them in")
+    return [(name, Path(name)) for name in names]
+
+
+def _below(folder: Path) -> list[File]:
+    files = sorted((one for one in folder.rglob("*") if one.is_file() and is_picture_name(one)), key=_order)
+    if not files:
+        raise DataError(f"{folder} holds no pictures; give another folder")
+    return [(str(one), one) for one in files]
+
+
+def _matching(pattern: str) -> list[File]:
+    files = sorted((Path(one) for one in glob.iglob(pattern, recursive=True) if Path(one).is_file()), key=_order)
+    if not files:
+        raise DataError(f"no file matches {pattern}; check the pattern")
+    return [(str(one), one) for one in files]
+
+
+def _order(file: Path) -> tuple[tuple[int, int | str], ...]:
+    return natural_key(str(file))
+
+
+def predict_files(classifier: Classifier, files: Sequence[File], top: int) -> list[dict[str, Any]]:
+    """One row for each file: its predictions, or the error that kept it from having any."""
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(files), _CHUNK):
+        chunk = [(name, _pixels(classifier, name, file)) for name, file in files[start : start + _CHUNK]]
+        readable = [pixels for _, pixels in chunk if isinstance(pixels, Tensor)]
+        answers = iter(classifier.best(torch.stack(readable), top) if readable else [])
+        for name, pixels in chunk:
+            if isinstance(pixels, PictureError):
+                rows.append({"file": name, "error": pixels.reason})
+            else:
+                rows.append({"file": name, "predictions": [vars(one) for one in next(answers)]})
+    return rows
+
+
+def _pixels(classifier: Classifier, name: str, file: Path | bytes) -> Tensor | PictureError:
+    try:
+        return classifier.preprocessing.pixels(open_picture(file, name))
+    except PictureError as error:
+        return error
+
+
+def told(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as text: a picture, then its answers, best first."""
+    lines: list[str] = []
+    for row in rows:
+        lines.append(row["file"])
+        if "error" in row:
+            lines.append(f"  not read: {row['error']}")
+        lines += [f"  {one['probability']:7.2%}  {one['label']}" for one in row.get("predictions", [])]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Networks: pure torch.nn, no files."""

@@ -1,0 +1,107 @@
+"""First weights, each as its source draws them. Registered by name; a spec's `initialization` picks one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import init
+
+from skipway.errors import UnknownNameError
+
+Layer = nn.Conv2d | nn.Linear
+
+
+def initialize(network: nn.Module, name: str) -> None:
+    """Draw every convolution's and linear layer's weights in place from torch's global generator.
+
+    Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError.
+    """
+    if name not in INITIALIZATIONS:
+        raise UnknownNameError("initialization", name, sorted(INITIALIZATIONS))
+    INITIALIZATIONS[name](network)
+
+
+def _layers(network: nn.Module) -> list[tuple[str, Layer]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def _zero_bias(layer: Layer) -> None:
+    if layer.bias is not None:
+        init.zeros_(layer.bias)
+
+
+def _he(network: nn.Module) -> None:
+    """N(0, 2 / fan_in), biases 0 (He et al. 2015, "Delving deep into rectifiers", section 2.2)."""
+    for _, layer in _layers(network):
+        init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        _zero_bias(layer)
+
+
+def _normal_1(network: nn.Module) -> None:
+    """N(0, 1) for weights and biases alike: `tf.random_normal` with its defaults, as the MNIST AlexNet has it."""
+    for _, layer in _layers(network):
+        init.normal_(layer.weight)
+        if layer.bias is not None:
+            init.normal_(layer.bias)
+
+
+def _torchvision(network: nn.Module) -> None:
+    """N(0, 2 / fan_out) for convolutions, torch's own default for linear layers (torchvision/models/resnet.py)."""
+    for _, layer in _layers(network):
+        if isinstance(layer, nn.Conv2d):
+            init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            _zero_bias(layer)
+        else:
+            layer.reset_parameters()
+
+
+def _slim(network: nn.Module) -> None:
+    """Normal truncated at two deviations, variance 2 / fan_in after truncation (TF-Slim's
+    `variance_scaling_initializer`, whose factor 1.3 makes up for the cut tails)."""
+    for _, layer in _layers(network):
+        fan_in, _ = init._calculate_fan_in_and_fan_out(layer.weight)
+        deviation = math.sqrt(1.3 * 2.0 / fan_in)
+        init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        _zero_bias(layer)
+
+
+def _keras_signs(network: nn.Module) -> None:
+    """Glorot uniform, but U(-0.05, 0.05) in the identity blocks (the hand-signs code's `glorot_uniform` and
+    `random_uniform`, both in their Keras defaults); biases 0."""
+    identity = {
+        f"{name}."
+        for name, module in network.named_modules()
+        if isinstance(getattr(module, "shortcut", None), nn.Identity)
+    }
+    for name, layer in _layers(network):
+        if any(name.startswith(prefix) for prefix in identity):
+            init.uniform_(layer.weight, -0.05, 0.05)
+        else:
+            init.xavier_uniform_(layer.weight)
+        _zero_bias(layer)
+
+
+def _caffe_alexnet(network: nn.Module) -> None:
+    """N(0, 0.01), N(0, 0.005) in fc6 and fc7; biases 0.1 in conv2, conv4, conv5, fc6, fc7, else 0
+    (BVLC models/bvlc_alexnet/train_val.prototxt)."""
+    for name, layer in _layers(network):
+        stage = name.split(".")[0]
+        init.normal_(layer.weight, std=0.005 if stage in {"fc6", "fc7"} else 0.01)
+        _fill(layer.bias, 0.1 if stage in {"conv2", "conv4", "conv5", "fc6", "fc7"} else 0.0)
+
+
+def _fill(bias: Tensor | None, value: float) -> None:
+    if bias is not None:
+        init.constant_(bias, value)
+
+
+INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
+    "he": _he,
+    "normal_1": _normal_1,
+    "torchvision": _torchvision,
+    "slim": _slim,
+    "keras_signs": _keras_signs,
+    "caffe_alexnet": _caffe_alexnet,
+}

@@ -1,0 +1,102 @@
+"""What every network shares: a frozen spec that describes it, and one forward pass that can report its endpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from skipway.errors import SpecError, UnknownNameError
+
+Note = Callable[[str, Tensor], None]
+
+
+def _ignore(name: str, value: Tensor) -> None:
+    """Drop an endpoint that nobody asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A network as plain values: enough to build it, and small enough to travel in a file's header.
+
+    `input_size` is the side in pixels of the square picture that the source trained on. `num_classes=0` leaves out the
+    classifier. `preprocessing` names the picture convention of the source and `initialization` its first weights.
+    """
+
+    architecture: ClassVar[str]
+
+    name: str
+    num_classes: int = 1000
+    in_channels: int = 3
+    input_size: int = 224
+    preprocessing: str = "torch"
+    initialization: str = "he"
+    year: int = 0
+    paper: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 0:
+            raise SpecError(f"{self.name}: num_classes is {self.num_classes}; give 1 or more, or 0 for no classifier")
+        if self.in_channels < 1:
+            raise SpecError(f"{self.name}: in_channels is {self.in_channels}; give 1 for grey or 3 for colour")
+        smallest = self.smallest_input()
+        if self.input_size < smallest:
+            raise SpecError(
+                f"{self.name} cannot take pictures of {self.input_size} pixels a side; the smallest is {smallest}"
+            )
+
+    def smallest_input(self) -> int:
+        """Smallest side in pixels at which every map keeps at least one pixel."""
+        raise NotImplementedError
+
+    def build(self) -> Network:
+        """The network with freshly drawn weights."""
+        raise NotImplementedError
+
+    def replaced(self, fields: Mapping[str, Any]) -> Self:
+        """This spec with some fields changed. Raises UnknownNameError for a field that the architecture lacks."""
+        known = {field.name for field in dataclasses.fields(self)}
+        for key in fields:
+            if key not in known:
+                raise UnknownNameError(f"field of {self.name}", key, sorted(known))
+        return dataclasses.replace(self, **fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with `architecture` first."""
+        return {"architecture": self.architecture, **dataclasses.asdict(self)}
+
+
+class Network(nn.Module):
+    """Pictures (N, C, H, W) in, logits (N, num_classes) out.
+
+    Children are the stages in forward order, so that freezing, folding and drawing can walk them by name.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def walk(self, x: Tensor, note: Note) -> Tensor:
+        """Run the network and call `note(name, value)` at each endpoint; returns the last value."""
+        raise NotImplementedError
+
+    def classifier_keys(self) -> tuple[str, ...]:
+        """State-dict keys whose shapes depend on the number of classes."""
+        return ("logits.weight", "logits.bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, or the features before them where `num_classes` is 0."""
+        return self.walk(x, _ignore)
+
+    def forward_endpoints(self, x: Tensor) -> dict[str, Tensor]:
+        """Every named value of the same pass; `predictions` is the softmax of the logits over the class axis."""
+        endpoints: dict[str, Tensor] = {}
+        self.walk(x, endpoints.__setitem__)
+        if "logits" in endpoints:
+            endpoints["predictions"] = torch.softmax(endpoints["logits"], dim=1)
+        return endpoints

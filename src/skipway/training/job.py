@@ -1,0 +1,265 @@
+"""What to train on what, settled before the first step: data checked, network built, folder claimed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipway.data.checking import Checked, bad_files_csv, check_split, require_mostly_good
+from skipway.data.dataset import Source, Split, hold_out
+from skipway.data.folders import read_validation_folder
+from skipway.data.loading import default_workers
+from skipway.data.preprocessing import Preprocessing
+from skipway.data.sources import open_source
+from skipway.errors import DataError, PictureError, RecipeError, RunError
+from skipway.machine import usable_cores
+from skipway.models.catalog import find_spec
+from skipway.models.network import Network
+from skipway.training.choice import choose_model
+from skipway.training.console import Reporter
+from skipway.training.recipe import Recipe, find_recipe, updated
+from skipway.training.start import fresh_network, network_from
+from skipway.training.state import Progress
+from skipway.weights.files import write_text
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training command: what `skipway train` was asked, as the `[run]` table of config.toml keeps it.
+
+    `val` is a fraction, a folder, the name of a split of the data, or empty for the recipe's choice.
+    """
+
+    data: str
+    model: str = ""
+    source_model: str = ""
+    val: str = ""
+    image_size: int = 0
+    seed: int = 0
+    device: str = "auto"
+    workers: int = -1
+    out: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML."""
+        return asdict(self)
+
+
+class Options(TypedDict, total=False):
+    """What `skipway train` can be told beside the data.
+
+    `model` is a name of the catalog, or `source_model` a model file to start from, or neither: then one is chosen by
+    the pictures. `recipe` is a name, a TOML file or a Recipe, of which `epochs`, `batch_size` and `learning_rate`
+    replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a fraction, a folder or
+    the name of a split. `workers` decode pictures (-1: as fits). `out` defaults to `runs/<data>-<model>`.
+    """
+
+    model: str
+    source_model: str | Path
+    recipe: str | Recipe
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    image_size: int
+    val: str | float
+    seed: int
+    device: str
+    workers: int
+    out: str | Path
+
+
+def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, Recipe]:
+    """Options in their settled form. Raises UnknownNameError and RecipeError."""
+    model, source_model = options.get("model", ""), str(options.get("source_model", ""))
+    if model and source_model:
+        raise RecipeError("--model and --from exclude each other; give one")
+    recipe = options.get("recipe", "quick")
+    recipe = updated(
+        recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
+        epochs=options.get("epochs"),
+        batch_size=options.get("batch_size"),
+        learning_rate=options.get("learning_rate"),
+    )
+    request = Request(
+        data=str(data),
+        model=find_spec(model).name if model else "",
+        source_model=source_model,
+        val=str(options.get("val", "")),
+        image_size=options.get("image_size", 0),
+        seed=options.get("seed", 0),
+        device=options.get("device", "auto"),
+        workers=options.get("workers", -1),
+        out=str(options.get("out", "")),
+    )
+    return request, recipe
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pictures that are fit to train on. `val` is None when nothing is held out."""
+
+    name: str
+    labels: tuple[str, ...]
+    train: Split
+    val: Split | None
+    side: int
+    grey: bool
+    mirrors: bool
+    bad: tuple[PictureError, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any change of the pictures, their labels or their division."""
+        return self.train.fingerprint() + (self.val.fingerprint() if self.val is not None else "")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything settled before the first step of a run, or before its next one."""
+
+    folder: Path
+    request: Request
+    recipe: Recipe
+    material: Material
+    network: Network
+    preprocessing: Preprocessing
+    progress: Progress
+
+
+def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
+    """Read, check and divide the data. Raises DataError, UnknownNameError."""
+    source = open_source(request.data)
+    train, val = divide(source, request, recipe)
+    checked = _check(train, "checking pictures", reporter)
+    checked_val = _check(val, "checking validation pictures", reporter) if val is not None else None
+    bad = checked.bad + (checked_val.bad if checked_val else ())
+    _require_classes(checked.split, source)
+    return Material(
+        name=source.name,
+        labels=source.labels,
+        train=checked.split,
+        val=checked_val.split if checked_val else None,
+        side=checked.side,
+        grey=checked.grey,
+        mirrors=source.mirrors,
+        bad=bad,
+    )
+
+
+def divide(source: Source, request: Request, recipe: Recipe) -> tuple[Split, Split | None]:
+    """Training and validation parts: `--val` decides, else the data's own val part, else the recipe's fraction."""
+    train = source.splits.get("train") or source.splits.get("all")
+    if train is None:
+        raise DataError(f"{source.name} has only {', '.join(source.splits)}; training needs a train part")
+    if len(set(train.targets.tolist())) < 2:
+        raise DataError(
+            f"{source.name} has pictures of one class only ('{source.labels[train.targets[0]]}'); "
+            "a classifier needs two or more class folders"
+        )
+    fraction = _fraction(request.val)
+    if request.val in source.splits:
+        return train, source.splits[request.val]
+    if request.val and fraction is None:
+        return train, read_validation_folder(Path(request.val), source.labels)
+    if fraction is None:
+        if "val" in source.splits:
+            return train, source.splits["val"]
+        fraction = recipe.validation
+    if fraction == 0:
+        return train, None
+    return hold_out(train, fraction, request.seed, source.labels)
+
+
+def _fraction(text: str) -> float | None:
+    try:
+        fraction = float(text)
+    except ValueError:
+        return None
+    if not 0 <= fraction < 1:
+        raise DataError(f"--val {text} is no fraction; give one from 0 up to but not 1, or a folder")
+    return fraction
+
+
+def _check(split: Split, what: str, reporter: Reporter) -> Checked:
+    return check_split(split, usable_cores(), lambda done, total: reporter.counting(what, done, total))
+
+
+def _require_classes(split: Split, source: Source) -> None:
+    counts = np.bincount(split.targets, minlength=len(source.labels))
+    if (counts > 0).sum() < 2:
+        raise DataError(f"{source.name}: pictures of fewer than two classes can be read; repair or add some")
+
+
+def settle(request: Request, material: Material, reporter: Reporter) -> Request:
+    """The request with its model chosen and said, where the user left that open."""
+    if request.model or request.source_model:
+        return request
+    choice = choose_model(material.side, len(material.train), grey=material.grey)
+    reporter.say(f"model {choice.model}: {choice.reason} (--model chooses another)")
+    return replace(request, model=choice.model, image_size=request.image_size or choice.image_size)
+
+
+def starting_network(
+    request: Request, recipe: Recipe, material: Material, say: Callable[[str], None]
+) -> tuple[Network, Preprocessing]:
+    """The network with its first weights, and its picture convention."""
+    if request.source_model:
+        file = Path(request.source_model)
+        return network_from(file, material.labels, request.image_size, request.seed, say)
+    return fresh_network(request.model, material.labels, recipe, request.image_size, request.seed, say)
+
+
+def adapt_recipe(recipe: Recipe, material: Material, reporter: Reporter) -> Recipe:
+    """The recipe without what these data cannot bear: a mirrored digit is another sign."""
+    if recipe.augmentation.mirror and not material.mirrors:
+        reporter.say(f"mirroring is off: {material.name} do not keep their meaning in a mirror")
+        return recipe.replaced(augmentation=replace(recipe.augmentation, mirror=0.0))
+    return recipe
+
+
+def balanced_weights(split: Split, classes: int) -> Tensor:
+    """Inverse class frequencies, float32 (classes,), with mean 1 over the pictures."""
+    counts = torch.bincount(torch.from_numpy(split.targets), minlength=classes).clamp_min(1)
+    return len(split) / (counts * (counts > 0).sum()).float()
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """RunError when a run lives in the folder and may not be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; give another --out")
+    if (folder / "config.toml").exists() and not overwrite:
+        raise RunError(f"{folder} holds a run already; `skipway resume {folder}`, another --out, or --overwrite")
+
+
+def claim_folder(folder: Path, material: Material) -> None:
+    """Make the run folder, empty of an older run, and list bad pictures there. Raises DataError for more than 5 %."""
+    total = len(material.train) + (len(material.val) if material.val is not None else 0) + len(material.bad)
+    try:
+        require_mostly_good(len(material.bad), total, folder / "bad_files.csv")
+        _clear(folder)
+    finally:
+        if material.bad:
+            write_text(folder / "bad_files.csv", bad_files_csv(material.bad))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run writes, and nothing else that may lie there."""
+    for name in ("config.toml", "metrics.csv", "bad_files.csv", "model.safetensors", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for events in folder.glob("events.out.tfevents.*"):
+        events.unlink()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def worker_count(request: Request, split: Split, device: torch.device) -> int:
+    """Worker processes: as asked, or as fits the data and the device."""
+    if request.workers >= 0:
+        return request.workers
+    return default_workers(split, usable_cores(), cuda=device.type == "cuda")

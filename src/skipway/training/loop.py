@@ -1,0 +1,276 @@
+"""The loop: steps, epochs, checkpoints. Everything it knows is in Progress and Updater, so it can start anywhere."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+
+import torch
+
+from skipway.data.loading import Plan, evaluation_batches, training_batches
+from skipway.errors import DivergedError
+from skipway.evaluation.metrics import Evaluation, evaluate_network
+from skipway.models.network import Network
+from skipway.training.console import Reporter
+from skipway.training.history import write_metrics
+from skipway.training.job import Start
+from skipway.training.recipe import Recipe
+from skipway.training.schedule import learning_rate
+from skipway.training.state import Progress, all_finite, checkpoints, save_checkpoint
+from skipway.training.tensorboard import Events
+from skipway.training.updater import Updater
+from skipway.weights.bundle import Bundle, save_bundle
+
+EVALUATION_BATCH = 128
+_GPU_CHECK_STEPS = 20
+
+
+class StoppedError(KeyboardInterrupt):
+    """Training that a signal ended, after it saved what a resume needs."""
+
+
+class Loop:
+    """One run in one process. `run` trains to the end or raises; afterwards `progress` tells how it went."""
+
+    def __init__(self, start: Start, updater: Updater, plan: Plan, reporter: Reporter, workers: int) -> None:
+        self.start, self.updater, self.plan, self.reporter, self.workers = start, updater, plan, reporter, workers
+        self.folder, self.recipe, self.material = start.folder, start.recipe, start.material
+        self.preprocessing, self.progress = start.preprocessing, start.progress
+        self.world = updater.world
+        self.total = total_steps(start.recipe, plan)
+        self.epochs = -(-self.total // plan.steps_per_epoch)
+        self.events: Events | None = None
+        self._stop_asked = False
+
+    def run(self) -> None:
+        """Train from `progress.step` to the end. Raises DivergedError, StoppedError, DataError, StorageError."""
+        if self.world.main:
+            self.events = Events(self.folder, self.progress.step)
+            if self.progress.step == 0:
+                self.events.graph(self.updater.judged)
+        if self.progress.step == 0:
+            self.save()  # a run killed in its first epoch can be resumed, too
+        try:
+            with self._signals():
+                self._steps()
+        finally:
+            if self.events is not None:
+                self.events.close()
+
+    def _steps(self) -> None:
+        progress, updater = self.progress, self.updater
+        self._finish_due_epoch()
+        batches = training_batches(
+            self.material.train,
+            self.plan,
+            self.preprocessing,
+            self.recipe.augmentation,
+            start=progress.step,
+            stop=self.total,
+            workers=self.workers,
+            pin=self.world.device.type == "cuda",
+        )
+        updater.train_mode()
+        clock = time.perf_counter()
+        for batch in batches:
+            if progress.stopped_early:
+                break
+            updater.update(batch, progress.step)
+            progress.step += 1
+            progress.seen += len(batch.targets)
+            now = time.perf_counter()
+            progress.train_seconds += now - clock
+            progress.total_seconds += now - clock
+            self._after_step()
+            self._finish_due_epoch()
+            clock = time.perf_counter()
+
+    def _after_step(self) -> None:
+        step = self.progress.step
+        if self.world.device.type != "cuda" or step % _GPU_CHECK_STEPS == 0:
+            self._check_finite()
+            self._show()
+        if self.world.any(self._stop_asked):
+            self.save()
+            raise StoppedError(f"stopped at step {step:,} of {self.total:,}; `skipway resume {self.folder}` continues")
+        if self.recipe.checkpoint_steps and step % self.recipe.checkpoint_steps == 0:
+            self.save()
+
+    def _finish_due_epoch(self) -> None:
+        """Validate, record and save once an epoch's last step is done; also after a resume from that very step."""
+        progress, per_epoch = self.progress, self.plan.steps_per_epoch
+        ended = progress.step % per_epoch == 0 or progress.step == self.total
+        if progress.step == 0 or not ended or len(progress.history) >= -(-progress.step // per_epoch):
+            return
+        self._check_finite()
+        began = time.perf_counter()
+        evaluation = self.judge(self.updater.judged)
+        self._record(evaluation)
+        progress.total_seconds += time.perf_counter() - began
+        self._zero_sums()
+        if self.recipe.checkpoint_steps == 0 or progress.step == self.total or progress.stopped_early:
+            self.save()
+        self.updater.train_mode()
+
+    def judge(self, network: Network) -> Evaluation | None:
+        """Validation of a network on this rank's part of the pictures; None when nothing is held out."""
+        if self.material.val is None:
+            return None
+        batches = evaluation_batches(
+            self.material.val,
+            self.preprocessing,
+            batch_size=EVALUATION_BATCH,
+            workers=self.workers,
+            pin=self.world.device.type == "cuda",
+            rank=self.world.rank,
+            world=self.world.size,
+        )
+        return evaluate_network(
+            network,
+            batches,
+            self.preprocessing,
+            self.material.labels,
+            self.world.device,
+            precision=self.updater.precision,
+        )
+
+    def _record(self, evaluation: Evaluation | None) -> None:
+        progress, updater = self.progress, self.updater
+        row = {
+            "epoch": float(len(progress.history) + 1),
+            "step": float(progress.step),
+            "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
+            "train_loss": float(updater.loss_sum) / progress.seen,
+            "train_top1": int(updater.right) / progress.seen,
+            "images_per_second": self.world.size * progress.seen / max(progress.train_seconds, 1e-9),
+            "seconds": progress.total_seconds,
+        }
+        if evaluation is not None:
+            row |= {"val_loss": evaluation.loss, "val_top1": evaluation.top1, "val_top5": evaluation.top5}
+        progress.history.append(row)
+        self.reporter.epoch(row, self.epochs)
+        if evaluation is not None and (evaluation.top1, -evaluation.loss) > (progress.best_top1, -progress.best_loss):
+            progress.best_epoch = len(progress.history)
+            progress.best_top1, progress.best_loss = evaluation.top1, evaluation.loss
+            if self.recipe.keep == "best":
+                self.keep(self.updater.judged, {"top1": evaluation.top1, "loss": evaluation.loss})
+        patience = self.recipe.early_stopping
+        if patience and len(progress.history) - progress.best_epoch >= patience:
+            progress.stopped_early = True
+            self.reporter.say(f"no better epoch in {patience}: stopping early")
+        self._write_epoch(row)
+
+    def _write_epoch(self, row: dict[str, float]) -> None:
+        if self.events is None:
+            return
+        write_metrics(self.folder / "metrics.csv", self.progress.history)
+        step, judged = self.progress.step, self.updater.judged
+        self.events.scalars(step, {key: value for key, value in row.items() if key not in {"epoch", "step"}})
+        self.events.histograms(step, judged)
+        shown = self.material.val if self.material.val is not None else self.material.train
+        self.events.examples(step, judged, shown, self.preprocessing, self.material.labels)
+
+    def keep(self, network: Network, metrics: dict[str, object]) -> None:
+        """Write model.safetensors with this network's weights."""
+        if not self.world.main:
+            return
+        bundle = Bundle(
+            spec=network.spec,
+            preprocessing=self.preprocessing,
+            labels=self.material.labels,
+            tensors=dict(network.state_dict()),
+            provenance={"tool": "skipway train", "data": self.material.name, "recipe": self.recipe.name},
+            metrics=metrics,
+        )
+        save_bundle(self.folder / "model.safetensors", bundle)
+
+    def save(self) -> None:
+        """Write a checkpoint. The weights must be finite: a diverged run keeps its last good one."""
+        updater, progress = self.updater, self.progress
+        if not all_finite(list(updater.network.state_dict().values())):
+            self._raise_diverged(progress.step)
+        if not self.world.main:
+            return
+        progress.loss_sum, progress.right = float(updater.loss_sum), int(updater.right)
+        average = updater.average
+        tensors: dict[str, object] = {
+            "network": updater.network.state_dict(),
+            "optimizer": updater.optimizer.state_dict(),
+            "scaler": updater.scaler.state_dict(),
+            "average": None if average is None else average.shadow.state_dict(),
+            "spec": updater.network.spec.to_dict(),
+            "preprocessing": asdict(self.preprocessing),
+            "fingerprint": self.material.fingerprint,
+        }
+        save_checkpoint(self.folder, progress, tensors, self.recipe.keep_checkpoints)
+
+    def _check_finite(self) -> None:
+        bad = int(self.updater.bad_step)
+        if self.world.any(bad >= 0):
+            self._raise_diverged(bad)
+
+    def _raise_diverged(self, step: int) -> None:
+        kept = checkpoints(self.folder)
+        where = f"{kept[-1]} is the last good checkpoint" if kept else "no checkpoint was written yet"
+        raise DivergedError(
+            f"the loss or the weights became infinite at step {step} of {self.total}; {where}. "
+            "Give a lower --learning-rate, or clip_norm in the recipe"
+        )
+
+    def _zero_sums(self) -> None:
+        self.updater.loss_sum.zero_()
+        self.updater.right.zero_()
+        self.progress.seen, self.progress.train_seconds = 0, 0.0
+
+    def _show(self) -> None:
+        progress = self.progress
+        figures = {
+            "loss": float(self.updater.loss_sum) / max(progress.seen, 1),
+            "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
+            "images_per_second": self.world.size * progress.seen / max(progress.train_seconds, 1e-9),
+        }
+        self.reporter.step(len(progress.history) + 1, progress.step, self.total, figures)
+        if self.events is not None and progress.step % 20 == 0:
+            self.events.scalars(progress.step, {f"step/{name}": value for name, value in figures.items()})
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and a polite kill end the run after the step under way; a second Ctrl-C ends it at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is Python's)
+            if self._stop_asked:
+                raise KeyboardInterrupt
+            self._stop_asked = True
+
+        try:
+            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are not ours to handle
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def total_steps(recipe: Recipe, plan: Plan) -> int:
+    """Updates of the whole run."""
+    if recipe.pictures:
+        return max(recipe.pictures // recipe.batch_size, 1)
+    return recipe.epochs * plan.steps_per_epoch
+
+
+def restore(updater: Updater, progress: Progress, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Put a checkpoint's tensors back into an updater."""
+    updater.network.load_state_dict(tensors["network"])
+    updater.optimizer.load_state_dict(tensors["optimizer"])
+    updater.scaler.load_state_dict(tensors["scaler"])
+    if updater.average is not None:
+        updater.average.shadow.load_state_dict(tensors["average"])
+    updater.loss_sum.fill_(progress.loss_sum)
+    updater.right.fill_(progress.right)

@@ -1,0 +1,92 @@
+"""TensorBoard events of a run: scalars, the graph, example pictures with their predictions, histograms of weights."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skipway.data.dataset import Split
+from skipway.data.preprocessing import Preprocessing
+from skipway.models.network import Network
+
+_EXAMPLES = 8
+_HISTOGRAM_VALUES = 100_000
+
+
+class Events:
+    """Writes into `folder`. After a resume, events from `step` on that a killed run left behind are hidden."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
+
+    def graph(self, network: Network) -> None:
+        """The network's graph for one picture of its input size. Traced on the CPU, its mode kept."""
+        spec = network.spec
+        example = torch.zeros(1, spec.in_channels, spec.input_size, spec.input_size, device=_device(network))
+        was_training = network.training
+        network.eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer is deprecated, but TensorBoard knows no other graph
+            self.writer.add_graph(network, example)
+        network.train(was_training)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Named numbers at a step."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def examples(
+        self, step: int, network: Network, split: Split, preprocessing: Preprocessing, labels: tuple[str, ...]
+    ) -> None:
+        """The first validation pictures, each with what it is and what the network says."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        places = range(0, len(split), max(len(split) // _EXAMPLES, 1))[:_EXAMPLES]
+        pixels = torch.stack([preprocessing.pixels(split.pictures[i]) for i in places])
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode():
+            inputs = preprocessing.standardized(pixels.to(_device(network)))
+            best, answers = network(inputs).float().softmax(1).max(1)
+        network.train(was_training)
+        figure = Figure(figsize=(2 * len(places), 2.6))
+        FigureCanvasAgg(figure)
+        for column, i in enumerate(places):
+            axes = figure.add_subplot(1, len(places), column + 1)
+            axes.imshow(pixels[column].permute(1, 2, 0).squeeze(-1), cmap="gray")
+            right = int(answers[column]) == int(split.targets[i])
+            truth, answer = labels[int(split.targets[i])], labels[int(answers[column])]
+            axes.set_title(
+                f"{answer[:14]} {float(best[column]):.0%}\n({truth[:14]})",
+                fontsize=9,
+                color="green" if right else "red",
+                parse_math=False,
+            )
+            axes.axis("off")
+        figure.tight_layout()
+        self.writer.add_figure("examples: answer and probability (truth)", figure, step, close=False)
+
+    def histograms(self, step: int, network: nn.Module) -> None:
+        """Distribution of every parameter; a large one is sampled evenly."""
+        for name, parameter in network.named_parameters():
+            self.writer.add_histogram(f"weights/{name}", _sampled(parameter.detach()), step)
+
+    def close(self) -> None:
+        """Flush what is left."""
+        self.writer.close()
+
+
+def _sampled(values: Tensor) -> Tensor:
+    flat = values.flatten().float()
+    return flat[:: max(flat.numel() // _HISTOGRAM_VALUES, 1)].cpu()
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,126 @@
+"""One update of the weights, and the sums that the progress line and the divergence check live on."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skipway.data.augmentation import BatchAugmentation, Mixed, mixed
+from skipway.data.draws import seed_torch
+from skipway.data.loading import Batch
+from skipway.data.preprocessing import Preprocessing
+from skipway.models.network import Network
+from skipway.training.averaging import Average
+from skipway.training.optimizer import build_optimizer
+from skipway.training.recipe import Recipe
+from skipway.training.schedule import learning_rate
+from skipway.training.world import World
+
+
+class Updater:
+    """Network, optimizer, scaler and average of a run: everything that an update changes."""
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        preprocessing: Preprocessing,
+        world: World,
+        *,
+        seed: int,
+        total_steps: int,
+        frozen: list[nn.Module],
+        class_weights: Tensor | None,
+        colours: Tensor | None,
+    ) -> None:
+        self.recipe, self.preprocessing, self.world = recipe, preprocessing, world
+        self.seed, self.total_steps, self.frozen = seed, total_steps, frozen
+        self.device = world.device
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.forward: nn.Module = self.network
+        if world.size > 1:
+            self.forward = nn.parallel.DistributedDataParallel(self.network)
+        self.optimizer = build_optimizer(self.network, recipe, self.device)
+        self.average = Average(self.network, recipe.ema) if recipe.ema else None
+        self.precision = pick_precision(recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.augment = BatchAugmentation(recipe.augmentation, seed, colours)
+        self.class_weights = None if class_weights is None else class_weights.to(self.device)
+        # Sums stay on the device: reading them back at each step would stall a GPU.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.right = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+
+    @property
+    def judged(self) -> Network:
+        """The network to validate and keep: the average where there is one."""
+        return self.average.shadow if self.average is not None else self.network  # type: ignore[return-value]
+
+    def train_mode(self) -> None:
+        """Training mode, but for the frozen stages: their batch statistics stay as they are."""
+        self.forward.train()
+        for stage in self.frozen:
+            stage.eval()
+
+    def update(self, batch: Batch, step: int) -> None:
+        """Update number `step`, counted from 0, on this rank's part of its batch."""
+        seed_torch(self.seed, step, self.world.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, step, self.total_steps)
+        inputs, targets = self._inputs(batch)
+        blend = mixed(inputs, targets, self.recipe.augmentation, self.seed, step * self.world.size + self.world.rank)
+        inputs = (inputs if blend is None else blend.inputs).contiguous(memory_format=torch.channels_last)
+        loss = self._backward(inputs, targets, blend)
+        if self.recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(step)
+        self.loss_sum += loss * len(targets)
+        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), step + 1, self.bad_step)
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        counts = batch.pixels.to(self.device, non_blocking=True)
+        counts = self.augment(counts.float(), batch.epoch, batch.indices.numpy())
+        return self.preprocessing.standardized(counts), batch.targets.to(self.device, non_blocking=True)
+
+    def _backward(self, inputs: Tensor, targets: Tensor, blend: Mixed | None) -> Tensor:
+        """Gradients of the whole batch, in parts; returns its mean loss."""
+        parts = max(min(self.recipe.accumulation, len(targets) // 2), 1)
+        total = torch.zeros((), device=self.device)
+        for rows in torch.arange(len(targets), device=self.device).chunk(parts):
+            part = slice(int(rows[0]), int(rows[-1]) + 1) if parts > 1 else slice(None)
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                logits = self.forward(inputs[part])
+            loss = self._loss(logits.float(), targets[part], blend, part) * (len(rows) / len(targets))
+            self.scaler.scale(loss * self._share(len(targets))).backward()  # type: ignore[no-untyped-call]
+            self.right += (logits.detach().argmax(1) == targets[part]).sum()
+            total += loss.detach()
+        return total
+
+    def _loss(self, logits: Tensor, targets: Tensor, blend: Mixed | None, part: slice) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
+        if blend is None:
+            return loss
+        other = F.cross_entropy(logits, blend.partners[part], self.class_weights, label_smoothing=smoothing)
+        return blend.share * loss + (1 - blend.share) * other
+
+    def _share(self, local: int) -> float:
+        """DDP averages gradients over ranks: weigh them so that each picture counts once."""
+        if self.world.size == 1:
+            return 1.0
+        counts = torch.tensor([local], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(counts)
+        return local * self.world.size / float(counts.item())
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that a recipe's `precision` means on a device."""
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -1,0 +1,56 @@
+"""Who else trains along: the rank and world size that torchrun sets, or this process alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from skipway.inference.classifier import pick_device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size`. Only the `main` one writes files and prints."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for the others, if any."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001 (a predicate over ranks)
+        """Whether the flag is set on any rank."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([flag], dtype=torch.int32, device=self.device)
+        dist.all_reduce(votes)
+        return bool(votes.item())
+
+
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """The world of this run: torchrun's where its variables are set, else this process on `device`."""
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        yield World(0, 1, pick_device(device))
+        return
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()

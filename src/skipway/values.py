@@ -1,0 +1,83 @@
+"""Frozen dataclasses from plain JSON or TOML values, checked against their annotations.
+
+Files come from strangers: every field's type is verified and no field may be invented, so that a spec, a
+preprocessing or a recipe read from a file is as well-formed as one written in Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from skipway.errors import SkipwayError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class ValueMismatchError(SkipwayError):
+    """A plain value that does not fit the field it is meant for."""
+
+
+def from_plain(kind: type[T], plain: Any, where: str) -> T:
+    """`plain`, a mapping of field names to plain values, as a dataclass of `kind`.
+
+    Lists become tuples and integers floats where the annotation says so. `where` starts the error messages.
+    Raises ValueMismatchError or UnknownNameError.
+    """
+    if not isinstance(plain, Mapping):
+        raise ValueMismatchError(f"{where} is {_show(plain)}; it must be a table of fields")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in plain:
+        if key not in fields:
+            raise UnknownNameError(f"key of {where}", str(key), sorted(fields))
+    values = {key: _convert(fields[key], value, f"{where}: {key}") for key, value in plain.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field without default is missing
+        raise ValueMismatchError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value in arguments and type(value) in {type(one) for one in arguments}:
+            return value
+        raise ValueMismatchError(f"{where} is {_show(value)}; it must be one of {', '.join(map(str, arguments))}")
+    if origin in {typing.Union, types.UnionType}:
+        if value is None and type(None) in arguments:
+            return None
+        chosen = next(one for one in arguments if one is not type(None))
+        return _convert(chosen, value, where)
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(typing.cast("type[Any]", hint), value, where)
+    if hint is float and type(value) is int and abs(value) < 2**1023:  # beyond, float() overflows
+        return float(value)
+    if type(value) is not hint:
+        raise ValueMismatchError(f"{where} is {_show(value)}; it must be {_NOUNS.get(hint, str(hint))}")
+    return value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueMismatchError(f"{where} is {_show(value)}; it must be a list")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if len(value) != len(arguments):
+        raise ValueMismatchError(f"{where} has {len(value)} items; it must have {len(arguments)}")
+    return tuple(
+        _convert(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_NOUNS = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}

@@ -1,0 +1,143 @@
+"""One file is a model: weights, spec, preprocessing, labels, provenance and metrics in one .safetensors.
+
+The header entry `skipway` of the file holds everything but the tensors, as JSON. Reading runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from skipway.data.preprocessing import Preprocessing
+from skipway.errors import ModelFileError, SkipwayError
+from skipway.models.catalog import spec_from_dict
+from skipway.models.network import Network, Spec
+from skipway.values import from_plain
+from skipway.version import __version__
+from skipway.weights.files import write_whole
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model file's contents. `labels` are in the order of the logits; `provenance` and `metrics` are plain JSON."""
+
+    spec: Spec
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.spec.num_classes:
+            raise ModelFileError(f"{len(self.labels)} labels for {self.spec.num_classes} classes; give one for each")
+        if self.preprocessing.depth != self.spec.in_channels:
+            raise ModelFileError(
+                f"preprocessing gives {self.preprocessing.depth} channels, "
+                f"{self.spec.name} takes {self.spec.in_channels}"
+            )
+
+    def network(self) -> Network:
+        """The network with these weights, in evaluation mode. Raises ModelFileError where they do not fit."""
+        with torch.device("meta"):  # no time for first weights that are overwritten at once
+            network = self.spec.build()
+        _check_tensors(network, self.tensors)
+        network.load_state_dict(self.tensors, assign=True)
+        return _materialized(network, self.spec).eval()
+
+
+def save_bundle(file: Path, bundle: Bundle) -> None:
+    """Write the model file whole or not at all. Raises StorageError."""
+    header = {
+        "format": FORMAT,
+        "version": __version__,
+        "spec": bundle.spec.to_dict(),
+        "preprocessing": asdict(bundle.preprocessing),
+        "labels": list(bundle.labels),
+        "provenance": bundle.provenance,
+        "metrics": bundle.metrics,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
+    metadata = {"skipway": json.dumps(header)}
+    write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def load_bundle(file: Path | str) -> Bundle:
+    """Read a model file. Raises ModelFileError when it is missing, damaged, foreign or of a newer format."""
+    path = Path(file)
+    if not path.is_file():
+        raise ModelFileError(f"no model file {path}; `skipway train` writes one as RUN/model.safetensors")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged or no model file ({_short(error)}); copy or train it again") from None
+    if "skipway" not in metadata:
+        raise ModelFileError(f"{path} holds weights but no skipway header; only files that skipway wrote are models")
+    try:
+        return _from_header(json.loads(metadata["skipway"]), tensors)
+    except (SkipwayError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path}: {_short(error)}") from None
+
+
+def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
+    version = header.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise ModelFileError(f"format {version} is newer than this skipway ({__version__}) reads; update skipway")
+    labels = header["labels"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ModelFileError("labels must be a list of texts")
+    return Bundle(
+        spec=spec_from_dict(header["spec"]),
+        preprocessing=from_plain(Preprocessing, header["preprocessing"], "preprocessing"),
+        labels=tuple(labels),
+        tensors=tensors,
+        provenance=dict(header.get("provenance", {})),
+        metrics=dict(header.get("metrics", {})),
+    )
+
+
+def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:
+    wanted = network.state_dict()
+    missing = sorted(set(wanted) - set(tensors))
+    surplus = sorted(set(tensors) - set(wanted))
+    if missing or surplus:
+        raise ModelFileError(
+            f"weights do not fit {network.spec.name}: {len(missing)} missing {missing[:3]}, "
+            f"{len(surplus)} surplus {surplus[:3]}"
+        )
+    for name, tensor in wanted.items():
+        if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
+            raise ModelFileError(
+                f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}, "
+                f"{network.spec.name} needs {tuple(tensor.shape)} {tensor.dtype}"
+            )
+
+
+def _materialized(network: Network, spec: Spec) -> Network:
+    """Fill what a state dict does not carry: constants such as the bands of response normalization."""
+    absent = {name for name, buffer in network.named_buffers() if buffer.is_meta}
+    if not absent:
+        return network
+    for owner in network.modules():
+        rebuild = getattr(owner, "reset_constants", None)
+        if rebuild is not None:
+            rebuild()
+    left = [name for name, buffer in network.named_buffers() if buffer.is_meta]
+    if left:
+        raise RuntimeError(f"{spec.name}: constants {left} have no reset_constants")
+    return network
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

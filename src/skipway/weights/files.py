@@ -1,0 +1,58 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from skipway.errors import StorageError
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `file`, then rename it into place.
+
+    On any failure the old file, if there was one, is untouched. Raises StorageError when the disk is full or the
+    folder cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _storage_error(file, error) from None
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep a group from reading the model
+        temporary.replace(file)
+    except Exception as error:
+        if isinstance(error, OSError) or _is_torch_write_error(error):
+            raise _storage_error(file, error) from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """UTF-8 text, whole or not at all. Raises StorageError."""
+    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _is_torch_write_error(error: Exception) -> bool:
+    # torch.save and safetensors report a full disk as errors of their own.
+    text = str(error)
+    return "PytorchStreamWriter" in text or "unexpected pos" in text or "I/O error" in text or "IoError" in text
+
+
+def _storage_error(file: Path, error: Exception) -> StorageError:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    if full or not isinstance(error, OSError):
+        return StorageError(f"{file} could not be written: the disk is full; free some space, nothing was overwritten")
+    return StorageError(f"{file} could not be written ({error.strerror or error}); choose another folder with --out")
