@@ -75,8 +75,11 @@ def read_digits() -> Source:
 
 def read_npz(file: Path) -> dict[str, Split]:
     """Splits of one .npz: `x` and `y` (all), or Keras's `x_train`, `y_train`, `x_test`, `y_test`. Raises DataError."""
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file} is no whole .npz archive; save it with numpy.savez")
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here because np.load would leave a damaged file open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files if key.split("_")[0] in {"x", "y"}}
     except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file} is no readable .npz of plain arrays ({error}); save it with numpy.savez") from None
