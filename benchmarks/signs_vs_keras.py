@@ -178,7 +178,9 @@ def table(result: dict[str, Any]) -> str:
     for side, row in facts.items():
         versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
         jit = ", XLA" if side == "keras" and result["keras_jit"] else ""
-        lines.append(f"{side}: {row['threads']} threads, {versions}{jit}")
+        lines.append(
+            f"{side}: {versions}{jit}; threads {row['threads']}, decoding processes {row['decoding_processes']}"
+        )
     return "\n".join(lines)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
+
+# Tests are small: threads would only wait for each other, above all beside other work. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -45,12 +47,3 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent; set SKIPWAY_TEST_DATA")
     return folder
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """torch on a single thread, for what must not depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

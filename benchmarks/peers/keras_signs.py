@@ -141,6 +141,7 @@ def main() -> None:
         parameters=parameters,
         loss=float(timer.loss),
         threads=options.threads or len(os.sched_getaffinity(0)),
+        decoders=0,
         versions={"keras": keras.__version__, "tensorflow": tf.__version__, "python": platform.python_version()},
     )
 

@@ -52,7 +52,8 @@ def train(options: argparse.Namespace, world: World) -> None:
         parameters=sum(one.numel() for one in loop.updater.network.parameters() if one.requires_grad),
         loss=timer.loss,
         threads=torch.get_num_threads(),
-        versions={**versions(world.device), "decoding processes": str(loop.workers)},
+        versions={name: value for name, value in versions(world.device).items() if name != "device"},
+        decoders=loop.workers,
     )
 
 

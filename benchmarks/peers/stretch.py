@@ -50,8 +50,8 @@ class Stretch:
             print(f"    step {self.done}, {self.measured} of {self.steps} measured", file=sys.stderr, flush=True)
         self._last = time.perf_counter()
 
-    def tell(self, *, parameters: int, loss: float, threads: int, versions: dict[str, str]) -> None:
-        """Print the one JSON line of this process."""
+    def tell(self, *, parameters: int, loss: float, threads: int, decoders: int, versions: dict[str, str]) -> None:
+        """Print the one JSON line of this process; `decoders` are its processes that read picture files."""
         if not self.full:
             leave(f"training ended after {self.done} steps, before {self.steps} were measured; give fewer --steps")
         row = {
@@ -65,6 +65,7 @@ class Stretch:
             "trainable_parameters": parameters,
             "loss": loss,
             "threads": threads,
+            "decoding_processes": decoders,
             "versions": versions,
         }
         print(json.dumps(row), flush=True)

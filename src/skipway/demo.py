@@ -50,7 +50,8 @@ def _closing(result: RunResult, picture: Path) -> str:
     found = result.evaluation
     return "\n".join(
         (
-            f"held out: top-1 {found.top1:.2%} of {found.count:,} digits, top-5 {found.top5:.2%}, loss {found.loss:.4f}",
+            f"held out: top-1 {found.top1:.2%} of {found.count:,} digits, top-5 {found.top5:.2%}, "
+            f"loss {found.loss:.4f}",
             f"model     {result.model}",
             f"report    {result.report}  (open it in a browser)",
             f"pictures  {picture.parent}",

@@ -7,6 +7,7 @@ preprocessing or a recipe read from a file is as well-formed as one written in P
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -35,10 +36,14 @@ def from_plain(kind: type[T], plain: Any, where: str) -> T:
         if key not in fields:
             raise UnknownNameError(f"key of {where}", str(key), sorted(fields))
     values = {key: _convert(fields[key], value, f"{where}: {key}") for key, value in plain.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:  # a field without default is missing
-        raise ValueMismatchError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
+    missing = [field.name for field in dataclasses.fields(kind) if _required(field) and field.name not in values]  # type: ignore[arg-type]
+    if missing:
+        raise ValueMismatchError(f"{where} lacks {', '.join(missing)}; add what is missing")
+    return kind(**values)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -50,17 +55,27 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in {typing.Union, types.UnionType}:
         if value is None and type(None) in arguments:
             return None
-        chosen = next(one for one in arguments if one is not type(None))
-        return _convert(chosen, value, where)
+        return _convert_union([one for one in arguments if one is not type(None)], value, where)
     if origin is tuple:
         return _convert_tuple(arguments, value, where)
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast("type[Any]", hint), value, where)
     if hint is float and type(value) is int and abs(value) < 2**1023:  # beyond, float() overflows
         return float(value)
+    if type(value) is float and not math.isfinite(value):
+        raise ValueMismatchError(f"{where} is {value}; it must be a finite number")
     if type(value) is not hint:
         raise ValueMismatchError(f"{where} is {_show(value)}; it must be {_NOUNS.get(hint, str(hint))}")
     return value
+
+
+def _convert_union(hints: list[Any], value: Any, where: str) -> Any:
+    for hint in hints[:-1]:
+        try:
+            return _convert(hint, value, where)
+        except SkipwayError:
+            continue
+    return _convert(hints[-1], value, where)
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -135,9 +135,7 @@ MAKERS: dict[str, Callable[[], Kind]] = {
     "png 1-bit transparent": lambda: Kind(
         encoded(_one_bit(), "PNG", transparency=0), ".png", np.full((1, 4), 255, np.uint8)
     ),
-    "png 2-bit": lambda: Kind(
-        png(4, 1, 2, 0, b"\0\x1b"), ".png", np.array([[0, 85, 170, 255]], np.uint8)
-    ),
+    "png 2-bit": lambda: Kind(png(4, 1, 2, 0, b"\0\x1b"), ".png", np.array([[0, 85, 170, 255]], np.uint8)),
     "png 16-bit grey": lambda: _of_array(DEEP, "PNG", ".png", SHALLOW),
     "png 16-bit grey dark": lambda: _of_array(DEEP[:, :2], "PNG", ".png", SHALLOW[:, :2]),
     "png 16-bit grey transparent": lambda: _of_array(
@@ -198,9 +196,7 @@ WIDE = np.concatenate((CORNERS, CORNERS[:, :1] // 2), 1)  # 2 x 3: a turn change
 
 
 def _oriented(orientation: int) -> Kind:
-    return _of_array(
-        WIDE, "PNG", ".png", np.ascontiguousarray(TURNS[orientation](WIDE)), exif=exif(orientation)
-    )
+    return _of_array(WIDE, "PNG", ".png", np.ascontiguousarray(TURNS[orientation](WIDE)), exif=exif(orientation))
 
 
 for _orientation in TURNS:

@@ -261,7 +261,9 @@ def test_a_padded_crop_is_a_window_of_the_padded_picture() -> None:
         (place,) = (at for at, window in windows.items() if torch.equal(pixels[0], window))
         seen.add(place)
     assert seen == set(windows)  # every place occurs, the corners too
-    assert torch.equal(cropped(array, preprocessing, Augmentation(crop="padded", crop_padding=0), 1, 0, 0)[0], windows[2, 2])
+    assert torch.equal(
+        cropped(array, preprocessing, Augmentation(crop="padded", crop_padding=0), 1, 0, 0)[0], windows[2, 2]
+    )
 
 
 def test_a_random_crop_is_a_window_of_the_resized_picture() -> None:
@@ -293,7 +295,9 @@ def test_random_resized_crops_keep_to_scale_and_ratio(monkeypatch: pytest.Monkey
     boxes: list[tuple[float, float, float, float]] = []
     resize = Image.Image.resize
 
-    def watched(self: Image.Image, size: tuple[int, int], kernel: object, box: tuple[float, float, float, float]) -> Image.Image:
+    def watched(
+        self: Image.Image, size: tuple[int, int], kernel: object, box: tuple[float, float, float, float]
+    ) -> Image.Image:
         boxes.append(box)
         return resize(self, size, kernel, box)  # type: ignore[arg-type]
 

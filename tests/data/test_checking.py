@@ -35,7 +35,9 @@ def test_bad_pictures_are_named_and_left_out(split: Split, threads: int) -> None
     assert "is no picture" in checked.bad[0].reason
     assert "is empty" in checked.bad[1].reason
     assert checked.split.targets.tolist() == [0, 1, 2, 4, 5, 6, 8, 9]
-    assert [Path(checked.split.pictures.name(i)).name for i in range(8)] == [f"{i}.png" for i in (0, 1, 2, 4, 5, 6, 8, 9)]
+    assert [Path(checked.split.pictures.name(i)).name for i in range(8)] == [
+        f"{i}.png" for i in (0, 1, 2, 4, 5, 6, 8, 9)
+    ]
     assert checked.side == 24  # the median of 20 21 22 24 25 26 28 29, rounded down
     assert checked.grey
     assert progress == [(done, 10) for done in range(1, 11)]
@@ -56,7 +58,9 @@ def test_all_bad(split: Split) -> None:
     assert (len(checked.split), len(checked.bad), checked.side) == (0, 2, 0)
 
 
-@pytest.mark.parametrize(("shape", "side", "grey"), [((5, 8, 6), 6, True), ((5, 8, 6, 1), 6, True), ((5, 8, 9, 3), 8, False)])
+@pytest.mark.parametrize(
+    ("shape", "side", "grey"), [((5, 8, 6), 6, True), ((5, 8, 6, 1), 6, True), ((5, 8, 9, 3), 8, False)]
+)
 def test_arrays_are_good(shape: tuple[int, ...], side: int, grey: bool) -> None:
     array = Split(ArrayPictures(np.zeros(shape, np.uint8), "test"), np.zeros(5, np.int64))
     checked = check_split(array)

@@ -74,7 +74,9 @@ def test_epochs_differ_and_repeat() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
-@pytest.mark.parametrize(("length", "batch_size", "drop_last"), [(50, 12, False), (50, 12, True), (57, 12, False), (9, 12, False)])
+@pytest.mark.parametrize(
+    ("length", "batch_size", "drop_last"), [(50, 12, False), (50, 12, True), (57, 12, False), (9, 12, False)]
+)
 def test_ranks_share_out_each_batch(length: int, batch_size: int, drop_last: bool, world: int) -> None:
     plans = [Plan(length, batch_size, 3, drop_last, rank, world) for rank in range(world)]
     assert len({plan.steps_per_epoch for plan in plans}) == 1
@@ -108,7 +110,9 @@ def test_training_batches_do_not_depend_on_workers(file_split: Split) -> None:
     plan = Plan(11, 4, seed=5)
     strong = Augmentation(crop="random_resized", randaugment=1)
     runs = [
-        list(training_batches(file_split, plan, preset("torch", 8), strong, start=1, stop=7, workers=workers, pin=False))
+        list(
+            training_batches(file_split, plan, preset("torch", 8), strong, start=1, stop=7, workers=workers, pin=False)
+        )
         for workers in (0, 2)
     ]
     assert len(runs[0]) == len(runs[1]) == 6
@@ -117,7 +121,9 @@ def test_training_batches_do_not_depend_on_workers(file_split: Split) -> None:
         assert one.indices.tolist() == key.indices.tolist()
         assert one.targets.tolist() == file_split.targets[key.indices].tolist()
         assert (one.pixels.dtype, one.targets.dtype) == (torch.uint8, torch.int64)
-        first = cropped(file_split.pictures[int(key.indices[0])], preset("torch", 8), strong, 5, key.epoch, int(key.indices[0]))
+        first = cropped(
+            file_split.pictures[int(key.indices[0])], preset("torch", 8), strong, 5, key.epoch, int(key.indices[0])
+        )
         assert torch.equal(one.pixels[0], first)
 
 
@@ -131,7 +137,9 @@ def test_a_step_is_the_same_wherever_the_run_starts(file_split: Split) -> None:
 def test_a_long_run_starts_at_once() -> None:
     """The order of a thousand epochs is not worked out before the first step."""
     split = array_split(1000)
-    batches = training_batches(split, Plan(1000, 10, 1), GREY, Augmentation(), start=0, stop=10**9, workers=0, pin=False)
+    batches = training_batches(
+        split, Plan(1000, 10, 1), GREY, Augmentation(), start=0, stop=10**9, workers=0, pin=False
+    )
     assert next(iter(batches)).step == 0
 
 

@@ -153,7 +153,9 @@ def test_grey_presets_average_the_colours() -> None:
     grey = np.full((1, 1), 60, np.uint8)
     torch_mean, torch_std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
     assert preset("torch", 1, grey=True).tensor(grey).item() == pytest.approx((60 / 255 - torch_mean) / torch_std)
-    assert preset("caffe", 1, grey=True).tensor(grey).item() == pytest.approx(60 - (104.00699 + 116.66877 + 122.67892) / 3)
+    assert preset("caffe", 1, grey=True).tensor(grey).item() == pytest.approx(
+        60 - (104.00699 + 116.66877 + 122.67892) / 3
+    )
     assert preset("unit", 1, grey=True).tensor(PURPLE).item() == pytest.approx(124 / 255)  # .299 R + .587 G + .114 B
 
 

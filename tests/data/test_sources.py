@@ -83,7 +83,9 @@ def test_the_folder_here_has_its_own_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert open_source(".").name == tmp_path.name
 
 
-@pytest.mark.parametrize("spelling", [("train", "val", "test"), ("Training", "validation", "TESTING"), ("train", "valid", "test")])
+@pytest.mark.parametrize(
+    "spelling", [("train", "val", "test"), ("Training", "validation", "TESTING"), ("train", "valid", "test")]
+)
 def test_splits_above_the_classes(tmp_path: Path, spelling: tuple[str, str, str]) -> None:
     for number, folder in enumerate(spelling, 1):
         paint(*(tmp_path / folder / label / f"{i}.png" for label in ("cat", "dog") for i in range(number)))
@@ -156,7 +158,7 @@ def test_the_validation_folder(tmp_path: Path) -> None:
     assert read_validation_folder(tmp_path, ("a", "b")).targets.tolist() == [1]
     with pytest.raises(DataError, match="class 'b' that the training pictures lack"):
         read_validation_folder(tmp_path, ("a",))
-    with pytest.raises(DataError, match="no folder .*gone; --val takes a fraction"):
+    with pytest.raises(DataError, match=r"no folder .*gone; --val takes a fraction"):
         read_validation_folder(tmp_path / "gone", ("a",))
 
 
@@ -261,7 +263,7 @@ def test_an_npz_that_promises_more_than_there_is(tmp_path: Path) -> None:
     length = int.from_bytes(npy[8:10], "little") + len("999999999999") - 1  # keep the header's own length true
     npy = npy[:8] + length.to_bytes(2, "little") + npy[10:]
     (tmp_path / "data.npz").write_bytes(zip_of(**{"x.npy": npy, "y.npy": as_npy(np.arange(1))}))
-    with pytest.raises(DataError, match="no readable .npz"):
+    with pytest.raises(DataError, match=r"no readable \.npz"):
         open_source(tmp_path / "data.npz")
 
 
@@ -276,10 +278,10 @@ def test_npz_never_unpickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     planted = tmp_path / "planted"
     monkeypatch.setenv("SKIPWAY_TEST_PLANTED", str(planted))
     np.savez(tmp_path / "data.npz", x=np.array([Planted()], object), y=np.arange(1))
-    with pytest.raises(DataError, match="no readable .npz of plain arrays"):
+    with pytest.raises(DataError, match=r"no readable \.npz of plain arrays"):
         open_source(tmp_path / "data.npz")
     (tmp_path / "raw.npz").write_bytes(pickle.dumps({"x": Planted()}))
-    with pytest.raises(DataError, match="no whole .npz"):
+    with pytest.raises(DataError, match=r"no whole \.npz"):
         open_source(tmp_path / "raw.npz")
     assert not planted.exists()
 
@@ -591,7 +593,7 @@ def test_hold_out_takes_and_leaves_at_least_one_of_each_class() -> None:
 
 
 def test_a_class_of_one_picture_cannot_be_divided() -> None:
-    with pytest.raises(DataError, match="class 'b' has one picture, .*; add pictures|class 'b' has one picture"):
+    with pytest.raises(DataError, match=r"class 'b' has one picture.*; add pictures, remove"):
         hold_out(labelled([0, 0, 1]), 0.5, 0, ("a", "b"))
 
 

@@ -80,7 +80,9 @@ def test_an_unknown_model_names_the_nearest(name: str, nearest: str) -> None:
 
 
 def test_an_unknown_field_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown field of alexnet\.mnist 'num_clases'; the nearest: num_classes"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown field of alexnet\.mnist 'num_clases'; the nearest: num_classes"
+    ):
         create_model("alexnet.mnist", num_clases=3)
 
 

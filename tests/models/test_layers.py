@@ -10,7 +10,15 @@ from torch import Tensor
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import PadChannels
 from skipway.models.catalog import find_spec
-from skipway.models.layers import LocalResponseNorm, MaxPool2d, PoolPadding, conv2d_same, pad_same, pooled_size, subsample
+from skipway.models.layers import (
+    LocalResponseNorm,
+    MaxPool2d,
+    PoolPadding,
+    conv2d_same,
+    pad_same,
+    pooled_size,
+    subsample,
+)
 
 
 def sums(side: int) -> Tensor:
@@ -30,7 +38,9 @@ ODD = [[14, 28, 43, 58, 34], [28, 48, 66, 84, 46], [43, 66, 84, 102, 55], [58, 8
         (5, ODD, [[14, 43, 34], [43, 84, 55], [34, 55, 30]], [[14, 43, 34], [43, 84, 55], [34, 55, 30]]),
     ],
 )
-def test_conv2d_same_at_stride_2_is_a_subsampled_stride_1(side: int, dense: object, same: object, tensorflow: object) -> None:
+def test_conv2d_same_at_stride_2_is_a_subsampled_stride_1(
+    side: int, dense: object, same: object, tensorflow: object
+) -> None:
     """TF-Slim's own numbers: on even sides its conv2d_same differs from TensorFlow's SAME by a pixel."""
     x, kernel = sums(side), sums(3)
     outputs = {}
@@ -52,9 +62,20 @@ def test_conv2d_same_has_odd_kernels_only() -> None:
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "before", "after"),
-    [(224, 7, 2, 2, 3), (225, 7, 2, 3, 3), (224, 3, 2, 0, 1), (64, 3, 2, 0, 1), (299, 3, 2, 1, 1), (7, 2, 2, 0, 1), (8, 2, 2, 0, 0), (5, 1, 2, 0, 0)],
+    [
+        (224, 7, 2, 2, 3),
+        (225, 7, 2, 3, 3),
+        (224, 3, 2, 0, 1),
+        (64, 3, 2, 0, 1),
+        (299, 3, 2, 1, 1),
+        (7, 2, 2, 0, 1),
+        (8, 2, 2, 0, 0),
+        (5, 1, 2, 0, 0),
+    ],
 )
-def test_tensorflows_same_puts_the_odd_pixel_at_the_end(size: int, kernel: int, stride: int, before: int, after: int) -> None:
+def test_tensorflows_same_puts_the_odd_pixel_at_the_end(
+    size: int, kernel: int, stride: int, before: int, after: int
+) -> None:
     for shape in ((1, 1, size, 9), (1, 1, 9, size)):
         x = torch.ones(shape)
         padded = pad_same(x, kernel, stride, 0.0)
@@ -117,7 +138,10 @@ def test_pooled_sizes_of_the_sources() -> None:
     assert [pooled_size(size, 2, 2, "same") for size in (28, 14, 7)] == [14, 7, 4]
 
 
-@pytest.mark.parametrize(("channels", "size", "alpha", "beta", "k"), [(96, 5, 1e-4, 0.75, 1.0), (8, 9, 0.3, 0.75, 1.0), (5, 3, 0.5, 0.6, 2.0), (3, 5, 1.0, 0.75, 2.0)])
+@pytest.mark.parametrize(
+    ("channels", "size", "alpha", "beta", "k"),
+    [(96, 5, 1e-4, 0.75, 1.0), (8, 9, 0.3, 0.75, 1.0), (5, 3, 0.5, 0.6, 2.0), (3, 5, 1.0, 0.75, 2.0)],
+)
 def test_response_norm_is_torchs(channels: int, size: int, alpha: float, beta: float, k: float) -> None:
     x = (10 * torch.randn(2, channels, 5, 4)).requires_grad_()
     twin = x.detach().clone().requires_grad_()
@@ -132,9 +156,7 @@ def test_response_norm_is_torchs(channels: int, size: int, alpha: float, beta: f
 
 def tensorflow_lrn(x: Tensor, radius: int, bias: float, alpha: float, beta: float) -> Tensor:
     """tf.nn.local_response_normalization, as its documentation writes it: alpha is not divided by the window."""
-    squares = [
-        x[:, max(channel - radius, 0) : channel + radius + 1].square().sum(1) for channel in range(x.shape[1])
-    ]
+    squares = [x[:, max(channel - radius, 0) : channel + radius + 1].square().sum(1) for channel in range(x.shape[1])]
     return x / (bias + alpha * torch.stack(squares, 1)) ** beta
 
 

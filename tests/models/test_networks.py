@@ -1,13 +1,13 @@
 """One check, all models: shapes, gradients, endpoints, and outputs that depend on the picture alone.
 
-Each row of the catalog is built with its own depth and layout, but with small pictures and narrow hidden layers: what is
-tested does not depend on them.
+Each row of the catalog is built with its own depth and layout, but narrow and for small pictures: what is tested does
+not depend on them, and the whole catalog takes seconds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -19,10 +19,23 @@ from skipway.models.catalog import create_model, find_spec, list_models
 from skipway.models.network import Network, Spec
 
 
-def small_fields(spec: Spec) -> dict[str, Any]:
+def narrow(spec: Spec) -> Spec:
+    """The same network with an eighth of its channels or, where that would leave too few, a quarter."""
+    side = max(spec.smallest_input(), 33)
     if isinstance(spec, AlexNetSpec):
-        return {"num_classes": 7, "input_size": max(spec.smallest_input(), 28), "hidden": (48, 40)[: len(spec.hidden)]}
-    return {"num_classes": 7, "input_size": max(spec.smallest_input(), 33)}
+        convs = tuple(dataclasses.replace(row, depth=row.depth // 8) for row in spec.convs)
+        hidden = tuple(48 for _ in spec.hidden)
+        return dataclasses.replace(spec, num_classes=7, input_size=side, convs=convs, hidden=hidden)
+    assert isinstance(spec, ResNetSpec)
+    share = 8 if spec.stem.width >= 64 else 4
+    blocks = tuple(
+        dataclasses.replace(
+            block, rows=tuple((depth // share, width // share, stride) for depth, width, stride in block.rows)
+        )
+        for block in spec.blocks
+    )
+    stem = dataclasses.replace(spec.stem, width=spec.stem.width // share)
+    return dataclasses.replace(spec, num_classes=7, input_size=side, blocks=blocks, stem=stem)
 
 
 def takes_any_size(spec: Spec) -> bool:
@@ -34,13 +47,13 @@ def pictures(spec: Spec, count: int, side: int | None = None) -> Tensor:
 
 
 def settle(network: Network) -> None:
-    """Give the normalizations the statistics of one batch: of depth 50 and more, activations explode without."""
+    """Give the normalizations the statistics of a batch: of depth 50 and more, activations explode without."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        network.train()(pictures(network.spec, 4))
+        network.train()(pictures(network.spec, 8, 65 if takes_any_size(network.spec) else None))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -57,8 +70,7 @@ def close(one: Tensor, other: Tensor, share: float) -> None:
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
     """A settled small network; tests put it in the mode they need and leave its weights alone."""
     torch.manual_seed(1)
-    spec = find_spec(request.param)
-    built = create_model(request.param, **small_fields(spec))
+    built = narrow(find_spec(request.param)).build()
     settle(built)
     yield built
 
@@ -189,27 +201,28 @@ def test_classifier_keys_are_what_depends_on_the_classes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in list_models() if takes_any_size(find_spec(name))])
 def test_dense_prediction_averages_to_the_pooled_one(name: str) -> None:
     """The classifier is linear: the mean of its map is the logits of the mean."""
-    spec = find_spec(name)
-    pooled = create_model(name, num_classes=5, input_size=65)
+    spec = narrow(find_spec(name))
+    pooled = spec.build()
     settle(pooled)
-    dense = create_model(name, num_classes=5, input_size=65, global_pool=False).eval()
+    dense = spec.replaced({"global_pool": False}).build().eval()
     dense.load_state_dict(pooled.state_dict())
     x = pictures(spec, 1, 65)
     with torch.no_grad():
         found = dense(x)
-        assert found.shape == (1, 5, *[spec.map_size(65)] * 2)  # type: ignore[attr-defined]
+        assert found.shape == (1, 7, *[spec.map_size(65)] * 2)  # type: ignore[attr-defined]
         close(found.mean((2, 3)), pooled.eval()(x), 1e-4)
         assert torch.allclose(dense.forward_endpoints(x)["predictions"].sum(1), torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("name", ["resnet_v1_20.cifar", "resnet_v2_50.slim"])
 def test_without_the_stem_a_network_takes_a_map(name: str) -> None:
-    built = create_model(name, include_root_block=False, in_channels=8, num_classes=5).eval()
+    spec = narrow(find_spec(name))
+    built = spec.replaced({"include_root_block": False, "in_channels": 6}).build().eval()
     with torch.no_grad():
-        endpoints = built.forward_endpoints(torch.rand(1, 8, 16, 16))
+        endpoints = built.forward_endpoints(torch.rand(1, 6, 16, 16))
     assert "stem" not in endpoints
     assert endpoints["stage1.unit1"].shape[2:] == (16, 16)
-    assert endpoints["logits"].shape == (1, 5)
+    assert endpoints["logits"].shape == (1, 7)
 
 
 def test_first_weights_follow_the_seed() -> None:

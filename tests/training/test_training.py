@@ -46,6 +46,10 @@ class Heard:
         self.rows.append(row)
 
 
+def _rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
 def test_a_run_learns_and_leaves_everything(arrays: Path, tmp_path: Path) -> None:
     heard = Heard()
     result = train(arrays, recipe=FAST.replaced(epochs=4), out=tmp_path / "run", reporter=heard, **NETWORK)
@@ -55,7 +59,7 @@ def test_a_run_learns_and_leaves_everything(arrays: Path, tmp_path: Path) -> Non
     assert (judged.split, judged.evaluation.count) == ("test", 30)
     assert judged.evaluation.top1 >= 0.9, "the strongest channel is not hard to see"
     assert load(result.model).labels == ("0", "1", "2")
-    rows = list(csv.DictReader((result.folder / "metrics.csv").open()))
+    rows = _rows(result.folder / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert heard.steps == 4 * 5, "54 of 60 pictures train, in batches of 12"
@@ -101,9 +105,7 @@ def test_nan_stops_the_run_and_names_the_step(arrays: Path, tmp_path: Path) -> N
     assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(
-    arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = torch.save
 
     def failing(payload: dict[str, object], file: Path) -> None:
@@ -191,7 +193,7 @@ def test_bad_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 12)
     (data / "red" / "torn.png").write_bytes((data / "red" / "0.png").read_bytes()[:60])
     result = train(data, recipe=FAST.replaced(epochs=1), out=tmp_path / "run", **NETWORK)
-    rows = list(csv.DictReader((result.folder / "bad_files.csv").open()))
+    rows = _rows(result.folder / "bad_files.csv")
     assert [Path(row["file"]).name for row in rows] == ["torn.png"]
     assert any("1 unreadable" in remark for remark in result.remarks)
 

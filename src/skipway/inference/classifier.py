@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from skipway.data.pictures import open_picture
 from skipway.data.preprocessing import Picture, Preprocessing
-from skipway.errors import SkipwayError
+from skipway.errors import DataError, SkipwayError
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, load_bundle
+
+
+CHUNK = 32  # pictures at once: more would be faster on no machine that fits them
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,13 @@ class Classifier:
 
         Raises PictureError for the first one that cannot be read.
         """
-        if not pictures:
-            return []
-        pixels = torch.stack([self.preprocessing.pixels(_opened(picture)) for picture in pictures])
-        return self.best(pixels, top)
+        if isinstance(pictures, Path | str | bytes | Image.Image):
+            raise DataError("predict takes a list of pictures, not a picture; give [picture]")
+        answers: list[list[Prediction]] = []
+        for start in range(0, len(pictures), CHUNK):
+            chunk = pictures[start : start + CHUNK]
+            answers += self.best(torch.stack([self.preprocessing.pixels(_opened(picture)) for picture in chunk]), top)
+        return answers
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Softmax over the classes for uint8 pictures (N, C, size, size), on the CPU."""
@@ -56,7 +63,9 @@ class Classifier:
             return logits.float().softmax(1).cpu()  # type: ignore[no-any-return]
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
-        """The `top` answers for each of the uint8 pictures (N, C, size, size)."""
+        """The `top` answers for each of the uint8 pictures (N, C, size, size), all where there are fewer classes."""
+        if top < 1:
+            raise SkipwayError(f"top is {top}; give 1 or more")
         values, indices = self.probabilities(pixels).topk(min(top, len(self.labels)), dim=1)
         return [
             [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,13 +13,12 @@ from torch import Tensor
 
 from skipway.data.pictures import is_picture_name, natural_key, open_picture
 from skipway.errors import DataError, PictureError
-from skipway.inference.classifier import Classifier
+from skipway.inference.classifier import CHUNK, Classifier
 
-_CHUNK = 32
 File = tuple[str, Path | bytes]
 
 # How the formats that are read begin; anything else on stdin is a list of names.
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"P5", b"P6")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", *(b"P%d" % i for i in range(1, 7)))
 
 
 def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
@@ -41,23 +41,29 @@ def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
 
 
 def _from_stdin(data: bytes) -> list[File]:
-    if data.startswith(_MAGIC):
+    text = data.decode("utf-8-sig", "surrogateescape")
+    names = [line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip()]
+    # A list may begin with a picture named BMW.jpg; no picture begins with a line that ends so.
+    if data.startswith(_MAGIC) and not is_picture_name(Path(names[0])):
         return [("-", data)]
-    names = [line for line in data.decode("utf-8", "surrogateescape").splitlines() if line.strip()]
     if not names or any("\0" in name for name in names):
         raise DataError("stdin holds neither a picture nor names of pictures; pipe one of them in")
     return [(name, Path(name)) for name in names]
 
 
 def _below(folder: Path) -> list[File]:
-    files = sorted((one for one in folder.rglob("*") if one.is_file() and is_picture_name(one)), key=_order)
+    found = (one for one in folder.rglob("*") if is_picture_name(one) and one.is_file())
+    # Hidden folders, such as Jupyter's checkpoints, hold copies; in training they do not count either.
+    seen = (one for one in found if not any(part.startswith(".") for part in one.relative_to(folder).parts))
+    files = sorted(seen, key=_order)
     if not files:
         raise DataError(f"{folder} holds no pictures; give another folder")
     return [(str(one), one) for one in files]
 
 
 def _matching(pattern: str) -> list[File]:
-    files = sorted((Path(one) for one in glob.iglob(pattern, recursive=True) if Path(one).is_file()), key=_order)
+    # Path.glob takes no absolute patterns.
+    files = sorted((Path(one) for one in glob.glob(pattern, recursive=True) if Path(one).is_file()), key=_order)  # noqa: PTH207
     if not files:
         raise DataError(f"no file matches {pattern}; check the pattern")
     return [(str(one), one) for one in files]
@@ -70,8 +76,8 @@ def _order(file: Path) -> tuple[tuple[int, int | str], ...]:
 def predict_files(classifier: Classifier, files: Sequence[File], top: int) -> list[dict[str, Any]]:
     """One row for each file: its predictions, or the error that kept it from having any."""
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(files), _CHUNK):
-        chunk = [(name, _pixels(classifier, name, file)) for name, file in files[start : start + _CHUNK]]
+    for start in range(0, len(files), CHUNK):
+        chunk = [(name, _pixels(classifier, name, file)) for name, file in files[start : start + CHUNK]]
         readable = [pixels for _, pixels in chunk if isinstance(pixels, Tensor)]
         answers = iter(classifier.best(torch.stack(readable), top) if readable else [])
         for name, pixels in chunk:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from skipway.training.choice import choose_model
 from skipway.training.console import Reporter
 from skipway.training.recipe import Recipe, find_recipe, updated
 from skipway.training.start import fresh_network, network_from
-from skipway.training.state import Progress
+from skipway.training.state import Progress, checkpoints
 from skipway.weights.files import write_text
 
 
@@ -80,6 +79,10 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
     model, source_model = options.get("model", ""), str(options.get("source_model", ""))
     if model and source_model:
         raise RecipeError("--model and --from exclude each other; give one")
+    if not 0 <= options.get("seed", 0) < 2**63:
+        raise RecipeError(f"--seed is {options.get('seed')}; give a number from 0 up to but not 2**63")
+    for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
+        _require_text(text)
     recipe = options.get("recipe", "quick")
     recipe = updated(
         recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
@@ -99,6 +102,14 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         out=str(options.get("out", "")),
     )
     return request, recipe
+
+
+def _require_text(text: str) -> None:
+    # config.toml and the report are UTF-8, which cannot hold the odd bytes that a file name may.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{text!r} is no valid text; rename that file or folder") from None
 
 
 @dataclass(frozen=True)
@@ -136,11 +147,17 @@ class Start:
 def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
     """Read, check and divide the data. Raises DataError, UnknownNameError."""
     source = open_source(request.data)
+    for label in source.labels:
+        _require_text(label)
+    if "all" in source.splits:
+        _refuse_inside(Path(request.out or "runs"), Path(request.data))
     train, val = divide(source, request, recipe)
     checked = _check(train, "checking pictures", reporter)
     checked_val = _check(val, "checking validation pictures", reporter) if val is not None else None
     bad = checked.bad + (checked_val.bad if checked_val else ())
     _require_classes(checked.split, source)
+    if checked_val is not None and not len(checked_val.split):
+        raise DataError(f"no validation picture can be read; the first: {checked_val.bad[0]}")
     return Material(
         name=source.name,
         labels=source.labels,
@@ -197,6 +214,12 @@ def _require_classes(split: Split, source: Source) -> None:
         raise DataError(f"{source.name}: pictures of fewer than two classes can be read; repair or add some")
 
 
+def _refuse_inside(folder: Path, data: Path) -> None:
+    # The run would be taken for a class the next time, and a resume would find the pictures changed.
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise RunError(f"the run folder {folder} would lie among the pictures of {data}; give another --out")
+
+
 def settle(request: Request, material: Material, reporter: Reporter) -> Request:
     """The request with its model chosen and said, where the user left that open."""
     if request.model or request.source_model:
@@ -234,8 +257,13 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
     """RunError when a run lives in the folder and may not be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; give another --out")
-    if (folder / "config.toml").exists() and not overwrite:
+    if overwrite:
+        return
+    if (folder / "config.toml").exists():
         raise RunError(f"{folder} holds a run already; `skipway resume {folder}`, another --out, or --overwrite")
+    there = [file.name for file in _written_by_a_run(folder) if file.name != "bad_files.csv"]
+    if there:
+        raise RunError(f"{folder} holds {there[0]}, which a run would replace; give another --out, or --overwrite")
 
 
 def claim_folder(folder: Path, material: Material) -> None:
@@ -243,19 +271,18 @@ def claim_folder(folder: Path, material: Material) -> None:
     total = len(material.train) + (len(material.val) if material.val is not None else 0) + len(material.bad)
     try:
         require_mostly_good(len(material.bad), total, folder / "bad_files.csv")
-        _clear(folder)
+        for file in _written_by_a_run(folder):
+            file.unlink()
     finally:
         if material.bad:
             write_text(folder / "bad_files.csv", bad_files_csv(material.bad))
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a run writes, and nothing else that may lie there."""
-    for name in ("config.toml", "metrics.csv", "bad_files.csv", "model.safetensors", "report.html"):
-        (folder / name).unlink(missing_ok=True)
-    for events in folder.glob("events.out.tfevents.*"):
-        events.unlink()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+def _written_by_a_run(folder: Path) -> list[Path]:
+    """What a run writes, as far as it is there. Nothing else in the folder is ever touched."""
+    names = ("config.toml", "metrics.csv", "bad_files.csv", "model.safetensors", "report.html")
+    found = [folder / name for name in names if (folder / name).is_file()]
+    return [*found, *folder.glob("events.out.tfevents.*"), *checkpoints(folder)]
 
 
 def worker_count(request: Request, split: Split, device: torch.device) -> int:

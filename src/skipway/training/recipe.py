@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -85,14 +87,20 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(Recipe).items():
+            value, choices = getattr(self, name), typing.get_args(hint)
+            if typing.get_origin(hint) is Literal and value not in choices:
+                raise RecipeError(f"{name} is {value!r}; give one of {', '.join(choices)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"{name} is {value}; give a finite number")
         for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give 1 or more")
         for name in ("pictures", "clip_norm", "early_stopping", "checkpoint_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give 0 or more")
-        for name in ("learning_rate", "epsilon"):
-            if not 0 < getattr(self, name) < float("inf"):
+        for name in ("learning_rate", "epsilon", "step_factor"):
+            if getattr(self, name) <= 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}; give a number above 0")
         for name in ("momentum", "label_smoothing", "ema", "validation", "warmup", "final_share", "norm_momentum"):
             if not 0 <= getattr(self, name) < 1:
@@ -107,6 +115,8 @@ class Recipe:
             raise RecipeError(f"milestones are {list(self.milestones)}; give rising shares of the run between 0 and 1")
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise RecipeError(f"betas are {list(self.betas)}; give two numbers from 0 up to but not 1")
+        if self.nesterov and not self.momentum:
+            raise RecipeError("nesterov is true but momentum is 0; give a momentum, or nesterov = false")
         if self.accumulation > self.batch_size:
             raise RecipeError(f"accumulation is {self.accumulation}; a batch of {self.batch_size} has fewer parts")
 
@@ -138,10 +148,10 @@ def recipe_from_dict(plain: dict[str, Any], where: str) -> Recipe:
 def read_toml(file: Path) -> dict[str, Any]:
     """Plain values of a TOML file. Raises RecipeError."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows editors like to begin with a mark
     except OSError as error:
         raise RecipeError(f"{file} cannot be read ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{file} is no TOML ({error}); correct that line") from None
 
 
@@ -158,9 +168,9 @@ def find_recipe(name: str) -> Recipe:
 
 
 def _table(values: dict[str, Any]) -> str:
-    # A JSON text, number, boolean or list of them is TOML as well.
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items() if value is not None]
-    return "".join(lines)
+    # A finite JSON number, a boolean, a text or list of them is TOML as well, but that TOML wants DEL spelt out.
+    texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
+    return "".join(f"{key} = {text}\n" for key, text in texts.items())
 
 
 def updated(recipe: Recipe, *, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> Recipe:
@@ -175,4 +185,5 @@ def updated(recipe: Recipe, *, epochs: int | None, batch_size: int | None, learn
     try:
         return recipe.replaced(**changes)
     except SkipwayError as error:
-        raise RecipeError(f"--{str(error).replace('_', '-', 1)}") from None
+        name, _, rest = str(error).partition(" ")
+        raise RecipeError(f"--{name.replace('_', '-')} {rest}" if name in changes else str(error)) from None

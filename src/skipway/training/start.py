@@ -25,11 +25,12 @@ def fresh_network(
 ) -> tuple[Network, Preprocessing]:
     """The named network for these labels, its first weights a function of the seed."""
     spec = _adapted(find_spec(name), labels, recipe, image_size, say)
+    preprocessing = preprocessing_for(spec)  # first: it refuses sizes that would fill the memory
     torch.manual_seed(seed)
     network = spec.build()
     if recipe.zero_residual:
         zero_residuals(network)
-    return network, preprocessing_for(spec)
+    return network, preprocessing
 
 
 def network_from(
@@ -41,6 +42,7 @@ def network_from(
     if image_size and image_size != bundle.spec.input_size:
         fields["input_size"] = image_size
     spec = bundle.spec.replaced(fields)
+    preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
     torch.manual_seed(seed)
     network = spec.build()
     own = network.state_dict()
@@ -49,7 +51,6 @@ def network_from(
     kept = {name: tensor for name, tensor in bundle.tensors.items() if name in own and name not in reset}
     network.load_state_dict(kept, strict=False)
     say(f"from {file}: {len(kept)} tensors kept, {len(own) - len(kept)} reset ({', '.join(sorted(reset)) or 'none'})")
-    preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
     return network, preprocessing
 
 

@@ -42,14 +42,22 @@ class Bundle:
             raise ModelFileError(f"{len(self.labels)} labels for {self.spec.num_classes} classes; give one for each")
         if self.preprocessing.depth != self.spec.in_channels:
             raise ModelFileError(
-                f"preprocessing gives {self.preprocessing.depth} channels, "
-                f"{self.spec.name} takes {self.spec.in_channels}"
+                f"preprocessing gives {self.preprocessing.depth} channels, {self.spec.name} takes "
+                f"{self.spec.in_channels}; make them equal"
+            )
+        if self.preprocessing.size != self.spec.input_size:
+            raise ModelFileError(
+                f"preprocessing gives {self.preprocessing.size} pixels a side, {self.spec.name} takes "
+                f"{self.spec.input_size}; make them equal"
             )
 
     def network(self) -> Network:
         """The network with these weights, in evaluation mode. Raises ModelFileError where they do not fit."""
-        with torch.device("meta"):  # no time for first weights that are overwritten at once
-            network = self.spec.build()
+        try:
+            with torch.device("meta"):  # no time for first weights that are overwritten at once
+                network = self.spec.build()
+        except RuntimeError as error:  # of torch, for sizes beyond all bounds
+            raise ModelFileError(f"{self.spec.name} cannot be built ({_short(error)}); correct its spec") from None
         _check_tensors(network, self.tensors)
         network.load_state_dict(self.tensors, assign=True)
         return _materialized(network, self.spec).eval()
@@ -72,7 +80,10 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
 
 
 def load_bundle(file: Path | str) -> Bundle:
-    """Read a model file. Raises ModelFileError when it is missing, damaged, foreign or of a newer format."""
+    """Read a model file and make sure that its weights fit its network.
+
+    Raises ModelFileError when it is missing, damaged, foreign or of a newer format.
+    """
     path = Path(file)
     if not path.is_file():
         raise ModelFileError(f"no model file {path}; `skipway train` writes one as RUN/model.safetensors")
@@ -85,15 +96,22 @@ def load_bundle(file: Path | str) -> Bundle:
     if "skipway" not in metadata:
         raise ModelFileError(f"{path} holds weights but no skipway header; only files that skipway wrote are models")
     try:
-        return _from_header(json.loads(metadata["skipway"]), tensors)
-    except (SkipwayError, ValueError, TypeError, KeyError) as error:
-        raise ModelFileError(f"{path}: {_short(error)}") from None
+        header = dict(json.loads(metadata["skipway"]))
+        newer = header["format"] > FORMAT
+        if not newer:
+            bundle = _from_header(header, tensors)
+            bundle.network()
+    except (SkipwayError, ValueError, TypeError, KeyError, RecursionError) as error:
+        told = f"its header lacks {error}" if isinstance(error, KeyError) else _short(error)
+        raise ModelFileError(
+            f"{path} is damaged or was not written by skipway ({told}); copy or train it again"
+        ) from None
+    if newer:
+        raise ModelFileError(f"{path} was written by a newer skipway (format {header['format']}); update this one")
+    return bundle
 
 
 def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
-    version = header.get("format")
-    if not isinstance(version, int) or version > FORMAT:
-        raise ModelFileError(f"format {version} is newer than this skipway ({__version__}) reads; update skipway")
     labels = header["labels"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ModelFileError("labels must be a list of texts")
@@ -114,13 +132,13 @@ def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:
     if missing or surplus:
         raise ModelFileError(
             f"weights do not fit {network.spec.name}: {len(missing)} missing {missing[:3]}, "
-            f"{len(surplus)} surplus {surplus[:3]}"
+            f"{len(surplus)} surplus {surplus[:3]}; give those of this network"
         )
     for name, tensor in wanted.items():
         if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
             raise ModelFileError(
                 f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}, "
-                f"{network.spec.name} needs {tuple(tensor.shape)} {tensor.dtype}"
+                f"{network.spec.name} needs {tuple(tensor.shape)} {tensor.dtype}; give weights of this network"
             )
 
 

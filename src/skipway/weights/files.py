@@ -41,8 +41,8 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """UTF-8 text, whole or not at all. Raises StorageError."""
-    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """UTF-8 text, whole or not at all; odd bytes of file names are spelt out. Raises StorageError."""
+    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def _is_torch_write_error(error: Exception) -> bool:
