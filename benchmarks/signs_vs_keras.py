@@ -121,6 +121,8 @@ def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment(options.threads), check=False)
     if done.returncode == 130:
         raise KeyboardInterrupt
+    if done.returncode == 2:  # it has said why, in one line
+        raise SystemExit(2)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise BenchmarkError(f"the {side} process ended with {done.returncode}; its own message is above")

@@ -176,7 +176,7 @@ REGISTRIES = tuple(
     first + second
     for first, second in (
         ("pypi", ".org"), ("pythonhosted", ".org"), ("download.", "pytorch.org"), ("repo.", "anaconda.com"),
-        ("conda.", "anaconda.org"), ("registry.", "npmjs.org"), ("--index", "-url"), ("--extra-index", "-url"),
+        ("conda.", "anaconda.org"), ("registry.", "npmjs.org"),
     )
 )  # fmt: skip
 

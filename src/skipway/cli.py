@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +21,8 @@ from skipway.version import __version__
 
 app = typer.Typer(
     name="skipway",
-    help="The classic deep image networks: train them on your pictures, judge them, use them.",
+    help="The classic deep image networks: train them on your pictures, judge them, use them.\n\n"
+    "--debug, with any command, shows the traceback behind an error.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -25,6 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+DEMO_FOLDER = "runs/demo"
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on stdout.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda.")]
 Workers = Annotated[int, typer.Option(help="Processes that decode pictures; -1 chooses.")]
@@ -35,36 +42,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0, 2 for bad input, 1 for a defect of skipway, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [one for one in given if one != "--debug"]
+    given = [one for one in given if one != "--debug"] or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # labels need not fit the terminal's encoding
     try:
-        status = app(given, standalone_mode=False, prog_name="skipway")
-    except SkipwayError as error:
-        status = _fail(str(error), 2, debug=debug)
+        # Not `app(given)`: that would swallow Ctrl-C's message and the end of a pipe.
+        with typer.main.get_command(app).make_context("skipway", given) as context:
+            context.command.invoke(context)
+        status = 0
+    except typer.Exit as end:  # --help, --version
+        status = end.exit_code
     except KeyboardInterrupt as stop:
         status = _fail(str(stop) or "stopped", 130, debug=debug)
-    except BrokenPipeError:  # the reader of a pipe had enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of a pipe had enough; what stdout still holds goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
-        # Usage errors carry their own exit code; which package they come from depends on typer's version.
-        usage = getattr(error, "format_message", None)
-        if usage is not None:
-            status = _fail(f"{usage()} See `skipway --help`", 2, debug=debug)
-        else:
-            told = f"{type(error).__name__}: {error}".splitlines()[0]
-            status = _fail(f"a defect of skipway ({told}); --debug shows where", 1, debug=debug)
-    sys.exit(status if isinstance(status, int) else 0)
+        status = _fail(*_judged(error), debug=debug)
+    sys.exit(status)
+
+
+def _judged(error: Exception) -> tuple[str, int]:
+    """What to say about an error, and the exit code: 2 for what the user or the machine can mend."""
+    if isinstance(error, SkipwayError):
+        return str(error), 2
+    # Usage errors carry their own text; which package they come from depends on typer's version.
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        return f"{usage().rstrip('.')}; see `skipway --help`", 2
+    told = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+    if isinstance(error, MemoryError) or "allocate memory" in told or "out of memory" in told:
+        return f"the memory is too small ({told}); give a smaller --batch-size or --image-size", 2
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{error.strerror or told}; check the path, its permissions and the free space", 2
+    return f"a defect of skipway ({told}); --debug shows where", 1
 
 
 def _fail(message: str, status: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    typer.echo(f"error: {_harmless(' '.join(message.split()))}", err=True)
     return status
 
 
+def _tell(text: str) -> None:
+    typer.echo(_harmless(text))
+
+
 def _answer(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json.dumps(_finite(value)))  # ASCII: JSON whatever the terminal's encoding
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null instead."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _harmless(text: str) -> str:
+    """File names and labels of strangers without what would steer the terminal."""
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,22 +118,22 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
 ) -> None:
-    """The classic deep image networks: train them on your pictures, judge them, use them.
-
-    --debug, anywhere, shows the traceback behind an error.
-    """
+    """Options that stand before the command."""
 
 
 @app.command()
 def demo(
-    out: Out = "runs/demo", overwrite: Annotated[bool, typer.Option(help="Replace an older demo.")] = True
+    out: Out = DEMO_FOLDER,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in that folder; an older demo always is.")
+    ] = False,
 ) -> None:
     """Train, judge and use a network on 5,000 bundled real digits, start to finish (about a minute)."""
     from skipway.demo import run_demo
     from skipway.training.console import Console
 
     with Console() as console:
-        typer.echo(run_demo(Path(out), console, overwrite=overwrite))
+        _tell(run_demo(Path(out), console, overwrite=overwrite or out == DEMO_FOLDER))
 
 
 @app.command()
@@ -158,7 +199,7 @@ def resume(run: Annotated[str, typer.Argument(help="Run folder.")], json_: Json 
 def _told_run(result: Any, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks for all
         return
-    _answer(result.to_dict()) if as_json else typer.echo(result.told())
+    _answer(result.to_dict()) if as_json else _tell(result.told())
 
 
 @app.command()
@@ -166,7 +207,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Model file.")],
     data: Annotated[str, typer.Argument(help="Data in any form that `train` takes.")],
     split: Annotated[str, typer.Option(help="train, val, test or all; else test, val, all, the first there is.")] = "",
-    batch_size: Annotated[int, typer.Option(help="Pictures at once.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 64,
     device: Device = "auto",
     workers: Workers = -1,
     json_: Json = False,
@@ -186,8 +227,8 @@ def evaluate(
             progress=console.counting,
         )
     for error in found.bad:
-        typer.echo(f"left out: {error}", err=True)
-    _answer(found.to_dict()) if json_ else typer.echo(found.told())
+        typer.echo(_harmless(f"left out: {error}"), err=True)
+    _answer(found.to_dict()) if json_ else _tell(found.told())
 
 
 @app.command()
@@ -202,9 +243,9 @@ def predict(
     from skipway.inference.classifier import load
     from skipway.inference.predict import find_pictures, predict_files, told
 
-    files = find_pictures(pictures, sys.stdin.buffer)
+    files = find_pictures(pictures, sys.stdin.buffer if sys.stdin else io.BytesIO())
     rows = predict_files(load(model, device), files, top)
-    _answer(rows) if json_ else typer.echo(told(rows))
+    _answer(rows) if json_ else _tell(told(rows))
     failed = [row for row in rows if "error" in row]
     if failed:
         raise SkipwayError(f"{len(failed)} of {len(rows)} pictures could not be read: {failed[0]['file']}: "
@@ -219,20 +260,20 @@ def models(
     from skipway.drawing import model_rows, models_table
 
     rows = model_rows(pattern)
-    _answer(rows) if json_ else typer.echo(models_table(rows))
+    _answer(rows) if json_ else _tell(models_table(rows))
 
 
 @app.command()
 def summary(
     name: Annotated[str, typer.Argument(help="Network.")],
-    num_classes: Annotated[int | None, typer.Option(help="Instead of the source's.")] = None,
+    num_classes: Annotated[int | None, typer.Option(min=0, max=10**9, help="Instead of the source's.")] = None,
     json_: Json = False,
 ) -> None:
     """Show a network's units, shapes, parameters and operations."""
     from skipway.drawing import summarize
 
     found = summarize(name, num_classes=num_classes)
-    _answer(found.to_dict()) if json_ else typer.echo(found.told())
+    _answer(found.to_dict()) if json_ else _tell(found.told())
 
 
 @app.command()
@@ -242,7 +283,8 @@ def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")
     from skipway.training.recipes import RECIPES
 
     if name:
-        typer.echo(recipe_to_toml(find_recipe(name)), nl=False)
+        recipe = find_recipe(name)
+        _answer(asdict(recipe)) if json_ else typer.echo(recipe_to_toml(recipe), nl=False)
     elif json_:
         _answer([{"name": one.name, "source": one.source} for one in RECIPES.values()])
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from skipway.data.arrays import read_digits
@@ -40,10 +41,13 @@ def _write_pictures(folder: Path) -> list[Path]:
     for digit in _SHOWN:
         index = held.targets.tolist().index(digit)
         file = folder / f"digit-{digit}.png"
-        image = held.pictures[index]
-        write_whole(file, lambda temporary, image=image: Image.fromarray(image).save(temporary, "PNG"))
+        _write_png(file, np.asarray(held.pictures[index]))
         files.append(file)
     return files
+
+
+def _write_png(file: Path, array: np.ndarray) -> None:
+    write_whole(file, lambda temporary: Image.fromarray(array).save(temporary, "PNG"))
 
 
 def _closing(result: RunResult, picture: Path) -> str:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from skipway.data import loading
 from skipway.data.augmentation import Augmentation, cropped
 from skipway.data.dataset import ArrayPictures, FilePictures, Split
+from skipway.data.draws import permutation
 from skipway.data.loading import Batch, Plan, default_workers, evaluation_batches, training_batches
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError
@@ -134,13 +136,19 @@ def test_a_step_is_the_same_wherever_the_run_starts(file_split: Split) -> None:
     assert all(same(one, other) for one, other in zip(whole[4:], later, strict=True))
 
 
-def test_a_long_run_starts_at_once() -> None:
-    """The order of a thousand epochs is not worked out before the first step."""
-    split = array_split(1000)
-    batches = training_batches(
-        split, Plan(1000, 10, 1), GREY, Augmentation(), start=0, stop=10**9, workers=0, pin=False
-    )
+def test_a_long_run_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of a hundred epochs is not worked out before the first step."""
+    epochs: list[int] = []
+
+    def watched(seed: int, epoch: int, length: int) -> np.ndarray:
+        epochs.append(epoch)
+        return permutation(seed, epoch, length)
+
+    monkeypatch.setattr(loading, "permutation", watched)
+    split, plan = array_split(20), Plan(20, 10, 1)
+    batches = training_batches(split, plan, GREY, Augmentation(), start=0, stop=200, workers=0, pin=False)
     assert next(iter(batches)).step == 0
+    assert epochs == [0]
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop="padded", crop_padding=0)])

@@ -96,12 +96,23 @@ def test_slims_v2_puts_the_stride_in_a_stages_last_unit(side: int) -> None:
     found = sizes(on_meta("resnet_v2_50.slim"), side)
     expected = {224: [56, 28, 14, 7, 7], 225: [57, 29, 15, 8, 8]}[side]
     assert [found[name] for name in ("stem", "stage1", "stage2", "stage3", "stage4")] == expected
-    assert [found[f"stage1.unit{unit}"] for unit in (1, 2, 3)] == [expected[0], expected[0], expected[1]]
+    for stage_number, units in enumerate((3, 4, 6, 3), 1):
+        before, after = expected[stage_number - 1 : stage_number + 1]
+        inside = [found[f"stage{stage_number}.unit{unit}"] for unit in range(1, units + 1)]
+        assert inside == [before] * (units - 1) + [after]
 
 
 def test_torchvisions_v1_puts_the_stride_in_a_stages_first_unit() -> None:
     found = sizes(on_meta("resnet_v1_18.torchvision"), 224)
     assert [found[name] for name in ("stem", "stage1", "stage2.unit1", "stage2.unit2", "stage4")] == [56, 56, 28, 28, 7]
+
+
+def test_stems_pool_as_their_sources_do() -> None:
+    """On even sides "same" and "symmetric" give equal shapes, shifted by a pixel: sizes cannot tell them apart."""
+    expected = {"resnet_v1_50.signs": "valid", "resnet_v2_50.slim": "same", "resnet_v1_18.torchvision": "symmetric"}
+    for name, padding in expected.items():
+        pool = on_meta(name).get_submodule("stem.pool")
+        assert (pool.kernel, pool.stride, pool.padding) == (3, 2, padding), name
 
 
 def v2_unit(channels: int, row: Row) -> tuple[BottleneckV2, Tensor]:
@@ -179,14 +190,15 @@ def test_caffes_alexnet_norms_before_it_pools_and_splits_its_groups() -> None:
 
 def test_the_fully_connected_part_flattens_channels_first() -> None:
     """Caffe and torch flatten (C, H, W): feature c * H * W + h * W + w."""
-    network = create_model("alexnet.mnist", hidden=(4,), input_size=8).eval()
+    network = create_model("alexnet.mnist", hidden=(4,)).eval()
     seen: list[Tensor] = []
     network.get_submodule("fc4").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    x = torch.rand(1, 1, 8, 8)
+    x = torch.rand(1, 1, 28, 28)
     with torch.no_grad():
         for form in (torch.contiguous_format, torch.channels_last):
             network.to(memory_format=form)  # type: ignore[call-overload]
             last = network.forward_endpoints(x.contiguous(memory_format=form))["conv3"]
+            assert last.shape[2:] == (4, 4)
             assert torch.equal(seen[-1], last.contiguous().reshape(1, -1))
 
 

@@ -19,13 +19,17 @@ from skipway.errors import DataError, PictureError
 
 
 class Batch(NamedTuple):
-    """uint8 pictures (N, C, H, W), int64 targets (N,), their positions in the split, and when they are due."""
+    """uint8 pictures (N, C, H, W), int64 targets (N,), their positions in the split, and when they are due.
+
+    `weight` is what this rank's mean loss counts in the mean over ranks, 1 where all have equally many pictures.
+    """
 
     pixels: Tensor
     targets: Tensor
     indices: Tensor
     epoch: int
     step: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Key:
     epoch: int
     step: int
     indices: np.ndarray
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class Plan:
                 epoch = step // self.steps_per_epoch
                 order = permutation(self.seed, epoch, self.length)
             first = step % self.steps_per_epoch * self.batch_size
-            yield Key(epoch, step, order[first : first + self.batch_size][self.rank :: self.world])
+            whole = order[first : first + self.batch_size]
+            mine = whole[self.rank :: self.world]
+            yield Key(epoch, step, mine, len(mine) * self.world / len(whole))
 
 
 class _Batches(Dataset[Batch]):
@@ -88,7 +95,7 @@ class _Batches(Dataset[Batch]):
         except PictureError as error:
             return error
         targets = torch.from_numpy(self.split.targets[key.indices])
-        return Batch(pixels, targets, torch.from_numpy(key.indices), key.epoch, key.step)
+        return Batch(pixels, targets, torch.from_numpy(key.indices), key.epoch, key.step, key.weight)
 
     def _pixels(self, key: Key) -> Tensor:
         pictures, one = self.split.pictures, self.augmentation
@@ -137,7 +144,7 @@ def _loader(batches: _Batches, keys: Iterable[Key], workers: int, *, pin: bool) 
     return DataLoader(
         batches,
         batch_sampler=keys,  # type: ignore[arg-type]
-        collate_fn=_unchanged,  # type: ignore[arg-type]
+        collate_fn=_unchanged,
         num_workers=workers,
         pin_memory=pin,
     )

@@ -103,8 +103,8 @@ class Preprocessing:
         return self.standardized(self.pixels(picture)[None])
 
     def coloured(self, picture: Picture) -> Image.Image:
-        """The picture in the mode that the network looks at, L or RGB. A Pillow image may come in any mode, or lie on its
-        side by its EXIF: it gives what `open_picture` gives for its file."""
+        """The picture in the mode that the network looks at, L or RGB. A Pillow image may come in any mode, or lie on
+        its side by its EXIF: it gives what `open_picture` gives for its file."""
         image = upright(picture) if isinstance(picture, Image.Image) else Image.fromarray(_squeezed(picture))
         mode = "L" if self.channels == "L" else "RGB"
         if image.mode not in {"L", "RGB"} or image.has_transparency_data:

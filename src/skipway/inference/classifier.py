@@ -16,8 +16,7 @@ from skipway.errors import DataError, SkipwayError
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, load_bundle
 
-
-CHUNK = 32  # pictures at once: more would be faster on no machine that fits them
+CHUNK = 32  # pictures decoded and classified at once, so that many do not fill the memory
 
 
 @dataclass(frozen=True)

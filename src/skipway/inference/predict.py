@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,20 +31,27 @@ def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
     for text in given:
         if text == "-":
             found += _from_stdin(stdin.read())
-        elif Path(text).is_dir():
+        elif _is(Path.is_dir, text):
             found += _below(Path(text))
-        elif glob.has_magic(text) and not Path(text).exists():
+        elif glob.has_magic(text) and not _is(Path.exists, text):
             found += _matching(text)
         else:
             found.append((text, Path(text)))
     return found
 
 
+def _is(kind: Callable[[Path], bool], text: str) -> bool:
+    try:
+        return kind(Path(text))
+    except OSError:  # a name too long, a folder that may not be entered: reading it will say so
+        return False
+
+
 def _from_stdin(data: bytes) -> list[File]:
     text = data.decode("utf-8-sig", "surrogateescape")
     names = [line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip()]
-    # A list may begin with a picture named BMW.jpg; no picture begins with a line that ends so.
-    if data.startswith(_MAGIC) and not is_picture_name(Path(names[0])):
+    # A list may begin with a picture named BMW.jpg; no picture begins with a line of text that ends so.
+    if data.startswith(_MAGIC) and ("\0" in names[0] or not is_picture_name(Path(names[0]))):
         return [("-", data)]
     if not names or any("\0" in name for name in names):
         raise DataError("stdin holds neither a picture nor names of pictures; pipe one of them in")

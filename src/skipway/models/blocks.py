@@ -1,19 +1,20 @@
 """What ResNet v1 and v2 are stacked from: rows, blocks, the stem and the shortcuts.
 
 A `Block` is a stage: a name, the kind of unit, and one row (depth, bottleneck depth, stride) for each unit, the way
-TF-Slim's `resnet_utils.Block` has it. A basic unit ignores nothing: its two 3x3 convolutions have the bottleneck depth
-and the depth.
+TF-Slim's `resnet_utils.Block` has it. A basic unit's two 3x3 convolutions have the bottleneck depth and the depth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipway.errors import SpecError
+from skipway.models.initialization import initialize
 from skipway.models.layers import MaxPool2d, PoolPadding, conv2d_same, pooled_size, subsample
 from skipway.models.network import Network, Note, Spec
 
@@ -120,18 +121,43 @@ class ResNetSpec(Spec):
 
 
 class ResNet(Network):
-    """Stem, stages, head: the frame in which v1 and v2 differ by their stem, unit and last layer."""
+    """Stem, stages, head: the frame that v1 and v2 fill with their own stem, units and last layer."""
 
-    logits: nn.Linear | None
+    stem_type: ClassVar[type[nn.Module]]
+    unit_types: ClassVar[Mapping[str, Callable[[int, Row, Any], nn.Module]]]
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__(spec)
         self.head = spec.head
         self.global_pool = spec.global_pool
-
-    def add_head(self, spec: ResNetSpec) -> None:
-        """Register the classifier last, so that it draws its first weights last."""
+        self.stem = type(self).stem_type(spec) if spec.include_root_block else None
+        self.stages = [block.name for block in spec.blocks]
+        channels = spec.stem_channels()
+        for block in spec.blocks:
+            units = []
+            for row in block.rows:
+                units.append(self.unit_types[block.unit](channels, row, spec))
+                channels = row[0]
+            self.add_module(block.name, Stage(units))
+        self.add_tail(channels, spec)
         self.logits = nn.Linear(spec.features(), spec.num_classes) if spec.num_classes else None
+        initialize(self, spec.initialization)
+
+    def add_tail(self, channels: int, spec: Any) -> None:
+        """Register what follows the last stage."""
+
+    def walk_tail(self, x: Tensor, note: Note) -> Tensor:  # noqa: ARG002 (v2 notes its last normalization)
+        """Run what follows the last stage."""
+        return x
+
+    def walk(self, x: Tensor, note: Note) -> Tensor:
+        if self.stem is not None:
+            x = self.stem(x)
+            note("stem", x)
+        for name in self.stages:
+            x = getattr(self, name).walk(x, name, note)
+            note(name, x)
+        return self.walk_head(self.walk_tail(x, note), note)
 
     def walk_head(self, x: Tensor, note: Note) -> Tensor:
         """Pool and classify the last map, noting `pre_logits` and `logits`."""
@@ -149,8 +175,6 @@ class ResNet(Network):
 
 class Stage(nn.Module):
     """Units in a row, noted as `stage2.unit3`."""
-
-    kind: ClassVar[str] = "stage"
 
     def __init__(self, units: list[nn.Module]) -> None:
         super().__init__()

@@ -9,19 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipway.models.blocks import (
-    Block,
     PadChannels,
     Projection,
     ResNet,
     ResNetSpec,
     Row,
-    Stage,
     Subsample,
     max_pool_of,
 )
-from skipway.models.initialization import initialize
 from skipway.models.layers import conv2d_same
-from skipway.models.network import Note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +32,6 @@ class ResNetV1Spec(ResNetSpec):
 
     def build(self) -> ResNetV1:
         return ResNetV1(self)
-
-
-class ResNetV1(ResNet):
-    """Stages `stem`, `stage1`...; then `logits`."""
-
-    def __init__(self, spec: ResNetV1Spec) -> None:
-        super().__init__(spec)
-        self.stem = StemV1(spec) if spec.include_root_block else None
-        channels = spec.stem_channels()
-        self.stages = [block.name for block in spec.blocks]
-        for block in spec.blocks:
-            self.add_module(block.name, _stage(block, channels, spec))
-            channels = block.rows[-1][0]
-        self.add_head(spec)
-        initialize(self, spec.initialization)
-
-    def walk(self, x: Tensor, note: Note) -> Tensor:
-        if self.stem is not None:
-            x = self.stem(x)
-            note("stem", x)
-        for name in self.stages:
-            x = getattr(self, name).walk(x, name, note)
-            note(name, x)
-        return self.walk_head(x, note)
 
 
 class StemV1(nn.Module):
@@ -121,14 +93,6 @@ class BasicV1(nn.Module):
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
-UNITS: dict[str, type[BottleneckV1] | type[BasicV1]] = {"bottleneck": BottleneckV1, "basic": BasicV1}
-
-
-def _stage(block: Block, channels: int, spec: ResNetV1Spec) -> Stage:
-    depths = [channels, *(row[0] for row in block.rows)]
-    return Stage([UNITS[block.unit](before, row, spec) for before, row in zip(depths, block.rows, strict=False)])
-
-
 def _shortcut(channels: int, row: Row, spec: ResNetV1Spec) -> nn.Module:
     depth, _, stride = row
     if channels == depth:
@@ -136,3 +100,10 @@ def _shortcut(channels: int, row: Row, spec: ResNetV1Spec) -> nn.Module:
     if spec.shortcut == "pad":
         return PadChannels(channels, depth, stride)
     return Projection(channels, depth, stride, spec.norm, bias=spec.conv_bias)
+
+
+class ResNetV1(ResNet):
+    """Stages `stem`, `stage1`...; then `logits`."""
+
+    stem_type: ClassVar = StemV1
+    unit_types: ClassVar = {"bottleneck": BottleneckV1, "basic": BasicV1}

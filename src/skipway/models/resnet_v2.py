@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipway.errors import SpecError
-from skipway.models.blocks import Block, PadChannels, ResNet, ResNetSpec, Row, Stage, Subsample, max_pool_of
-from skipway.models.initialization import initialize
+from skipway.models.blocks import PadChannels, ResNet, ResNetSpec, Row, Subsample, max_pool_of
 from skipway.models.layers import conv2d_same
 from skipway.models.network import Note
 
@@ -26,41 +25,13 @@ class ResNetV2Spec(ResNetSpec):
 
     def __post_init__(self) -> None:
         for block in self.blocks:
-            if block.unit not in UNITS:
-                raise SpecError(
-                    f"{self.name}: {block.name} has units of kind '{block.unit}'; v2 has {', '.join(UNITS)}"
-                )
+            if block.unit not in ResNetV2.unit_types:
+                kinds = ", ".join(ResNetV2.unit_types)
+                raise SpecError(f"{self.name}: {block.name} has units of kind '{block.unit}'; v2 has {kinds}")
         super().__post_init__()
 
     def build(self) -> ResNetV2:
         return ResNetV2(self)
-
-
-class ResNetV2(ResNet):
-    """Stages `stem`, `stage1`..., `postnorm`; then `logits`."""
-
-    def __init__(self, spec: ResNetV2Spec) -> None:
-        super().__init__(spec)
-        self.stem = StemV2(spec) if spec.include_root_block else None
-        channels = spec.stem_channels()
-        self.stages = [block.name for block in spec.blocks]
-        for block in spec.blocks:
-            self.add_module(block.name, _stage(block, channels, spec))
-            channels = block.rows[-1][0]
-        self.postnorm = spec.norm.layer(channels)
-        self.add_head(spec)
-        initialize(self, spec.initialization)
-
-    def walk(self, x: Tensor, note: Note) -> Tensor:
-        if self.stem is not None:
-            x = self.stem(x)
-            note("stem", x)
-        for name in self.stages:
-            x = getattr(self, name).walk(x, name, note)
-            note(name, x)
-        x = F.relu(self.postnorm(x), inplace=True)
-        note("postnorm", x)
-        return self.walk_head(x, note)
 
 
 class StemV2(nn.Module):
@@ -101,14 +72,6 @@ class BottleneckV2(nn.Module):
         return kept + self.conv3(y)  # type: ignore[no-any-return]
 
 
-UNITS: dict[str, type[BottleneckV2]] = {"bottleneck": BottleneckV2}
-
-
-def _stage(block: Block, channels: int, spec: ResNetV2Spec) -> Stage:
-    depths = [channels, *(row[0] for row in block.rows)]
-    return Stage([UNITS[block.unit](before, row, spec) for before, row in zip(depths, block.rows, strict=False)])
-
-
 def _shortcut(channels: int, row: Row, spec: ResNetV2Spec) -> nn.Module:
     depth, _, stride = row
     if channels == depth:
@@ -116,3 +79,18 @@ def _shortcut(channels: int, row: Row, spec: ResNetV2Spec) -> nn.Module:
     if spec.shortcut == "pad":
         return PadChannels(channels, depth, stride)
     return conv2d_same(channels, depth, 1, stride=stride, bias=spec.open_bias)
+
+
+class ResNetV2(ResNet):
+    """Stages `stem`, `stage1`..., `postnorm`; then `logits`."""
+
+    stem_type: ClassVar = StemV2
+    unit_types: ClassVar = {"bottleneck": BottleneckV2}
+
+    def add_tail(self, channels: int, spec: ResNetV2Spec) -> None:
+        self.postnorm = spec.norm.layer(channels)
+
+    def walk_tail(self, x: Tensor, note: Note) -> Tensor:
+        x = F.relu(self.postnorm(x), inplace=True)
+        note("postnorm", x)
+        return x

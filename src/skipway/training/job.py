@@ -81,6 +81,8 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         raise RecipeError("--model and --from exclude each other; give one")
     if not 0 <= options.get("seed", 0) < 2**63:
         raise RecipeError(f"--seed is {options.get('seed')}; give a number from 0 up to but not 2**63")
+    if not str(data):
+        raise DataError("the name of the data is empty; give a folder of class folders, or digits")
     for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
         _require_text(text)
     recipe = options.get("recipe", "quick")

@@ -91,10 +91,12 @@ class Loop:
 
     def _after_step(self) -> None:
         step = self.progress.step
-        if self.world.device.type != "cuda" or step % _GPU_CHECK_STEPS == 0:
+        # Asking a GPU or the other ranks at every step would stall them.
+        due = self.world.device.type != "cuda" or step % _GPU_CHECK_STEPS == 0
+        if due:
             self._check_finite()
             self._show()
-        if self.world.any(self._stop_asked):
+        if self._stop_asked if self.world.size == 1 else due and self.world.any(self._stop_asked):
             self.save()
             raise StoppedError(f"stopped at step {step:,} of {self.total:,}; `skipway resume {self.folder}` continues")
         if self.recipe.checkpoint_steps and step % self.recipe.checkpoint_steps == 0:

@@ -71,7 +71,7 @@ class Updater:
         inputs, targets = self._inputs(batch)
         blend = mixed(inputs, targets, self.recipe.augmentation, self.seed, step * self.world.size + self.world.rank)
         inputs = (inputs if blend is None else blend.inputs).contiguous(memory_format=torch.channels_last)
-        loss = self._backward(inputs, targets, blend)
+        loss = self._backward(inputs, targets, blend, batch.weight)
         if self.recipe.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
@@ -88,8 +88,9 @@ class Updater:
         counts = self.augment(counts.float(), batch.epoch, batch.indices.numpy())
         return self.preprocessing.standardized(counts), batch.targets.to(self.device, non_blocking=True)
 
-    def _backward(self, inputs: Tensor, targets: Tensor, blend: Mixed | None) -> Tensor:
-        """Gradients of the whole batch, in parts; returns its mean loss."""
+    def _backward(self, inputs: Tensor, targets: Tensor, blend: Mixed | None, weight: float) -> Tensor:
+        """Gradients of the whole batch, in parts; returns its mean loss. DDP averages gradients over ranks: `weight`
+        makes each picture count once."""
         parts = max(min(self.recipe.accumulation, len(targets) // 2), 1)
         total = torch.zeros((), device=self.device)
         for rows in torch.arange(len(targets), device=self.device).chunk(parts):
@@ -97,7 +98,7 @@ class Updater:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 logits = self.forward(inputs[part])
             loss = self._loss(logits.float(), targets[part], blend, part) * (len(rows) / len(targets))
-            self.scaler.scale(loss * self._share(len(targets))).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss * weight).backward()  # type: ignore[no-untyped-call]
             self.right += (logits.detach().argmax(1) == targets[part]).sum()
             total += loss.detach()
         return total
@@ -109,14 +110,6 @@ class Updater:
             return loss
         other = F.cross_entropy(logits, blend.partners[part], self.class_weights, label_smoothing=smoothing)
         return blend.share * loss + (1 - blend.share) * other
-
-    def _share(self, local: int) -> float:
-        """DDP averages gradients over ranks: weigh them so that each picture counts once."""
-        if self.world.size == 1:
-            return 1.0
-        counts = torch.tensor([local], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(counts)
-        return local * self.world.size / float(counts.item())
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
