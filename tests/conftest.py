@@ -9,8 +9,10 @@ from pathlib import Path
 # Tests are small: threads would only wait for each other, above all beside other work. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOCAL = {"127.0.0.1", "::1", "localhost"}
@@ -46,4 +48,30 @@ def real_data() -> Path:
     folder = Path(os.environ.get("SKIPWAY_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent; set SKIPWAY_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three class folders, each of twelve noisy pictures of its colour, 16 pixels a side."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    draw = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            picture = draw.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+            picture[..., channel] += 100
+            Image.fromarray(picture).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: a small network that tells the colours apart."""
+    from skipway.training.recipe import Recipe
+    from skipway.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    recipe = Recipe(name="fast", epochs=6, batch_size=12, learning_rate=3e-3, norm_momentum=0.3)
+    train(colours, model="resnet_v1_20.cifar", image_size=16, recipe=recipe, workers=0, device="cpu", out=folder)
     return folder

@@ -70,7 +70,7 @@ def _judged(error: Exception) -> tuple[str, int]:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage().rstrip('.')}; see `skipway --help`", 2
-    told = next(iter(f"{type(error).__name__}: {error}".splitlines()))
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, MemoryError) or "allocate memory" in told or "out of memory" in told:
         return f"the memory is too small ({told}); give a smaller --batch-size or --image-size", 2
     if isinstance(error, OSError):

@@ -60,7 +60,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(arguments, value, where)
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast("type[Any]", hint), value, where)
-    if hint is float and type(value) is int and abs(value) < 2**1023:  # beyond, float() overflows
+    if type(value) is int and abs(value) >= 2**63:
+        raise ValueMismatchError(f"{where} is {_show(value)}; it must be a number below 2**63")
+    if hint is float and type(value) is int:
         return float(value)
     if type(value) is float and not math.isfinite(value):
         raise ValueMismatchError(f"{where} is {value}; it must be a finite number")

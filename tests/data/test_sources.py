@@ -257,6 +257,17 @@ def test_bad_npz(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_encrypted_or_oddly_packed_npz(tmp_path: Path) -> None:
+    data = bytearray(save_npz(x=X, y=np.arange(3)))
+    at = data.index(b"PK\x01\x02")  # the directory's entry of x
+    for offset, value in ((8, 1), (10, 77)):  # encrypted; a method that nobody knows
+        damaged = bytearray(data)
+        damaged[at + offset] = value
+        (tmp_path / "data.npz").write_bytes(bytes(damaged))
+        with pytest.raises(DataError, match=r"no readable \.npz"):
+            open_source(tmp_path / "data.npz")
+
+
 def test_an_npz_that_promises_more_than_there_is(tmp_path: Path) -> None:
     """A header of 16 terabytes over a few bytes is refused, whether the allocator or the reader notices."""
     npy = as_npy(pictures(1)).replace(b"(1, 4, 4)", b"(1, 4, 999999999999)", 1)
@@ -362,18 +373,20 @@ def test_hdf5_with_odd_contents(tmp_path: Path, fields: dict[str, object], messa
         open_source(signs(tmp_path / "odd.h5", **fields))
 
 
-def test_damaged_hdf5_is_an_error_and_no_crash(tmp_path: Path) -> None:
-    whole = signs(tmp_path / "whole.h5").read_bytes()
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_damaged_bytes_are_an_error_and_no_crash(tmp_path: Path, suffix: str) -> None:
+    whole = signs(tmp_path / "whole.h5").read_bytes() if suffix == ".h5" else save_npz(x=X, y=np.arange(3))
     draw = np.random.default_rng(1)
     for _ in range(150):
         data = bytearray(whole)
-        for at in draw.integers(0, min(len(data), 4000), 8):
+        for at in draw.integers(0, min(len(data), 4000), int(draw.integers(1, 9))):
             data[at] = draw.integers(256)
-        (tmp_path / "bad.h5").write_bytes(bytes(data))
+        (tmp_path / f"bad{suffix}").write_bytes(bytes(data))
         try:
-            open_source(tmp_path / "bad.h5")
-        except DataError as error:
-            assert "bad" in str(error)  # either outcome is right, a traceback is not
+            open_source(tmp_path / f"bad{suffix}")
+        except DataError as error:  # either outcome is right, a traceback is not
+            assert "bad" in str(error)
+            assert "\n" not in str(error)
 
 
 # idx

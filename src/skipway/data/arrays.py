@@ -81,8 +81,10 @@ def read_npz(file: Path) -> dict[str, Split]:
         # Opened here because np.load would leave a damaged file open.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files if key.split("_")[0] in {"x", "y"}}
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{file} is no readable .npz of plain arrays ({error}); save it with numpy.savez") from None
+    except Exception as error:  # hostile bytes fail in many ways, and each means a bad file
+        raise DataError(
+            f"{file} is no readable .npz of plain arrays ({told(error)}); save it with numpy.savez"
+        ) from None
     pairs = {
         "all": ("x", "y"),
         "train": ("x_train", "y_train"),
@@ -127,8 +129,8 @@ def read_hdf5(file: Path) -> Source:
                 and isinstance(archive[key], h5py.Dataset)
                 and not (archive[key].external or archive[key].is_virtual)
             }
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
-        raise DataError(f"{file} is no readable HDF5 file ({error}); check that it was copied whole") from None
+    except Exception as error:  # as above
+        raise DataError(f"{file} is no readable HDF5 file ({told(error)}); check that it was copied whole") from None
     for name in ("train", "val", "test"):
         if f"{name}_set_x" in arrays and f"{name}_set_y" in arrays:
             splits[name] = array_split(arrays[f"{name}_set_x"], arrays[f"{name}_set_y"], file.name)
@@ -156,7 +158,7 @@ def read_idx(file: Path) -> np.ndarray:
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} cannot be read ({error}); fetch it again") from None
+        raise DataError(f"{file} cannot be read ({told(error)}); fetch it again") from None
     dimensions = data[3] if len(data) > 3 else 0
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     start = 4 + 4 * dimensions
@@ -168,6 +170,11 @@ def read_idx(file: Path) -> np.ndarray:
 def _find(folder: Path, *names: str) -> Path | None:
     candidates = [folder / f"{name}{suffix}" for name in names for suffix in (".gz", "")]
     return next((one for one in candidates if one.is_file()), None)
+
+
+def told(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _text(value: object) -> str:

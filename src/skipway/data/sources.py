@@ -19,6 +19,7 @@ from skipway.data.arrays import (
     read_hdf5,
     read_idx_folder,
     read_npz_source,
+    told,
 )
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.folders import read_folder
@@ -107,9 +108,8 @@ def _download(loader: str, folder: Path, **arguments: Any) -> Any:
     try:
         return getattr(torchvision.datasets, loader)(str(folder), download=True, **arguments)
     except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
-            f"{folder} lacks the files of {loader} and they could not be fetched ({reason}); "
+            f"{folder} lacks the files of {loader} and they could not be fetched ({told(error)}); "
             "put them there or try again with a network"
         ) from None
 
