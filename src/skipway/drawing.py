@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipway.models.catalog import find_spec, list_models
+from skipway.models.layers import LocalResponseNorm
 from skipway.models.network import Network, Spec
 
 
@@ -24,8 +25,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a network at its own input size. `statistics` are running means and variances; `flops` count a
-    multiplication and an addition as two, for one picture."""
+    """Counts of a network at its own input size. `statistics` are running means and variances; `flops` are those of
+    convolutions and linear layers for one picture, a multiplication and an addition counted as two."""
 
     name: str
     input_shape: tuple[int, ...]
@@ -106,7 +107,7 @@ def model_rows(pattern: str = "*") -> list[dict[str, Any]]:
 
 def models_table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
-    lines = [f"{'name':26} {'parameters':>12} {'GFLOPs':>8}  year  source"]
+    lines = [f"{'name':26} {'total':>12} {'GFLOPs':>8}  year  source"]
     lines += [
         f"{row['name']:26} {row['total']:>12,} {row['flops'] / 1e9:8.3f}  {row['year']}  {row['source']}"
         for row in rows
@@ -116,7 +117,13 @@ def models_table(rows: list[dict[str, Any]]) -> str:
 
 def _on_meta(spec: Spec) -> Network:
     with torch.device("meta"):
-        return spec.build().eval()
+        network = spec.build().eval()
+    # Ours computes response normalization as a convolution, for speed: its operations are no part of the network.
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, LocalResponseNorm):
+                setattr(module, name, nn.Identity())
+    return network
 
 
 def _parameters(module: nn.Module) -> int:

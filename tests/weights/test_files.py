@@ -51,7 +51,10 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int, mo
         (OSError(errno.ENOSPC, "No space left on device"), StorageError),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageError),
         (OSError(errno.EIO, "Input/output error"), StorageError),
-        (RuntimeError("[enforce fail at inline_container.cc:659] PytorchStreamWriter failed writing file"), StorageError),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:659] PytorchStreamWriter failed writing file"),
+            StorageError,
+        ),
         (ValueError("a defect"), ValueError),
         (RuntimeError("another defect"), RuntimeError),
         (KeyboardInterrupt(), KeyboardInterrupt),

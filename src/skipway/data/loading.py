@@ -157,7 +157,7 @@ def _unchanged(batch: Any) -> Any:
 def _checked(batches: Iterable[Batch | PictureError]) -> Iterator[Batch]:
     for batch in batches:
         if isinstance(batch, PictureError):
-            raise DataError(f"{batch}; it could be read when the run began: put it back, then `skipway resume`")
+            raise DataError(f"{batch}; it could be read when the work began: put it back, then begin or resume again")
         yield batch
 
 

@@ -65,7 +65,10 @@ class Classifier:
         """The `top` answers for each of the uint8 pictures (N, C, size, size), all where there are fewer classes."""
         if top < 1:
             raise SkipwayError(f"top is {top}; give 1 or more")
-        values, indices = self.probabilities(pixels).topk(min(top, len(self.labels)), dim=1)
+        probabilities = self.probabilities(pixels)
+        if probabilities.ndim != 2:
+            raise SkipwayError(f"{self.spec.name} answers for each pixel of a map; give a model with a global pool")
+        values, indices = probabilities.topk(min(top, len(self.labels)), dim=1)
         return [
             [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
             for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)

@@ -31,7 +31,7 @@ def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
     for text in given:
         if text == "-":
             found += _from_stdin(stdin.read())
-        elif _is(Path.is_dir, text):
+        elif text and _is(Path.is_dir, text):
             found += _below(Path(text))
         elif glob.has_magic(text) and not _is(Path.exists, text):
             found += _matching(text)

@@ -85,6 +85,9 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
     for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
         _require_text(text)
+    seed = options.get("seed", 0)
+    if seed < 0:
+        raise RecipeError(f"--seed {seed} is negative; give 0 or more")
     recipe = options.get("recipe", "quick")
     recipe = updated(
         recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
@@ -98,7 +101,7 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         source_model=source_model,
         val=str(options.get("val", "")),
         image_size=options.get("image_size", 0),
-        seed=options.get("seed", 0),
+        seed=seed,
         device=options.get("device", "auto"),
         workers=options.get("workers", -1),
         out=str(options.get("out", "")),

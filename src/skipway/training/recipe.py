@@ -151,7 +151,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows editors like to begin with a mark
     except OSError as error:
         raise RecipeError(f"{file} cannot be read ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own, of the encoding, of a number without end
         raise RecipeError(f"{file} is no TOML ({error}); correct that line") from None
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+from torch import nn
+
 from skipway.data.augmentation import principal_colours
 from skipway.data.loading import Plan
 from skipway.data.preprocessing import Preprocessing
@@ -110,6 +112,10 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
     plan = Plan(len(material.train), recipe.batch_size, seed, recipe.drop_last, world.rank, world.size)
     if plan.steps_per_epoch < 1:
         raise RecipeError(f"{len(material.train)} pictures leave no batch for {world.size} processes; add pictures")
+    if recipe.batch_size < 2 * world.size and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
+        raise RecipeError(
+            f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
+        )
     if recipe.norm_momentum:
         set_norm_momentum(network, recipe.norm_momentum)
     lit, weighed = recipe.augmentation.lighting > 0, recipe.class_weights == "auto"
