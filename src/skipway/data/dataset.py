@@ -118,6 +118,19 @@ class Source:
         return next(name for name in ("test", "val", "all", "train") if name in self.splits)
 
 
+def joined(one: Split, other: Split) -> Split:
+    """The pictures of both, in order. Raises DataError where arrays of different sizes would have to be one."""
+    targets = np.concatenate([one.targets, other.targets])
+    first, second = one.pictures, other.pictures
+    if isinstance(first, FilePictures) and isinstance(second, FilePictures):
+        return Split(FilePictures([*first.files, *second.files]), targets)
+    if isinstance(first, ArrayPictures) and isinstance(second, ArrayPictures):
+        if first.array.shape[1:] != second.array.shape[1:]:
+            raise DataError("the train and val parts have pictures of different sizes; resize them or drop --val 0")
+        return Split(ArrayPictures(np.concatenate([first.array, second.array]), first.origin), targets)
+    raise TypeError("pictures in files and in memory do not join")
+
+
 def hold_out(split: Split, fraction: float, seed: int, labels: Sequence[str]) -> tuple[Split, Split]:
     """Training and validation parts, stratified: of each class `fraction`, at least one, in the order of `split`.
 

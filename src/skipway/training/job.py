@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from skipway.data.checking import Checked, bad_files_csv, check_split, require_mostly_good
-from skipway.data.dataset import Source, Split, hold_out
+from skipway.data.dataset import Source, Split, hold_out, joined
 from skipway.data.folders import read_validation_folder
 from skipway.data.loading import default_workers
 from skipway.data.preprocessing import Preprocessing
@@ -195,7 +195,7 @@ def divide(source: Source, request: Request, recipe: Recipe) -> tuple[Split, Spl
             return train, source.splits["val"]
         fraction = recipe.validation
     if fraction == 0:
-        return train, None
+        return (joined(train, source.splits["val"]) if "val" in source.splits else train), None
     return hold_out(train, fraction, request.seed, source.labels)
 
 
