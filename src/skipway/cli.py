@@ -146,7 +146,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
     image_size: Annotated[int, typer.Option(help="Picture side in pixels; 0 is the network's own.")] = 0,
-    val: Annotated[str, typer.Option(help="Share held out, or a folder; else the data's val part, or 10 %.")] = "",
+    val: Annotated[
+        str, typer.Option(help="Share held out (0: none), or a folder; else the data's val part, or 10 %.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
     device: Device = "auto",
     workers: Workers = -1,

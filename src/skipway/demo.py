@@ -13,7 +13,6 @@ from skipway.inference.predict import predict_files
 from skipway.inference.predict import told as told_predictions
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
-from skipway.training.recipe import find_recipe
 from skipway.training.run import train
 from skipway.weights.files import write_whole
 
@@ -26,9 +25,8 @@ def run_demo(folder: Path, reporter: Reporter, *, overwrite: bool = True) -> str
 
     The held-out digits are watched each epoch but choose nothing: the last epoch's weights are kept.
     """
-    recipe = find_recipe("quick").replaced(keep="last")
     result = train(
-        "digits", model="alexnet.mnist", recipe=recipe, val="test", out=folder, overwrite=overwrite, reporter=reporter
+        "digits", model="alexnet.mnist", recipe="quick", val="test", out=folder, overwrite=overwrite, reporter=reporter
     )
     files = _write_pictures(folder / "pictures")
     rows = predict_files(load(result.model), [(str(file), file) for file in files], top=5)

@@ -230,3 +230,11 @@ def test_every_augmentation_trains(arrays: Path, tmp_path: Path, augmentation: A
     recipe = FAST.replaced(epochs=1, augmentation=augmentation, optimizer=optimizer, class_weights="auto")
     result = train(arrays, recipe=recipe, out=tmp_path / "run", **NETWORK)
     assert np.isfinite(result.evaluation.loss)
+
+
+def test_val_0_trains_on_the_val_part_too(tmp_path: Path) -> None:
+    for name, each in (("train", 8), ("val", 4)):
+        write_classes(tmp_path / "data" / name, each)
+    heard = Heard()
+    train(tmp_path / "data", recipe=FAST.replaced(epochs=1), val=0, out=tmp_path / "run", reporter=heard, **NETWORK)
+    assert any("36 pictures to train, none held out" in line for line in heard.lines)

@@ -56,8 +56,9 @@ class Options(TypedDict, total=False):
 
     `model` is a name of the catalog, or `source_model` a model file to start from, or neither: then one is chosen by
     the pictures. `recipe` is a name, a TOML file or a Recipe, of which `epochs`, `batch_size` and `learning_rate`
-    replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a fraction, a folder or
-    the name of a split. `workers` decode pictures (-1: as fits). `out` defaults to `runs/<data>-<model>`.
+    replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a fraction (0 holds
+    nothing out and trains on a val part, too), a folder or the name of a split. `workers` decode pictures (-1: as
+    fits). `out` defaults to `runs/<data>-<model>`.
     """
 
     model: str
