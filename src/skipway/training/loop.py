@@ -18,7 +18,7 @@ from skipway.models.network import Network
 from skipway.training.console import Reporter
 from skipway.training.history import write_metrics
 from skipway.training.job import Start
-from skipway.training.recipe import Recipe
+from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.schedule import learning_rate
 from skipway.training.state import Progress, all_finite, checkpoints, save_checkpoint
 from skipway.training.tensorboard import Events
@@ -207,6 +207,7 @@ class Loop:
             "spec": updater.network.spec.to_dict(),
             "preprocessing": asdict(self.preprocessing),
             "fingerprint": self.material.fingerprint,
+            "recipe": recipe_to_toml(self.recipe),
         }
         save_checkpoint(self.folder, progress, tensors, self.recipe.keep_checkpoints)
 

@@ -75,6 +75,8 @@ def resume(run: str | Path, *, reporter: Reporter | None = None) -> RunResult:
     recipe = recipe_from_dict(plain, str(config))
     request: Request = from_plain(Request, plain.get("run", {}), f"{config}: run")
     progress, tensors = load_checkpoint(folder)
+    if recipe_to_toml(recipe) != tensors["recipe"]:
+        raise RunError(f"{config} was edited since the run began; undo that, or begin a new run with --recipe {config}")
     with joined_world(request.device) as world:
         voice = heard(world, reporter)
         material = gather(request, recipe, voice)
@@ -116,6 +118,8 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
         raise RecipeError(
             f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
         )
+    if recipe.early_stopping and material.val is None:
+        raise RecipeError("early_stopping has no held-out pictures to judge by; hold some out or set it to 0")
     if recipe.norm_momentum:
         set_norm_momentum(network, recipe.norm_momentum)
     lit, weighed = recipe.augmentation.lighting > 0, recipe.class_weights == "auto"

@@ -59,10 +59,12 @@ def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, Any]]:
     for file in reversed(files):
         try:
             payload = torch.load(file, map_location="cpu", weights_only=True)
-            progress = Progress(**payload.pop("progress"))
+            version, progress = payload.pop("format"), Progress(**payload.pop("progress"))
+            for key in ("network", "optimizer", "fingerprint", "recipe", "spec", "preprocessing"):
+                payload[key]
         except Exception:  # torch reports damage in many ways; an older checkpoint may still be whole
             continue
-        if payload.pop("format") != _FORMAT:
+        if version != _FORMAT:
             raise RunError(f"{file} was written by a newer skipway; update it to resume this run")
         return progress, payload
     reason = f"none of its {len(files)} checkpoints can be read" if files else "it holds no checkpoint"

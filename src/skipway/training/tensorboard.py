@@ -70,8 +70,10 @@ class Events:
                 parse_math=False,
             )
             axes.axis("off")
-        figure.tight_layout()
-        self.writer.add_figure("examples: answer and probability (truth)", figure, step, close=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # labels may use letters that the font lacks: boxes must do
+            figure.tight_layout()
+            self.writer.add_figure("examples: answer and probability (truth)", figure, step, close=False)
 
     def histograms(self, step: int, network: nn.Module) -> None:
         """Distribution of every parameter; a large one is sampled evenly."""

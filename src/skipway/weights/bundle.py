@@ -5,6 +5,7 @@ The header entry `skipway` of the file holds everything but the tensors, as JSON
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
         "metrics": bundle.metrics,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
+    header["digest"] = _digest(tensors)
     metadata = {"skipway": json.dumps(header)}
     write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
 
@@ -99,6 +101,8 @@ def load_bundle(file: Path | str) -> Bundle:
         header = dict(json.loads(metadata["skipway"]))
         newer = header["format"] > FORMAT
         if not newer:
+            if header["digest"] != _digest(tensors):
+                raise ModelFileError("its weights are not those that were written")
             bundle = _from_header(header, tensors)
             bundle.network()
     except (SkipwayError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -109,6 +113,15 @@ def load_bundle(file: Path | str) -> Bundle:
     if newer:
         raise ModelFileError(f"{path} was written by a newer skipway (format {header['format']}); update this one")
     return bundle
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names and bytes: safetensors itself would not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
