@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -88,15 +89,16 @@ class Preprocessing:
 
     def standardized(self, counts: Tensor) -> Tensor:
         """Counts 0-255 (N, C, H, W), uint8 or floating, as the network's fp32 input, on the same device."""
-        factor = torch.tensor([self.scale / one for one in self.std], dtype=torch.float32, device=counts.device)
-        offset = torch.tensor(
-            [-mean / one for mean, one in zip(self.mean, self.std, strict=True)],
-            dtype=torch.float32,
-            device=counts.device,
-        )
+        factor, offset = _on_gpu(self, counts.device) if counts.is_cuda else self._affine(counts.device)
         if self.channels == "BGR":
             counts = counts.flip(1)
-        return counts.float() * factor[:, None, None] + offset[:, None, None]
+        return counts.float() * factor + offset
+
+    def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Factor and offset of each channel, (C, 1, 1): (count * scale - mean) / std in one multiplication and sum."""
+        factor = torch.tensor([self.scale / one for one in self.std], dtype=torch.float32)
+        offset = torch.tensor([-mean / one for mean, one in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
+        return factor[:, None, None].to(device), offset[:, None, None].to(device)
 
     def tensor(self, picture: Picture) -> Tensor:
         """One picture as the network's input (1, C, size, size)."""
@@ -121,6 +123,13 @@ class Preprocessing:
     def _fits(self, picture: np.ndarray) -> bool:
         depth = 1 if picture.ndim == 2 else picture.shape[2]
         return depth == self.depth and picture.shape[:2] == (self.size, self.size) and self.resize_to == self.size
+
+
+@cache
+def _on_gpu(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept: copied from the host at every step they would stall a GPU."""
+    with torch.inference_mode(mode=False):
+        return preprocessing._affine(device)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -53,6 +53,7 @@ def train(
         voice = heard(world, reporter)
         start = prepared(request, recipe, voice, overwrite=overwrite)
         loop = build_loop(start, world, voice)
+        world.barrier()  # every rank has looked whether the folder is free before one of them takes it
         if world.main:
             claim_folder(start.folder, start.material)
             write_text(start.folder / "config.toml", recipe_to_toml(start.recipe, start.request.to_dict()))

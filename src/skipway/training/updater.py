@@ -93,8 +93,8 @@ class Updater:
         makes each picture count once."""
         parts = max(min(self.recipe.accumulation, len(targets) // 2), 1)
         total = torch.zeros((), device=self.device)
-        for rows in torch.arange(len(targets), device=self.device).chunk(parts):
-            part = slice(int(rows[0]), int(rows[-1]) + 1) if parts > 1 else slice(None)
+        for rows in torch.arange(len(targets)).chunk(parts):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 logits = self.forward(inputs[part])
             loss = self._loss(logits.float(), targets[part], blend, part) * (len(rows) / len(targets))
