@@ -128,7 +128,7 @@ def demo(
         bool, typer.Option("--overwrite", help="Replace the run in that folder; an older demo always is.")
     ] = False,
 ) -> None:
-    """Train, judge and use a network on 5,000 bundled real digits, start to finish (about a minute)."""
+    """Train, judge and use a network on 5,000 bundled real digits, start to finish (about two minutes)."""
     from skipway.demo import run_demo
     from skipway.training.console import Console
 

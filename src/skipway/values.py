@@ -22,6 +22,14 @@ class ValueMismatchError(SkipwayError):
     """A plain value that does not fit the field it is meant for."""
 
 
+def floated(value: Any) -> None:
+    """Turn whole numbers in a frozen dataclass's float fields into floats, so that it equals its own TOML or JSON."""
+    for field in dataclasses.fields(value):
+        found = getattr(value, field.name)
+        if field.type in ("float", float) and type(found) is int:
+            object.__setattr__(value, field.name, float(found))
+
+
 def from_plain(kind: type[T], plain: Any, where: str) -> T:
     """`plain`, a mapping of field names to plain values, as a dataclass of `kind`.
 

@@ -20,6 +20,7 @@ from skipway.data.dataset import Split
 from skipway.data.draws import hashed, uniform
 from skipway.data.preprocessing import KERNELS, Picture, Preprocessing, to_tensor, trimmed
 from skipway.errors import RecipeError
+from skipway.values import floated
 
 _CROP, _BATCH, _OPERATIONS = 11, 12, 13  # streams of draws, kept apart
 
@@ -59,6 +60,7 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
+        floated(self)
         for name in ("mirror", "erasing", "zoom", "shift", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"augmentation: {name} is {getattr(self, name)}; give a share from 0 to 1")

@@ -99,13 +99,14 @@ class Split:
 class Source:
     """A data set: its labels in order and its splits (`train`, `val`, `test`, or `all` where it has none).
 
-    `mirrors`: a mirrored picture still shows its class (false for digits).
+    `mirrors`: a mirrored picture still shows its class (false for digits). `remark`: what a user should know of it.
     """
 
     name: str
     labels: tuple[str, ...]
     splits: dict[str, Split]
     mirrors: bool = True
+    remark: str = ""
 
     def split(self, name: str) -> Split:
         """The named split; `all` joins nothing and exists only where the data came without splits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import numpy as np
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.pictures import is_picture_name, natural_key
 from skipway.errors import DataError
+
+# Companions of pictures that nobody would take for one.
+_PLAIN = frozenset((".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".yml", ".db", ".ini", ".html", ".npz", ".py"))
 
 _SPLITS = {
     "train": "train",
@@ -33,10 +37,10 @@ def read_folder(root: Path) -> Source:
         parts = named  # splits of bare pictures, not two classes "train" and "test": below, _labels says so
     if not parts or ("train" not in parts and len(folders) > len(parts)):
         labels = _labels(root)
-        return Source(root.resolve().name, labels, {"all": _read_classes(root, labels)})
+        return Source(root.resolve().name, labels, {"all": _read_classes(root, labels)}, remark=_strangers(root))
     labels = _labels(parts.get("train") or next(iter(parts.values())))
     splits = {name: _read_classes(folder, labels) for name, folder in parts.items()}
-    return Source(root.resolve().name, labels, splits)
+    return Source(root.resolve().name, labels, splits, remark=_strangers(root))
 
 
 def read_validation_folder(root: Path, labels: Sequence[str]) -> Split:
@@ -48,7 +52,7 @@ def read_validation_folder(root: Path, labels: Sequence[str]) -> Split:
 
 def _subfolders(root: Path) -> list[Path]:
     try:
-        found = [one for one in root.iterdir() if one.is_dir() and not one.name.startswith(".")]
+        found = [one for one in root.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))]
     except OSError as error:
         raise DataError(f"{root} cannot be read ({error.strerror}); check its permissions") from None
     return sorted(found, key=lambda one: natural_key(one.name))
@@ -89,6 +93,18 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         # In place, which os.walk heeds: hidden folders, such as Jupyter's checkpoints, hold copies.
         folders[:] = [one for one in folders if not one.startswith(".")]
         yield parent, folders, names
+
+
+def _strangers(root: Path) -> str:
+    """A remark about files below that have no name of a picture, such as a phone's .heic; empty if there are none."""
+    names = (Path(name) for _, _, names in _walk(root) for name in names if not name.startswith("."))
+    counts = Counter(
+        one.suffix.lower() for one in names if not is_picture_name(one) and one.suffix.lower() not in _PLAIN
+    )
+    if not counts:
+        return ""
+    listed = ", ".join(f"{suffix or 'no suffix'} {count:,}" for suffix, count in counts.most_common(4))
+    return f"{counts.total():,} files are not taken for pictures ({listed}); convert them to JPEG or PNG to use them"
 
 
 def _pictures_below(folder: Path) -> list[Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
+import stat
 import threading
 import warnings
 from pathlib import Path
@@ -21,6 +23,9 @@ SUFFIXES = frozenset(
 
 # Twice Pillow's own warning threshold: from here on Pillow itself refuses.
 MAX_PIXELS = 178_956_970
+
+# More than an uncompressed 16-bit picture of that many pixels would take.
+MAX_BYTES = 2**30 + 2**29
 
 # How to turn a picture upright, by its EXIF orientation.
 _TURNS = {
@@ -71,7 +76,7 @@ def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Ima
     """
     label = name or ("<bytes>" if isinstance(file, bytes) else str(file))
     try:
-        data = file if isinstance(file, bytes) else Path(file).read_bytes()
+        data = file if isinstance(file, bytes) else _read(Path(file), label)
     except OSError as error:
         raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
     if not data:
@@ -89,6 +94,18 @@ def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Ima
         raise
     except Exception as error:  # decoders meet hostile bytes: each of their failures means a bad picture
         raise PictureError(label, f"is damaged ({_reason(error)}); restore or delete it") from None
+
+
+def _read(file: Path, label: str) -> bytes:
+    """Bytes of a regular file of bearable size: a pipe would never end, a sparse file would take all memory."""
+    found = file.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    if not stat.S_ISREG(found.st_mode):
+        raise PictureError(label, "is no regular file; give the picture itself")
+    if found.st_size > MAX_BYTES:
+        raise PictureError(label, f"has more than {MAX_BYTES:,} bytes; re-save it smaller")
+    return file.read_bytes()
 
 
 def _decode(data: bytes) -> Image.Image:

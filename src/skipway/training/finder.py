@@ -53,8 +53,10 @@ def find_rate(data: str | Path, *, reporter: Reporter, **options: Unpack[Options
     goes to `learning_rate.png` in the run folder.
     """
     request, recipe = request_of(data, **options)
-    constant = recipe.replaced(schedule="constant", ema=0.0, learning_rate=LOWEST)
+    constant = recipe.replaced(schedule="constant", warmup=0.0, ema=0.0, learning_rate=LOWEST)
     with joined_world(request.device) as world:
+        if world.size > 1:
+            raise RecipeError("--find-learning-rate runs in one process; leave torchrun out")
         # An older run may lie in the folder: the plot joins it and nothing is overwritten.
         start = prepared(request, constant, reporter, overwrite=True)
         losses = _trial(build_loop(start, world, reporter), start.recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class RunResult:
 
     def told(self) -> str:
         """The outcome as text, and what to type next."""
-        found, model = self.evaluation, self.model
+        found, model, folder = self.evaluation, shlex.quote(str(self.model)), shlex.quote(str(self.folder))
         name = "held out" if self.split == "val" else "trained on"
         return (
             f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, loss {found.loss:.4f} "
@@ -65,7 +66,7 @@ class RunResult:
             f"{self.images_per_second:,.0f} pictures/s\n"
             f"model  {model}\nreport {self.report}\n"
             f"next:  skipway predict {model} PICTURE...   |   skipway evaluate {model} DATA   |   "
-            f"tensorboard --logdir {self.folder}"
+            f"tensorboard --logdir {folder}"
         )
 
 
@@ -126,7 +127,6 @@ def _final(loop: Loop, network: Network) -> Evaluation:
         loop.preprocessing,
         loop.material.labels,
         loop.world.device,
-        precision=loop.updater.precision,
         distributed=False,
     )
 

@@ -86,9 +86,6 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
     for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
         _require_text(text)
-    seed = options.get("seed", 0)
-    if seed < 0:
-        raise RecipeError(f"--seed {seed} is negative; give 0 or more")
     recipe = options.get("recipe", "quick")
     recipe = updated(
         recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
@@ -97,12 +94,12 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         learning_rate=options.get("learning_rate"),
     )
     request = Request(
-        data=str(data),
+        data=_absolute(str(data)),
         model=find_spec(model).name if model else "",
-        source_model=source_model,
-        val=str(options.get("val", "")),
+        source_model=_absolute(source_model),
+        val=_absolute(str(options.get("val", ""))),
         image_size=options.get("image_size", 0),
-        seed=seed,
+        seed=options.get("seed", 0),
         device=options.get("device", "auto"),
         workers=options.get("workers", -1),
         out=str(options.get("out", "")),
@@ -116,6 +113,14 @@ def _require_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(f"{text!r} is no valid text; rename that file or folder") from None
+
+
+def _absolute(text: str) -> str:
+    """A path that exists as seen from anywhere, for a resume from another folder; other texts as they are."""
+    form, colon, path = text.partition(":")
+    if colon and not Path(text).exists():
+        return f"{form}:{Path(path).resolve()}" if Path(path).is_dir() else text
+    return str(Path(text).resolve()) if text and Path(text).exists() else text
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,8 @@ class Start:
 def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
     """Read, check and divide the data. Raises DataError, UnknownNameError."""
     source = open_source(request.data)
+    if source.remark:
+        reporter.say(source.remark)
     for label in source.labels:
         _require_text(label)
     if "all" in source.splits:
@@ -241,7 +248,7 @@ def starting_network(
     """The network with its first weights, and its picture convention."""
     if request.source_model:
         file = Path(request.source_model)
-        return network_from(file, material.labels, request.image_size, request.seed, say)
+        return network_from(file, material.labels, recipe, request.image_size, request.seed, say)
     return fresh_network(request.model, material.labels, recipe, request.image_size, request.seed, say)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
+from typing import NoReturn
 
 import torch
 
@@ -24,6 +26,7 @@ from skipway.training.state import Progress, all_finite, checkpoints, save_check
 from skipway.training.tensorboard import Events
 from skipway.training.updater import Updater
 from skipway.weights.bundle import Bundle, save_bundle
+from skipway.weights.files import remove_leftovers
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20
@@ -49,6 +52,8 @@ class Loop:
     def run(self) -> None:
         """Train from `progress.step` to the end. Raises DivergedError, StoppedError, DataError, StorageError."""
         if self.world.main:
+            for place in (self.folder, self.folder / "checkpoints"):
+                remove_leftovers(place)
             self.events = Events(self.folder, self.progress.step)
             if self.progress.step == 0:
                 self.events.graph(self.updater.judged)
@@ -88,6 +93,8 @@ class Loop:
             self._after_step()
             self._finish_due_epoch()
             clock = time.perf_counter()
+        if self._stop_asked:  # during the last validation: the last checkpoint is written, the report is not
+            self._raise_stopped()
 
     def _after_step(self) -> None:
         step = self.progress.step
@@ -98,7 +105,7 @@ class Loop:
             self._show()
         if self._stop_asked if self.world.size == 1 else due and self.world.any(self._stop_asked):
             self.save()
-            raise StoppedError(f"stopped at step {step:,} of {self.total:,}; `skipway resume {self.folder}` continues")
+            self._raise_stopped()
         if self.recipe.checkpoint_steps and step % self.recipe.checkpoint_steps == 0:
             self.save()
 
@@ -122,6 +129,7 @@ class Loop:
         """Validation of a network on this rank's part of the pictures; None when nothing is held out."""
         if self.material.val is None:
             return None
+        self.world.share(network.buffers())  # batch normalization's statistics differ by rank
         batches = evaluation_batches(
             self.material.val,
             self.preprocessing,
@@ -142,13 +150,14 @@ class Loop:
 
     def _record(self, evaluation: Evaluation | None) -> None:
         progress, updater = self.progress, self.updater
+        loss_sum, right, seen = self.world.summed(float(updater.loss_sum), int(updater.right), progress.seen)
         row = {
             "epoch": float(len(progress.history) + 1),
             "step": float(progress.step),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
-            "train_loss": float(updater.loss_sum) / progress.seen,
-            "train_top1": int(updater.right) / progress.seen,
-            "images_per_second": self.world.size * progress.seen / max(progress.train_seconds, 1e-9),
+            "train_loss": loss_sum / seen,
+            "train_top1": right / seen,
+            "images_per_second": seen / max(progress.train_seconds, 1e-9),
             "seconds": progress.total_seconds,
         }
         if evaluation is not None:
@@ -211,9 +220,15 @@ class Loop:
         }
         save_checkpoint(self.folder, progress, tensors, self.recipe.keep_checkpoints)
 
+    def _raise_stopped(self) -> NoReturn:
+        run = shlex.quote(str(self.folder))
+        raise StoppedError(
+            f"stopped at step {self.progress.step:,} of {self.total:,}; `skipway resume {run}` continues"
+        )
+
     def _check_finite(self) -> None:
-        bad = int(self.updater.bad_step)
-        if self.world.any(bad >= 0):
+        bad = self.world.largest(int(self.updater.bad_step))
+        if bad >= 0:
             self._raise_diverged(bad)
 
     def _raise_diverged(self, step: int) -> None:

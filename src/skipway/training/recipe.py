@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from skipway.data.augmentation import Augmentation
 from skipway.errors import RecipeError, SkipwayError
-from skipway.values import from_plain
+from skipway.values import floated, from_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        floated(self)
         for name, hint in typing.get_type_hints(Recipe).items():
             value, choices = getattr(self, name), typing.get_args(hint)
             if typing.get_origin(hint) is Literal and value not in choices:

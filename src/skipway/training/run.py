@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -76,7 +77,7 @@ def resume(run: str | Path, *, reporter: Reporter | None = None) -> RunResult:
     recipe = recipe_from_dict(plain, str(config))
     request: Request = from_plain(Request, plain.get("run", {}), f"{config}: run")
     progress, tensors = load_checkpoint(folder)
-    if recipe_to_toml(recipe) != tensors["recipe"]:
+    if recipe != recipe_from_dict(tomllib.loads(tensors["recipe"]), "of the checkpoint"):
         raise RunError(f"{config} was edited since the run began; undo that, or begin a new run with --recipe {config}")
     with joined_world(request.device) as world:
         voice = heard(world, reporter)

@@ -34,14 +34,14 @@ def fresh_network(
 
 
 def network_from(
-    file: Path, labels: Sequence[str], image_size: int, seed: int, say: Say
+    file: Path, labels: Sequence[str], recipe: Recipe, image_size: int, seed: int, say: Say
 ) -> tuple[Network, Preprocessing]:
     """The network of a model file. Its head is drawn afresh when the labels differ. Raises ModelFileError."""
     bundle = load_bundle(file)
     fields: dict[str, Any] = {"num_classes": len(labels)}
     if image_size and image_size != bundle.spec.input_size:
         fields["input_size"] = image_size
-    spec = bundle.spec.replaced(fields)
+    spec = bundle.spec.replaced(fields | _dropout(bundle.spec, recipe, say))
     preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
     torch.manual_seed(seed)
     network = spec.build()
@@ -89,9 +89,14 @@ def _adapted(spec: Spec, labels: Sequence[str], recipe: Recipe, image_size: int,
         fields["input_size"] = image_size
     if recipe.initialization != "source":
         fields["initialization"] = recipe.initialization
-    if recipe.dropout >= 0:
-        if hasattr(spec, "dropout"):
-            fields["dropout"] = recipe.dropout
-        else:
-            say(f"{spec.name} has no dropout: the recipe's {recipe.dropout} has nothing to act on")
-    return spec.replaced(fields)
+    return spec.replaced(fields | _dropout(spec, recipe, say))
+
+
+def _dropout(spec: Spec, recipe: Recipe, say: Say) -> dict[str, Any]:
+    """The field that the recipe's drop rate replaces."""
+    if recipe.dropout < 0:
+        return {}
+    if "dropout" in spec.to_dict():
+        return {"dropout": recipe.dropout}
+    say(f"{spec.name} has no dropout: the recipe's {recipe.dropout} has nothing to act on")
+    return {}

@@ -55,19 +55,22 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, Any]]:
     """The newest checkpoint that reads. Raises RunError when there is none."""
-    files = checkpoints(folder)
+    files, newer = checkpoints(folder), False
     for file in reversed(files):
         try:
             payload = torch.load(file, map_location="cpu", weights_only=True)
-            version, progress = payload.pop("format"), Progress(**payload.pop("progress"))
+            newer = payload.pop("format") > _FORMAT
+            if newer:
+                break
+            progress = Progress(**payload.pop("progress"))
             for key in ("network", "optimizer", "fingerprint", "recipe", "spec", "preprocessing"):
                 payload[key]
         except Exception:  # torch reports damage in many ways; an older checkpoint may still be whole
             continue
-        if version != _FORMAT:
-            raise RunError(f"{file} was written by a newer skipway; update it to resume this run")
         return progress, payload
-    reason = f"none of its {len(files)} checkpoints can be read" if files else "it holds no checkpoint"
+    if newer:
+        raise RunError(f"{folder} was written by a newer skipway; update this one to resume it")
+    reason = "none of its checkpoints can be read" if files else "it holds no checkpoint"
     raise RunError(f"{folder} cannot be resumed: {reason}; start it again with --overwrite")
 
 

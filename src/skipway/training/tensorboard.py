@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from skipway.data.dataset import Split
 from skipway.data.preprocessing import Preprocessing
+from skipway.errors import StorageError
 from skipway.models.network import Network
 
 _EXAMPLES = 8
@@ -23,28 +27,35 @@ class Events:
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
+        self.folder = folder
+        self._before = threading.excepthook
+        # TensorBoard writes from a thread of its own: its failure reaches us with the next call, and needs no traceback.
+        threading.excepthook = _unless_storage
+        with _written(folder):
+            self.writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
 
     def graph(self, network: Network) -> None:
-        """The network's graph for one picture of its input size. Traced on the CPU, its mode kept."""
+        """The network's graph for one picture of its input size; its mode is kept."""
         spec = network.spec
         example = torch.zeros(1, spec.in_channels, spec.input_size, spec.input_size, device=_device(network))
         was_training = network.training
         network.eval()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer is deprecated, but TensorBoard knows no other graph
-            self.writer.add_graph(network, example)
+            with _written(self.folder):
+                self.writer.add_graph(network, example)
         network.train(was_training)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Named numbers at a step."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        with _written(self.folder):
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
     def examples(
         self, step: int, network: Network, split: Split, preprocessing: Preprocessing, labels: tuple[str, ...]
     ) -> None:
-        """The first validation pictures, each with what it is and what the network says."""
+        """A few pictures of the split, each with what it is and what the network says."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -70,19 +81,40 @@ class Events:
                 parse_math=False,
             )
             axes.axis("off")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _written(self.folder):
             warnings.simplefilter("ignore")  # labels may use letters that the font lacks: boxes must do
             figure.tight_layout()
             self.writer.add_figure("examples: answer and probability (truth)", figure, step, close=False)
 
     def histograms(self, step: int, network: nn.Module) -> None:
         """Distribution of every parameter; a large one is sampled evenly."""
-        for name, parameter in network.named_parameters():
-            self.writer.add_histogram(f"weights/{name}", _sampled(parameter.detach()), step)
+        with _written(self.folder):
+            for name, parameter in network.named_parameters():
+                self.writer.add_histogram(f"weights/{name}", _sampled(parameter.detach()), step)
 
     def close(self) -> None:
         """Flush what is left."""
-        self.writer.close()
+        try:
+            with _written(self.folder):
+                self.writer.close()
+        finally:
+            threading.excepthook = self._before
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turn a failure to write into one that names the folder and the fix."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"events could not be written to {folder} ({error.strerror or error}); free some space, then resume the run"
+        ) from None
+
+
+def _unless_storage(arguments: threading.ExceptHookArgs) -> None:
+    if not issubclass(arguments.exc_type, OSError):
+        threading.__excepthook__(arguments)
 
 
 def _sampled(values: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Updater:
         makes each picture count once."""
         parts = max(min(self.recipe.accumulation, len(targets) // 2), 1)
         total = torch.zeros((), device=self.device)
-        for rows in torch.arange(len(targets)).chunk(parts):
+        for rows in torch.arange(len(targets)).tensor_split(parts):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 logits = self.forward(inputs[part])

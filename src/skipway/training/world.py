@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from skipway.inference.classifier import pick_device
 
@@ -30,13 +31,31 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def largest(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        if self.size == 1:
+            return number
+        shared = torch.tensor([number], dtype=torch.int64, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared.item())
+
+    def summed(self, *numbers: float) -> list[float]:
+        """Each number summed over the ranks."""
+        if self.size == 1:
+            return list(numbers)
+        shared = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared)
+        return [float(one) for one in shared.tolist()]
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the main one's values."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
     def any(self, flag: bool) -> bool:  # noqa: FBT001 (a predicate over ranks)
         """Whether the flag is set on any rank."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([flag], dtype=torch.int32, device=self.device)
-        dist.all_reduce(votes)
-        return bool(votes.item())
+        return self.largest(int(flag)) > 0
 
 
 @contextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from skipway.errors import StorageError
+
+# How mkstemp names what write_whole writes to.
+_TEMPORARY = re.compile(r"\.(step-\d{8}\.pt|model\.safetensors|config\.toml|metrics\.csv|report\.html)\.[a-z0-9_]{8}")
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
@@ -38,6 +42,13 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of a process that was killed while it wrote into this folder."""
+    for file in folder.glob(".*.????????"):
+        if _TEMPORARY.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def write_text(file: Path, text: str) -> None:
