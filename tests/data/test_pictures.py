@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -172,3 +173,18 @@ def test_natural_order() -> None:
 )
 def test_names_that_promise_pictures(name: str, expected: bool) -> None:
     assert is_picture_name(Path(name)) is expected
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    with pytest.raises(PictureError, match="no regular file"):
+        open_picture(pipe)
+
+
+def test_an_enormous_file_is_one_bad_picture(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.jpg"
+    with huge.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(PictureError, match="bytes; re-save"):
+        open_picture(huge)

@@ -217,3 +217,48 @@ def test_an_edited_config_is_refused(finished: tuple[Path, Path], tmp_path: Path
     config.write_text(config.read_text().replace('optimizer = "adamw"', 'optimizer = "sgd"'))
     with pytest.raises(RunError, match="was edited"):
         resume(copy)
+
+
+@pytest.mark.parametrize("name", ["quick", "strong", "signs"])
+def test_runs_with_the_named_recipes_resume(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopper(Silent):
+        def step(self, epoch: int, done: int, total: int, figures: dict[str, float]) -> None:
+            if done == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    write_classes(tmp_path / "data", 11)
+    monkeypatch.chdir(tmp_path)
+    options = {"model": "resnet_v1_20.cifar", "epochs": 2, "image_size": 16, "workers": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train("data", recipe=name, out="run", reporter=Stopper(), **options)
+    monkeypatch.chdir(Path(__file__).parent)
+    assert resume(tmp_path / "run").epochs == 2, "from another folder, too"
+
+
+def test_leftovers_of_a_killed_writer_are_removed(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    run, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    torn = copy / "checkpoints" / ".step-00000007.pt.abcd_123"
+    torn.write_bytes(b"half")
+    mine = copy / ".notes.abcdefgh"
+    mine.write_text("the user's own")
+    resume(copy)
+    assert not torn.exists()
+    assert mine.exists()
+
+
+def test_a_newer_checkpoint_says_so(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    run, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    newest = checkpoints(copy)[-1]
+    payload = torch.load(newest, weights_only=True)
+    payload["format"], payload["progress"]["more"] = 99, 1
+    torch.save(payload, newest)
+    with pytest.raises(RunError, match="newer skipway"):
+        resume(copy)

@@ -243,3 +243,47 @@ def test_val_0_trains_on_the_val_part_too(tmp_path: Path) -> None:
 def test_early_stopping_needs_something_to_judge_by(arrays: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="early_stopping"):
         train(arrays, recipe=FAST.replaced(early_stopping=2), val=0, out=tmp_path / "run", **NETWORK)
+
+
+def test_the_finder_tries_the_rates_that_it_draws(
+    arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skipway.training import finder
+    from skipway.training.updater import Updater
+
+    used: list[float] = []
+    update = Updater.update
+
+    def watched(self: Updater, batch: object, step: int) -> None:
+        update(self, batch, step)  # type: ignore[arg-type]
+        used.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Updater, "update", watched)
+    recipe = FAST.replaced(schedule="cosine", warmup=0.5)
+    find_rate(arrays, reporter=Heard(), recipe=recipe, out=tmp_path / "run", **NETWORK)
+    assert used == pytest.approx([finder._rate(step) for step in range(len(used))])
+
+
+def test_uneven_parts_never_leave_one_picture(arrays: Path, tmp_path: Path) -> None:
+    recipe = FAST.replaced(epochs=1, batch_size=16, accumulation=6)
+    train(arrays, model="resnet_v1_18", image_size=32, recipe=recipe, out=tmp_path / "run", workers=0, device="cpu")
+
+
+def test_files_that_are_no_pictures_are_mentioned(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", 8)
+    (data / "red" / "phone.HEIC").write_bytes(b"x")
+    (data / "__MACOSX").mkdir()
+    heard = Heard()
+    train(data, recipe=FAST.replaced(epochs=1), out=tmp_path / "run", reporter=heard, **NETWORK)
+    assert heard.lines[0].startswith("1 files are not taken for pictures (.heic 1)")
+
+
+def test_events_on_a_full_disk_name_the_folder(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    with pytest.raises(StorageError, match=r"run .*free some space"):
+        train(arrays, recipe=FAST, out=tmp_path / "run", **NETWORK)

@@ -29,7 +29,7 @@ class Events:
 
         self.folder = folder
         self._before = threading.excepthook
-        # TensorBoard writes from a thread of its own: its failure reaches us with the next call, and needs no traceback.
+        # TensorBoard writes from its own thread: a failure reaches us with the next call and needs no traceback.
         threading.excepthook = _unless_storage
         with _written(folder):
             self.writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
