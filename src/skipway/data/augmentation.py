@@ -136,7 +136,7 @@ def _randaugmented(pixels: Tensor, augmentation: Augmentation, seed: int) -> Ten
     transform = v2.RandAugment(augmentation.randaugment, augmentation.randaugment_magnitude)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return transform(pixels)  # type: ignore[no-any-return]
+        return transform(pixels)
 
 
 def principal_colours(split: Split, preprocessing: Preprocessing, limit: int = 1000) -> Tensor:

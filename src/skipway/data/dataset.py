@@ -62,7 +62,7 @@ class ArrayPictures:
         return len(self.array)
 
     def __getitem__(self, index: int) -> Picture:
-        return self.array[index]  # type: ignore[no-any-return]
+        return self.array[index]
 
     def name(self, index: int) -> str:
         return f"{self.origin}[{self.numbers[index]}]"

@@ -248,7 +248,7 @@ def _pooled(shares: np.ndarray, block: int) -> np.ndarray:
     rest = -len(shares) % block
     padded = np.pad(shares, ((0, rest), (0, rest)))
     cells = len(padded) // block
-    return padded.reshape(cells, block, cells, block).max((1, 3))  # type: ignore[no-any-return]
+    return padded.reshape(cells, block, cells, block).max((1, 3))
 
 
 def _coloured(shares: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Classifier:
         with torch.inference_mode():
             inputs = self.preprocessing.standardized(pixels.to(self.device))
             logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
-            return logits.float().softmax(1).cpu()  # type: ignore[no-any-return]
+            return logits.float().softmax(1).cpu()
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
         """The `top` answers for each of the uint8 pictures (N, C, size, size), all where there are fewer classes."""

@@ -152,7 +152,7 @@ class ConvStage(nn.Module):
             self.after.add_module(kind, _after(kind, spec, row.depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(F.relu(self.conv(x)))  # type: ignore[no-any-return]
+        return self.after(F.relu(self.conv(x)))
 
 
 def _after(kind: After, spec: AlexNetSpec, channels: int) -> nn.Module:
@@ -173,4 +173,4 @@ class HiddenStage(nn.Module):
         self.dropout = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(F.relu(self.fc(x)))  # type: ignore[no-any-return]
+        return self.dropout(F.relu(self.fc(x)))

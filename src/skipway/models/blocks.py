@@ -221,7 +221,7 @@ class Projection(nn.Module):
         self.norm = norm.layer(depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))  # type: ignore[no-any-return]
+        return self.norm(self.conv(x))
 
 
 def max_pool_of(stem: Stem) -> nn.Module:

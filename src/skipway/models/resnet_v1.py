@@ -45,7 +45,7 @@ class StemV1(nn.Module):
         self.pool = max_pool_of(stem)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(F.relu(self.norm(self.conv(x)), inplace=True))  # type: ignore[no-any-return]
+        return self.pool(F.relu(self.norm(self.conv(x)), inplace=True))
 
 
 class BottleneckV1(nn.Module):

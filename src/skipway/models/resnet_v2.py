@@ -44,7 +44,7 @@ class StemV2(nn.Module):
         self.pool = max_pool_of(stem)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.conv(x))  # type: ignore[no-any-return]
+        return self.pool(self.conv(x))
 
 
 class BottleneckV2(nn.Module):
@@ -69,7 +69,7 @@ class BottleneckV2(nn.Module):
         kept = self.shortcut(active if isinstance(self.shortcut, nn.Conv2d) else x)
         y = F.relu(self.norm1(self.conv1(active)), inplace=True)
         y = F.relu(self.norm2(self.conv2(y)), inplace=True)
-        return kept + self.conv3(y)  # type: ignore[no-any-return]
+        return kept + self.conv3(y)
 
 
 def _shortcut(channels: int, row: Row, spec: ResNetV2Spec) -> nn.Module:

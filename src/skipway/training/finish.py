@@ -104,7 +104,7 @@ def _kept_network(loop: Loop) -> Network:
     if not file.exists():
         raise RunError(f"{file}, which held the best epoch, is gone; train again with --overwrite")
     # `to` is untyped for memory formats
-    return load_bundle(file).network().to(loop.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return load_bundle(file).network().to(loop.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _split_name(loop: Loop) -> str:
