@@ -235,9 +235,10 @@ def test_every_augmentation_trains(arrays: Path, tmp_path: Path, augmentation: A
 def test_val_0_trains_on_the_val_part_too(tmp_path: Path) -> None:
     for name, each in (("train", 8), ("val", 4)):
         write_classes(tmp_path / "data" / name, each)
-    heard = Heard()
-    train(tmp_path / "data", recipe=FAST.replaced(epochs=1), val=0, out=tmp_path / "run", reporter=heard, **NETWORK)
-    assert any("36 pictures to train, none held out" in line for line in heard.lines)
+    for number, (val, recipe) in enumerate((("0", FAST), ("", FAST.replaced(validation=0.0)))):
+        heard, out = Heard(), tmp_path / str(number)
+        train(tmp_path / "data", recipe=recipe.replaced(epochs=1), val=val, out=out, reporter=heard, **NETWORK)
+        assert any("36 pictures to train, none held out" in line for line in heard.lines)
 
 
 def test_early_stopping_needs_something_to_judge_by(arrays: Path, tmp_path: Path) -> None:

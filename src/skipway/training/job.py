@@ -199,7 +199,7 @@ def divide(source: Source, request: Request, recipe: Recipe) -> tuple[Split, Spl
     if request.val and fraction is None:
         return train, read_validation_folder(Path(request.val), source.labels)
     if fraction is None:
-        if "val" in source.splits:
+        if "val" in source.splits and recipe.validation:
             return train, source.splits["val"]
         fraction = recipe.validation
     if fraction == 0:

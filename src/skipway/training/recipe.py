@@ -42,7 +42,8 @@ class Recipe:
 
     Outcome: `keep` the `best` epoch by validation top-1 (then loss), or the `last`. `early_stopping` ends after so
     many epochs without a better one (0: off). A checkpoint every `checkpoint_steps` steps (0: every epoch), the
-    newest `keep_checkpoints` of which stay. `validation` is the share held out where the data have no val part.
+    newest `keep_checkpoints` of which stay. `validation` is the share held out where the data have no val part;
+    0 holds nothing out and trains on a val part, too.
 
     `precision`: `auto` is bf16 on a GPU and fp32 on a CPU.
     """
