@@ -14,6 +14,7 @@ from skipway.errors import SpecError, UnknownNameError
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network, Spec
 from skipway.training.choice import preprocessing_for
+from skipway.training.memory import require_memory
 from skipway.training.recipe import Recipe
 from skipway.weights.bundle import load_bundle
 
@@ -26,6 +27,7 @@ def fresh_network(
     """The named network for these labels, its first weights a function of the seed."""
     spec = _adapted(find_spec(name), labels, recipe, image_size, say)
     preprocessing = preprocessing_for(spec)  # first: it refuses sizes that would fill the memory
+    require_memory(spec, recipe)
     torch.manual_seed(seed)
     network = spec.build()
     if recipe.zero_residual:
@@ -43,6 +45,7 @@ def network_from(
         fields["input_size"] = image_size
     spec = bundle.spec.replaced(fields | _dropout(bundle.spec, recipe, say))
     preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
+    require_memory(spec, recipe)
     torch.manual_seed(seed)
     network = spec.build()
     own = network.state_dict()
