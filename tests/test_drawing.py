@@ -8,7 +8,7 @@ import pytest
 
 from skipway.drawing import model_rows, models_table, summarize
 from skipway.errors import SpecError, UnknownNameError
-from skipway.models.catalog import CATALOG, create_model, list_models
+from skipway.models.catalog import create_model, find_spec, list_models
 
 
 def convolution(kernel: int, channels: int, depth: int, side: int) -> int:
@@ -56,7 +56,7 @@ def test_operations_of_alexnet_by_hand() -> None:
 @pytest.mark.parametrize("name", list_models())
 def test_counts_are_those_of_the_built_network(name: str) -> None:
     found = summarize(name)
-    fields = {"num_classes": 3} if CATALOG[name].num_classes > 100 else {}
+    fields = {"num_classes": 3} if find_spec(name).num_classes > 100 else {}
     network = create_model(name, **fields)
     smaller = summarize(name, **fields)
     assert smaller.trainable == sum(one.numel() for one in network.parameters())
@@ -65,7 +65,7 @@ def test_counts_are_those_of_the_built_network(name: str) -> None:
     assert found.total == found.trainable + found.statistics
     assert sum(row.parameters for row in found.layers) == found.trainable
     assert found.layers[-1].name == "logits"
-    assert found.layers[-1].shape == (CATALOG[name].num_classes,)
+    assert found.layers[-1].shape == (find_spec(name).num_classes,)
 
 
 def test_summary_as_plain_values() -> None:

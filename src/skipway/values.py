@@ -50,6 +50,13 @@ def from_plain(kind: type[T], plain: Any, where: str) -> T:
     return kind(**values)
 
 
+def verify(value: Any, where: str) -> None:
+    """Raises ValueMismatchError unless every field of a dataclass, however deep, has the type of its annotation."""
+    hints, plain = typing.get_type_hints(type(value)), dataclasses.asdict(value)
+    for field in dataclasses.fields(value):
+        _convert(hints[field.name], plain[field.name], f"{where}: {field.name}")
+
+
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 

@@ -177,7 +177,7 @@ def test_dropout_stands_where_the_sources_have_it() -> None:
     def rates(name: str) -> dict[str, float]:
         return {key: one.p for key, one in on_meta(name).named_modules() if isinstance(one, nn.Dropout) and one.p}
 
-    assert rates("alexnet.caffe") == {"fc6.dropout": 0.5, "fc7.dropout": 0.5}
+    assert rates("alexnet.caffe") == {"fc6.after": 0.5, "fc7.after": 0.5}
     assert rates("alexnet.mnist") == {f"conv{number}.after.dropout": 0.2 for number in (1, 2, 3)}
 
 
@@ -246,7 +246,7 @@ def test_first_weights_have_their_sources_deviations() -> None:
 
 def test_the_hand_signs_identity_blocks_draw_from_a_narrow_range() -> None:
     spec = ResNetV1Spec(
-        name="test", initialization="keras_signs", conv_bias=True, stem=Stem(width=8), num_classes=3,
+        name="test", initialization="keras_signs", conv_bias=True, stem=Stem(width=8, bias=True), num_classes=3,
         blocks=(stage("stage1", "bottleneck", 8, 2, stride=1),),
     )  # fmt: skip
     units = dict(spec.build().get_submodule("stage1").named_children())

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipway.errors import SpecError
 from skipway.models.alexnet import AlexNetSpec
-from skipway.models.blocks import PadChannels
 from skipway.models.catalog import find_spec
 from skipway.models.layers import (
     LocalResponseNorm,
@@ -19,6 +19,7 @@ from skipway.models.layers import (
     pooled_size,
     subsample,
 )
+from skipway.models.shortcuts import PadChannels
 
 
 def sums(side: int) -> Tensor:
@@ -56,7 +57,7 @@ def test_conv2d_same_at_stride_2_is_a_subsampled_stride_1(
 
 
 def test_conv2d_same_has_odd_kernels_only() -> None:
-    with pytest.raises(ValueError, match="kernel 4 is even"):
+    with pytest.raises(SpecError, match="kernel 4 is even"):
         conv2d_same(1, 1, 4)
 
 
@@ -200,7 +201,7 @@ def test_response_norm_keeps_precision_in_half() -> None:
 
 def test_response_norm_carries_no_state_and_has_a_centre() -> None:
     assert not LocalResponseNorm(4, size=3, alpha=1.0, beta=0.75, k=1.0).state_dict()
-    with pytest.raises(ValueError, match="window 4 is even"):
+    with pytest.raises(SpecError, match="window 4 is even"):
         LocalResponseNorm(4, size=4, alpha=1.0, beta=0.75, k=1.0)
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from skipway.models.alexnet import AlexNetSpec
-from skipway.models.blocks import ResNetSpec
+from skipway.models.blocks import StackSpec
 from skipway.models.catalog import create_model, find_spec, list_models
+from skipway.models.highway import HighwayMLPSpec, HighwaySpec
 from skipway.models.network import Network, Spec
 
 
@@ -26,7 +27,12 @@ def narrow(spec: Spec) -> Spec:
         convs = tuple(dataclasses.replace(row, depth=row.depth // 8) for row in spec.convs)
         hidden = tuple(48 for _ in spec.hidden)
         return dataclasses.replace(spec, num_classes=7, input_size=side, convs=convs, hidden=hidden)
-    assert isinstance(spec, ResNetSpec)
+    if isinstance(spec, HighwayMLPSpec):
+        return dataclasses.replace(spec, num_classes=7, input_size=side, width=12, layers=min(spec.layers, 30))
+    if isinstance(spec, HighwaySpec):
+        stages = tuple(dataclasses.replace(row, depth=row.depth // 4) for row in spec.stages)
+        return dataclasses.replace(spec, num_classes=7, input_size=side, stages=stages, last_width=12)
+    assert isinstance(spec, StackSpec)
     share = 8 if spec.stem.width >= 64 else 4
     blocks = tuple(
         dataclasses.replace(
@@ -39,7 +45,7 @@ def narrow(spec: Spec) -> Spec:
 
 
 def takes_any_size(spec: Spec) -> bool:
-    return isinstance(spec, ResNetSpec) and spec.head == "global"
+    return spec.flattened(spec.input_size) in {0, spec.flattened(spec.input_size + 8)}
 
 
 def pictures(spec: Spec, count: int, side: int | None = None) -> Tensor:

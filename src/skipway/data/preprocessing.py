@@ -179,6 +179,23 @@ _PRESETS: dict[str, tuple[float, Preprocessing]] = {
         256 / 227,
         Preprocessing(1, resize="squash", channels="BGR", scale=1.0, mean=(104.00699, 116.66877, 122.67892)),
     ),
+    # He et al.'s Caffe models: 224 from a short side of 256, BGR counts minus the mean of their training pictures.
+    "caffe_resnet": (
+        256 / 224,
+        Preprocessing(1, channels="BGR", scale=1.0, mean=(103.0626, 115.9029, 123.1516)),
+    ),
+    # Keras applications, mode "caffe": squashed, BGR counts minus a mean.
+    "keras_v1": (
+        1.0,
+        Preprocessing(1, resize="squash", channels="BGR", scale=1.0, mean=(103.939, 116.779, 123.68)),
+    ),
+    # Keras applications, mode "tf": squashed, values in [-1, 1].
+    "keras_v2": (1.0, Preprocessing(1, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    # timm's configuration of resnetv2_50 and deeper, and of 18 and 34: central 95 or 90 %, values in [-1, 1].
+    "timm_95": (1 / 0.95, Preprocessing(1, kernel="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    "timm_90": (1 / 0.9, Preprocessing(1, kernel="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    # TF-Slim's VGG style: RGB counts minus a mean.
+    "slim_v1": (256 / 224, Preprocessing(1, scale=1.0, mean=(123.68, 116.78, 103.94))),
     # TF-Slim's inception style: central 87.5 %, values in [-1, 1].
     "slim_v2": (1 / 0.875, Preprocessing(1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
 }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skipway.errors import SpecError
 from skipway.models.initialization import initialize
-from skipway.models.layers import LocalResponseNorm, MaxPool2d, PoolPadding, pooled_size
+from skipway.models.layers import Conv2dSame, LocalResponseNorm, MaxPool2d, PoolPadding, pooled_size
 from skipway.models.network import Network, Note, Spec
 
 After = Literal["pool", "norm", "dropout"]
@@ -23,14 +23,20 @@ After = Literal["pool", "norm", "dropout"]
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution with ReLU and what follows it. `padding` is in pixels on every side."""
+    """One convolution with ReLU and what follows it. `padding` is in pixels on every side, or TensorFlow's SAME."""
 
     depth: int
     kernel: int
     stride: int = 1
-    padding: int = 0
+    padding: int | Literal["same"] = 0
     groups: int = 1
     after: tuple[After, ...] = ()
+
+    def size(self, side: int) -> int:
+        """Side of the map that the convolution makes; 0 or less when no window fits."""
+        if self.padding == "same":
+            return -(-side // self.stride)
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,12 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class AlexNetSpec(Spec):
-    """`dropout` is the rate that drops, one minus the keep probability of the sources.
+    """`convs` are the convolutions and `hidden` the widths of the fully connected layers before the classifier.
 
-    `fc_dropout` says where the fully connected part drops: nowhere, or after each hidden layer's activation (Caffe).
+    `dropout` is the rate that drops, one minus the keep probability of the sources; `fc_dropout` says where the fully
+    connected part drops: nowhere, `before` each hidden layer (torchvision) or `after` its activation (Caffe).
+    `activation` is the hidden layers' own. `average_to` other than 0 averages the last map down, or spreads it, to that
+    side (torchvision's adaptive average pool), so that the classifier fits pictures of any size.
     """
 
     architecture: ClassVar[str] = "alexnet"
@@ -66,9 +75,17 @@ class AlexNetSpec(Spec):
     pool: Pool = Pool()
     norm: ResponseNorm = ResponseNorm()
     dropout: float = 0.5
-    fc_dropout: Literal["none", "after"] = "after"
+    fc_dropout: Literal["none", "before", "after"] = "after"
+    activation: Literal["relu", "tanh"] = "relu"
+    average_to: int = 0
 
-    def __post_init__(self) -> None:
+    def check_fields(self) -> None:
+        if not self.convs:
+            raise SpecError(f"{self.name}: needs at least one convolution")
+        if self.average_to < 0:
+            raise SpecError(
+                f"{self.name}: average_to is {self.average_to}; give a side in pixels, or 0 for no averaging"
+            )
         if self.norm.size < 1 or self.norm.size % 2 == 0:
             raise SpecError(f"{self.name}: the norm's window is {self.norm.size} channels; give an odd number")
         if not 0 <= self.dropout < 1:
@@ -77,22 +94,25 @@ class AlexNetSpec(Spec):
             raise SpecError(f"{self.name}: a pool or hidden layer has a size below 1; give 1 or more")
         channels = self.in_channels
         for number, row in enumerate(self.convs, 1):
-            if min(row.depth, row.kernel, row.stride, row.groups) < 1 or row.padding < 0:
+            padding = 0 if row.padding == "same" else row.padding
+            if min(row.depth, row.kernel, row.stride, row.groups) < 1 or padding < 0:
                 raise SpecError(
                     f"{self.name}: conv{number} has a size below 1; give 1 or more, and 0 or more of padding"
                 )
             if channels % row.groups or row.depth % row.groups:
                 raise SpecError(f"{self.name}: conv{number} cannot split {channels} channels into {row.groups} groups")
             channels = row.depth
-        super().__post_init__()
 
     def map_size(self, side: int) -> int:
         """Side of the last feature map for an input side; 0 or less when the picture is too small."""
         for row in self.convs:
-            side = (side + 2 * row.padding - row.kernel) // row.stride + 1 if side > 0 else 0
+            side = row.size(side) if side > 0 else 0
             if "pool" in row.after and side > 0:
                 side = pooled_size(side, self.pool.kernel, self.pool.stride, self.pool.padding)
         return side
+
+    def flattened(self, side: int) -> int:
+        return self.average_to or self.map_size(side)
 
     def smallest_input(self) -> int:
         return next((side for side in range(1, 4096) if self.map_size(side) > 0), 4096)
@@ -111,10 +131,10 @@ class AlexNet(Network):
         for number, row in enumerate(spec.convs, 1):
             self._append(f"conv{number}", ConvStage(spec, row, channels))
             channels = row.depth
-        features = channels * spec.map_size(spec.input_size) ** 2
-        drop = spec.dropout if spec.fc_dropout == "after" else 0.0
+        self.average = nn.AdaptiveAvgPool2d(spec.average_to) if spec.average_to else nn.Identity()
+        features = channels * spec.flattened(spec.input_size) ** 2
         for number, width in enumerate(spec.hidden, len(spec.convs) + 1):
-            self._append(f"fc{number}", HiddenStage(features, width, drop))
+            self._append(f"fc{number}", HiddenStage(features, width, spec))
             features = width
         self.logits = nn.Linear(features, spec.num_classes) if spec.num_classes else None
         initialize(self, spec.initialization)
@@ -126,19 +146,18 @@ class AlexNet(Network):
     def walk(self, x: Tensor, note: Note) -> Tensor:
         for name in self.stages:
             stage = getattr(self, name)
-            x = stage(_flat(x) if isinstance(stage, HiddenStage) else x)
+            x = stage(self._flat(x) if isinstance(stage, HiddenStage) else x)
             note(name, x)
-        x = _flat(x)
+        x = self._flat(x)
         note("pre_logits", x)
         if self.logits is not None:
             x = self.logits(x)
             note("logits", x)
         return x
 
-
-def _flat(x: Tensor) -> Tensor:
-    # Contiguous first: channels_last memory must still flatten in (C, H, W) order.
-    return x.contiguous().flatten(1) if x.ndim == 4 else x
+    def _flat(self, x: Tensor) -> Tensor:
+        # Contiguous first: channels_last memory must still flatten in (C, H, W) order.
+        return self.average(x).contiguous().flatten(1) if x.ndim == 4 else x
 
 
 class ConvStage(nn.Module):
@@ -146,7 +165,10 @@ class ConvStage(nn.Module):
 
     def __init__(self, spec: AlexNetSpec, row: Conv, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, row.depth, row.kernel, row.stride, row.padding, groups=row.groups)
+        if row.padding == "same":
+            self.conv: nn.Conv2d = Conv2dSame(channels, row.depth, row.kernel, row.stride, groups=row.groups)
+        else:
+            self.conv = nn.Conv2d(channels, row.depth, row.kernel, row.stride, row.padding, groups=row.groups)
         self.after = nn.Sequential()
         for kind in row.after:
             self.after.add_module(kind, _after(kind, spec, row.depth))
@@ -165,12 +187,14 @@ def _after(kind: After, spec: AlexNetSpec, channels: int) -> nn.Module:
 
 
 class HiddenStage(nn.Module):
-    """Fully connected layer, ReLU, dropout."""
+    """Fully connected layer and its activation, dropout on either side of them or nowhere."""
 
-    def __init__(self, features: int, width: int, drop: float) -> None:
+    def __init__(self, features: int, width: int, spec: AlexNetSpec) -> None:
         super().__init__()
         self.fc = nn.Linear(features, width)
-        self.dropout = nn.Dropout(drop)
+        self.activation = nn.Tanh() if spec.activation == "tanh" else nn.ReLU()
+        self.before = nn.Dropout(spec.dropout if spec.fc_dropout == "before" else 0.0)
+        self.after = nn.Dropout(spec.dropout if spec.fc_dropout == "after" else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(F.relu(self.fc(x)))
+        return self.after(self.activation(self.fc(self.before(x))))

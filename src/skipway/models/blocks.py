@@ -1,4 +1,4 @@
-"""What ResNet v1 and v2 are stacked from: rows, blocks, the stem and the shortcuts.
+"""How networks of stacked units are described: rows, blocks, the stem, the normalization.
 
 A `Block` is a stage: a name, the kind of unit, and one row (depth, bottleneck depth, stride) for each unit, the way
 TF-Slim's `resnet_utils.Block` has it. A basic unit's two 3x3 convolutions have the bottleneck depth and the depth.
@@ -6,20 +6,18 @@ TF-Slim's `resnet_utils.Block` has it. A basic unit's two 3x3 convolutions have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from skipway.errors import SpecError
-from skipway.models.initialization import initialize
-from skipway.models.layers import MaxPool2d, PoolPadding, conv2d_same, pooled_size, subsample
-from skipway.models.network import Network, Note, Spec
+from skipway.models.layers import MaxPool2d, PoolPadding, pooled_size
+from skipway.models.network import Spec
 
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
+Shortcut = Literal["projection", "pad"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,10 @@ class Stem:
         side = (side - 1) // self.stride + 1
         return side if self.pool is None else pooled_size(side, 3, 2, self.pool)
 
+    def pooling(self) -> nn.Module:
+        """The max pool, or nothing."""
+        return nn.Identity() if self.pool is None else MaxPool2d(3, 2, self.pool)
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -55,6 +57,7 @@ class Norm:
     momentum: float = 0.1
 
     def layer(self, channels: int) -> nn.BatchNorm2d:
+        """For maps (N, channels, H, W)."""
         return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
 
 
@@ -69,40 +72,90 @@ def stage(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetSpec(Spec):
-    """Fields that v1 and v2 share.
+class StackSpec(Spec):
+    """A stem, blocks of units, a head.
 
-    `shortcut` is used where depths differ: `projection` is a learned 1x1 convolution (option B of He et al. 2015),
-    `pad` adds channels of zeros, half on either side (option A). `head` is `global` (mean over the map) or
-    `average_2_flatten` (2x2 average pool, then every pixel a feature, in (C, H, W) order). `global_pool=False` keeps
-    the map and classifies every pixel; `include_root_block=False` leaves out the stem.
+    `head` is `global` (mean over the map) or `average_2_flatten` (2x2 average pool, then every pixel a feature, in
+    (C, H, W) order). `global_pool=False` keeps the map and classifies every pixel; `include_root_block=False` leaves
+    out the stem. `output_stride` other than 0 keeps the map from shrinking further: once the strides multiply to it,
+    the later ones become dilation (atrous convolution; TF-Slim's `stack_blocks_dense`).
     """
+
+    unit_kinds: ClassVar[tuple[Unit, ...]] = ("bottleneck", "basic")
 
     blocks: tuple[Block, ...]
     stem: Stem = Stem()
     norm: Norm = Norm()
-    shortcut: Literal["projection", "pad"] = "projection"
     head: Literal["global", "average_2_flatten"] = "global"
     global_pool: bool = True
     include_root_block: bool = True
+    output_stride: int = 0
 
-    def __post_init__(self) -> None:
+    def check_fields(self) -> None:
         if not self.blocks or any(not block.rows for block in self.blocks):
             raise SpecError(f"{self.name}: every network needs a block and every block a row (depth, width, stride)")
         if min(number for block in self.blocks for row in block.rows for number in row) < 1:
             raise SpecError(f"{self.name}: a row (depth, width, stride) holds a number below 1; give 1 or more")
+        self._check_names()
         if self.stem.kernel % 2 == 0 or min(self.stem.kernel, self.stem.stride, self.stem.width) < 1:
             raise SpecError(f"{self.name}: the stem needs an odd kernel, and stride and width of 1 or more")
+        if self.norm.eps <= 0 or not 0 <= self.norm.momentum <= 1:
+            raise SpecError(f"{self.name}: the norm needs an eps above 0 and a momentum (1 - decay) from 0 to 1")
         if not self.global_pool and self.head != "global":
             raise SpecError(f"{self.name}: its classifier takes the flattened map; keep global_pool=True")
-        super().__post_init__()
+        self._check_output_stride()
+
+    def _check_names(self) -> None:
+        names = [block.name for block in self.blocks]
+        taken = {"stem", "postnorm", "pre_logits", "logits", "predictions", "spec", "head", "training"}
+        for block in self.blocks:
+            if names.count(block.name) > 1 or block.name in taken or not block.name.isidentifier():
+                raise SpecError(f"{self.name}: a block cannot be called '{block.name}'; give each its own, like stage1")
+            if block.unit not in self.unit_kinds:
+                kinds = ", ".join(self.unit_kinds)
+                raise SpecError(f"{self.name}: {block.name} has units of kind '{block.unit}'; there are: {kinds}")
+
+    def _check_output_stride(self) -> None:
+        if not self.output_stride:
+            return
+        if any(block.unit != "bottleneck" for block in self.blocks):
+            raise SpecError(f"{self.name}: output_stride needs bottleneck units; leave it at 0")
+        current = self._stem_stride()
+        reachable = [current]
+        for block in self.blocks:
+            for _, _, stride in block.rows:
+                current *= stride
+                reachable.append(current)
+        if self.output_stride not in reachable:
+            choices = ", ".join(map(str, sorted(set(reachable))))
+            raise SpecError(f"{self.name}: output_stride {self.output_stride} is never reached; give one of {choices}")
+
+    def _stem_stride(self) -> int:
+        if not self.include_root_block:
+            return 1
+        return self.stem.stride * (1 if self.stem.pool is None else 2)
+
+    def placed(self) -> list[list[tuple[Row, int]]]:
+        """For each block its rows as they are built, each with its dilation rate."""
+        current, rate = self._stem_stride(), 1
+        blocks: list[list[tuple[Row, int]]] = []
+        for block in self.blocks:
+            blocks.append([])
+            for depth, width, stride in block.rows:
+                if current == self.output_stride:
+                    blocks[-1].append(((depth, width, 1), rate))
+                    rate *= stride
+                else:
+                    blocks[-1].append(((depth, width, stride), 1))
+                    current *= stride
+        return blocks
 
     def map_size(self, side: int) -> int:
         """Side of the last feature map for an input side."""
         if self.include_root_block:
             side = self.stem.size(side)
-        for block in self.blocks:
-            for _, _, stride in block.rows:
+        for rows in self.placed():
+            for (_, _, stride), _ in rows:
                 side = -(-side // stride)
         return side
 
@@ -110,120 +163,13 @@ class ResNetSpec(Spec):
         needed = 2 if self.head == "average_2_flatten" else 1
         return next((side for side in range(1, 4096) if self.map_size(side) >= needed), 4096)
 
+    def flattened(self, side: int) -> int:
+        return 0 if self.head == "global" else self.map_size(side) // 2
+
     def features(self) -> int:
         """Features that the classifier sees."""
-        depth = self.blocks[-1].rows[-1][0]
-        return depth if self.head == "global" else depth * (self.map_size(self.input_size) // 2) ** 2
+        return self.blocks[-1].rows[-1][0] * (self.flattened(self.input_size) ** 2 or 1)
 
     def stem_channels(self) -> int:
         """Channels that the first block sees."""
         return self.stem.width if self.include_root_block else self.in_channels
-
-
-class ResNet(Network):
-    """Stem, stages, head: the frame that v1 and v2 fill with their own stem, units and last layer."""
-
-    stem_type: ClassVar[type[nn.Module]]
-    unit_types: ClassVar[Mapping[str, Callable[[int, Row, Any], nn.Module]]]
-
-    def __init__(self, spec: ResNetSpec) -> None:
-        super().__init__(spec)
-        self.head = spec.head
-        self.global_pool = spec.global_pool
-        self.stem = type(self).stem_type(spec) if spec.include_root_block else None
-        self.stages = [block.name for block in spec.blocks]
-        channels = spec.stem_channels()
-        for block in spec.blocks:
-            units = []
-            for row in block.rows:
-                units.append(self.unit_types[block.unit](channels, row, spec))
-                channels = row[0]
-            self.add_module(block.name, Stage(units))
-        self.add_tail(channels, spec)
-        self.logits = nn.Linear(spec.features(), spec.num_classes) if spec.num_classes else None
-        initialize(self, spec.initialization)
-
-    def add_tail(self, channels: int, spec: Any) -> None:
-        """Register what follows the last stage."""
-
-    def walk_tail(self, x: Tensor, note: Note) -> Tensor:  # noqa: ARG002 (v2 notes its last normalization)
-        """Run what follows the last stage."""
-        return x
-
-    def walk(self, x: Tensor, note: Note) -> Tensor:
-        if self.stem is not None:
-            x = self.stem(x)
-            note("stem", x)
-        for name in self.stages:
-            x = getattr(self, name).walk(x, name, note)
-            note(name, x)
-        return self.walk_head(self.walk_tail(x, note), note)
-
-    def walk_head(self, x: Tensor, note: Note) -> Tensor:
-        """Pool and classify the last map, noting `pre_logits` and `logits`."""
-        if self.head == "average_2_flatten":
-            x = F.avg_pool2d(x, 2).contiguous().flatten(1)
-        elif self.global_pool:
-            x = x.mean((2, 3))
-        note("pre_logits", x)
-        if self.logits is None:
-            return x
-        x = self.logits(x) if x.ndim == 2 else F.conv2d(x, self.logits.weight[:, :, None, None], self.logits.bias)
-        note("logits", x)
-        return x
-
-
-class Stage(nn.Module):
-    """Units in a row, noted as `stage2.unit3`."""
-
-    def __init__(self, units: list[nn.Module]) -> None:
-        super().__init__()
-        for number, unit in enumerate(units, 1):
-            self.add_module(f"unit{number}", unit)
-
-    def walk(self, x: Tensor, prefix: str, note: Note) -> Tensor:
-        for name, unit in self.named_children():
-            x = unit(x)
-            note(f"{prefix}.{name}", x)
-        return x
-
-
-class Subsample(nn.Module):
-    """Identity shortcut of a unit with a stride and no change of depth."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return subsample(x, self.stride)
-
-
-class PadChannels(nn.Module):
-    """Option A: every `stride`-th pixel, channels of zeros added or surplus ones cut, half on either side."""
-
-    def __init__(self, channels: int, depth: int, stride: int) -> None:
-        super().__init__()
-        self.before = (depth - channels) // 2
-        self.after = depth - channels - self.before
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(subsample(x, self.stride), (0, 0, 0, 0, self.before, self.after))
-
-
-class Projection(nn.Module):
-    """Option B of v1: 1x1 convolution with the unit's stride, normalized."""
-
-    def __init__(self, channels: int, depth: int, stride: int, norm: Norm, *, bias: bool) -> None:
-        super().__init__()
-        self.conv = conv2d_same(channels, depth, 1, stride=stride, bias=bias)
-        self.norm = norm.layer(depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
-def max_pool_of(stem: Stem) -> nn.Module:
-    """The stem's max pool, or nothing."""
-    return nn.Identity() if stem.pool is None else MaxPool2d(3, 2, stem.pool)

@@ -1,155 +1,86 @@
-"""The one table of networks: a name, and the frozen spec behind it."""
+"""The one table of networks: a name, and the frozen spec behind it. Its rows lie in `rows/`, one module a family."""
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from skipway.errors import ModelFileError, SkipwayError, UnknownNameError
-from skipway.models.alexnet import AlexNetSpec, Conv, Pool, ResponseNorm
-from skipway.models.blocks import Norm, Stem, stage
+from skipway.models.alexnet import AlexNetSpec
+from skipway.models.highway import HighwayMLPSpec, HighwaySpec
 from skipway.models.network import Network, Spec
+from skipway.models.plain import PlainSpec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
+from skipway.models.rows import alexnet, highway, plain, resnet_v1, resnet_v2
+from skipway.models.rows.entry import Entry
 from skipway.values import from_plain
 
-ALEXNET = 'Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"'
-RESNET_V1 = 'He, Zhang, Ren, Sun 2015, "Deep residual learning for image recognition"'
-RESNET_V2 = 'He, Zhang, Ren, Sun 2016, "Identity mappings in deep residual networks"'
-
-SPECS: tuple[Spec, ...] = (
-    AlexNetSpec(
-        name="alexnet.caffe",
-        input_size=227,
-        preprocessing="caffe",
-        initialization="caffe_alexnet",
-        year=2012,
-        paper=ALEXNET,
-        source="BVLC Caffe, models/bvlc_alexnet/deploy.prototxt",
-        convs=(
-            Conv(96, 11, stride=4, after=("norm", "pool")),
-            Conv(256, 5, padding=2, groups=2, after=("norm", "pool")),
-            Conv(384, 3, padding=1),
-            Conv(384, 3, padding=1, groups=2),
-            Conv(256, 3, padding=1, groups=2, after=("pool",)),
-        ),
-        pool=Pool(3, 2, "ceil"),
-    ),
-    AlexNetSpec(
-        name="alexnet.mnist",
-        num_classes=10,
-        in_channels=1,
-        input_size=28,
-        preprocessing="unit",
-        initialization="normal_1",
-        year=2015,
-        paper=ALEXNET,
-        source="the MNIST AlexNet of the TensorFlow-Examples tutorials",
-        convs=tuple(Conv(depth, 3, padding=1, after=("pool", "norm", "dropout")) for depth in (64, 128, 256)),
-        hidden=(1024, 1024),
-        pool=Pool(2, 2, "same"),
-        # depth_radius 4 is a window of 9; TensorFlow's alpha 0.001 / 9 is not divided by it, ours is.
-        norm=ResponseNorm(size=9, alpha=0.001, beta=0.75, k=1.0),
-        dropout=0.2,
-        fc_dropout="none",
-    ),
-    ResNetV1Spec(
-        name="resnet_v1_18.torchvision",
-        preprocessing="torch",
-        initialization="torchvision",
-        year=2015,
-        paper=RESNET_V1,
-        source="torchvision/models/resnet.py, resnet18",
-        stride_in="middle",
-        blocks=(
-            stage("stage1", "basic", 64, 2, stride=1),
-            stage("stage2", "basic", 128, 2, stride=2),
-            stage("stage3", "basic", 256, 2, stride=2),
-            stage("stage4", "basic", 512, 2, stride=2),
-        ),
-    ),
-    ResNetV1Spec(
-        name="resnet_v1_20.cifar",
-        num_classes=10,
-        input_size=32,
-        preprocessing="cifar",
-        year=2015,
-        paper=RESNET_V1,
-        source="the paper, section 4.2",
-        shortcut="pad",
-        stem=Stem(kernel=3, stride=1, width=16, pool=None),
-        blocks=(
-            stage("stage1", "basic", 16, 3, stride=1),
-            stage("stage2", "basic", 32, 3, stride=2),
-            stage("stage3", "basic", 64, 3, stride=2),
-        ),
-    ),
-    ResNetV1Spec(
-        name="resnet_v1_50.signs",
-        num_classes=6,
-        input_size=64,
-        preprocessing="unit",
-        initialization="keras_signs",
-        year=2017,
-        paper=RESNET_V1,
-        source="deeplearning.ai's hand-signs ResNet50 in Keras (identity_block, convolutional_block)",
-        conv_bias=True,
-        norm=Norm(eps=1e-3, momentum=0.01),
-        stem=Stem(pool="valid"),
-        head="average_2_flatten",
-        blocks=(
-            stage("stage1", "bottleneck", 64, 3, stride=1),
-            stage("stage2", "bottleneck", 128, 4, stride=2),
-            stage("stage3", "bottleneck", 256, 6, stride=2),
-            stage("stage4", "bottleneck", 512, 3, stride=2),
-        ),
-    ),
-    ResNetV2Spec(
-        name="resnet_v2_50.slim",
-        preprocessing="slim_v2",
-        initialization="slim",
-        year=2016,
-        paper=RESNET_V2,
-        source="TF-Slim, nets/resnet_v2.py, resnet_v2_50",
-        norm=Norm(eps=1e-5, momentum=0.003),
-        stem=Stem(pool="same", bias=True),
-        blocks=(
-            stage("stage1", "bottleneck", 64, 3, stride=2, stride_in="last"),
-            stage("stage2", "bottleneck", 128, 4, stride=2, stride_in="last"),
-            stage("stage3", "bottleneck", 256, 6, stride=2, stride_in="last"),
-            stage("stage4", "bottleneck", 512, 3, stride=1, stride_in="last"),
-        ),
-    ),
+ENTRIES: tuple[Entry, ...] = (
+    *alexnet.ENTRIES,
+    *highway.ENTRIES,
+    *plain.ENTRIES,
+    *resnet_v1.ENTRIES,
+    *resnet_v2.ENTRIES,
 )
 
-# A bare architecture means its default layout.
-ALIASES = {
-    "alexnet": "alexnet.caffe",
-    "resnet_v1_18": "resnet_v1_18.torchvision",
-    "resnet_v1_20": "resnet_v1_20.cifar",
-    "resnet_v1_50": "resnet_v1_50.signs",
-    "resnet_v2_50": "resnet_v2_50.slim",
-}
-
-CATALOG: dict[str, Spec] = {spec.name: spec for spec in SPECS}
-if len(CATALOG) != len(SPECS):
+CATALOG: dict[str, Entry] = {entry.spec.name: entry for entry in ENTRIES}
+if len(CATALOG) != len(ENTRIES):
     raise RuntimeError("two rows of the catalog share a name")
 
-ARCHITECTURES: dict[str, type[Spec]] = {kind.architecture: kind for kind in (AlexNetSpec, ResNetV1Spec, ResNetV2Spec)}
+# The default layout of each architecture that has several, by what a bare name starts with.
+_DEFAULTS = {"alexnet": "caffe", "highway": "cifar", "plain": "cifar", "resnet_v1": "original", "resnet_v2": "slim"}
+
+
+def _aliases() -> dict[str, str]:
+    """A bare architecture means its default layout, or its only one."""
+    layouts: dict[str, list[str]] = {}
+    for name in CATALOG:
+        bare, dot, layout = name.partition(".")
+        if dot:
+            layouts.setdefault(bare, []).append(layout)
+    aliases = {}
+    for bare, known in layouts.items():
+        default = next(layout for family, layout in _DEFAULTS.items() if bare.startswith(family))
+        aliases[bare] = f"{bare}.{default if default in known else known[0]}"
+    return aliases
+
+
+ALIASES: dict[str, str] = _aliases()
+
+ARCHITECTURES: dict[str, type[Spec]] = {
+    kind.architecture: kind
+    for kind in (AlexNetSpec, HighwayMLPSpec, HighwaySpec, PlainSpec, ResNetV1Spec, ResNetV2Spec)
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, sorted: `list_models("resnet_v1_*")`."""
-    return sorted(fnmatch.filter(CATALOG, pattern))
+    """Names that match a shell pattern, by family and depth: `list_models("resnet_v1_*")`.
+
+    `highway_mlp_N` exists for every N; four of them are listed.
+    """
+    return sorted(fnmatch.filter(CATALOG, pattern), key=_by_depth)
+
+
+def _by_depth(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def find_entry(name: str) -> Entry:
+    """The row of that name, or of the default layout of a bare architecture. Raises UnknownNameError."""
+    entry = CATALOG.get(ALIASES.get(name, name))
+    if entry is not None:
+        return entry
+    if made := re.fullmatch(r"highway_mlp_([1-9]\d{0,3})", name):
+        return highway.highway_mlp(int(made[1]))
+    raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint="`skipway models` lists all")
 
 
 def find_spec(name: str) -> Spec:
-    """The row of that name, or of the default layout of a bare architecture. Raises UnknownNameError."""
-    row = CATALOG.get(ALIASES.get(name, name))
-    if row is None:
-        raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint="`skipway models` lists all")
-    return row
+    """The spec of `find_entry`. Raises UnknownNameError."""
+    return find_entry(name).spec
 
 
 def create_model(name: str, **fields: Any) -> Network:

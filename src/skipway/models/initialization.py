@@ -18,18 +18,28 @@ def initialize(network: nn.Module, name: str) -> None:
 
     Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError.
     """
+    require_initialization(name)
+    INITIALIZATIONS[name](network)
+
+
+def require_initialization(name: str) -> None:
+    """Raises UnknownNameError unless there is an initialization of that name."""
     if name not in INITIALIZATIONS:
         raise UnknownNameError("initialization", name, sorted(INITIALIZATIONS))
-    INITIALIZATIONS[name](network)
 
 
 def _layers(network: nn.Module) -> list[tuple[str, Layer]]:
     return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
+def fill(bias: Tensor | None, value: float) -> None:
+    """Set a bias, where there is one."""
+    if bias is not None:
+        init.constant_(bias, value)
+
+
 def _zero_bias(layer: Layer) -> None:
-    if layer.bias is not None:
-        init.zeros_(layer.bias)
+    fill(layer.bias, 0.0)
 
 
 def _he(network: nn.Module) -> None:
@@ -83,18 +93,51 @@ def _keras_signs(network: nn.Module) -> None:
         _zero_bias(layer)
 
 
-def _caffe_alexnet(network: nn.Module) -> None:
-    """N(0, 0.01), N(0, 0.005) in fc6 and fc7; biases 0.1 in conv2, conv4, conv5, fc6, fc7, else 0
-    (BVLC models/bvlc_alexnet/train_val.prototxt)."""
-    for name, layer in _layers(network):
-        stage = name.split(".")[0]
-        init.normal_(layer.weight, std=0.005 if stage in {"fc6", "fc7"} else 0.01)
-        _fill(layer.bias, 0.1 if stage in {"conv2", "conv4", "conv5", "fc6", "fc7"} else 0.0)
+def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None]:
+    """N(0, 0.01), another deviation in fc6 and fc7; biases of conv2, conv4, conv5, fc6, fc7, else 0."""
+
+    def draw(network: nn.Module) -> None:
+        for name, layer in _layers(network):
+            stage = name.split(".")[0]
+            init.normal_(layer.weight, std=hidden_deviation if stage in {"fc6", "fc7"} else 0.01)
+            fill(layer.bias, bias if stage in {"conv2", "conv4", "conv5", "fc6", "fc7"} else 0.0)
+
+    return draw
 
 
-def _fill(bias: Tensor | None, value: float) -> None:
-    if bias is not None:
-        init.constant_(bias, value)
+def _tflearn(network: nn.Module) -> None:
+    """Convolutions U(-a, a) with a = sqrt(3 / fan_in), linear layers a normal of deviation 0.02 truncated at two
+    (tflearn's `uniform_scaling` and `truncated_normal`, the defaults of its `conv_2d` and `fully_connected`)."""
+    for _, layer in _layers(network):
+        if isinstance(layer, nn.Conv2d):
+            fan_in, _ = init._calculate_fan_in_and_fan_out(layer.weight)
+            init.uniform_(layer.weight, -math.sqrt(3 / fan_in), math.sqrt(3 / fan_in))
+        else:
+            init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+        _zero_bias(layer)
+
+
+def _glorot_uniform(network: nn.Module) -> None:
+    """U(-a, a) with a = sqrt(6 / (fan_in + fan_out)), biases 0: Keras's default."""
+    for _, layer in _layers(network):
+        init.xavier_uniform_(layer.weight)
+        _zero_bias(layer)
+
+
+def _torch(network: nn.Module) -> None:
+    """torch's own default for each layer, as torchvision's AlexNet has it."""
+    for _, layer in _layers(network):
+        layer.reset_parameters()
+
+
+def _timm(network: nn.Module) -> None:
+    """N(0, 2 / fan_out) for convolutions, N(0, 0.01) for the classifier, biases 0 (timm/models/resnetv2.py)."""
+    for _, layer in _layers(network):
+        if isinstance(layer, nn.Conv2d):
+            init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            init.normal_(layer.weight, std=0.01)
+        _zero_bias(layer)
 
 
 INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
@@ -103,5 +146,11 @@ INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
     "torchvision": _torchvision,
     "slim": _slim,
     "keras_signs": _keras_signs,
-    "caffe_alexnet": _caffe_alexnet,
+    "glorot_uniform": _glorot_uniform,
+    "alexnet_paper": _alexnet(0.01, 1.0),  # Krizhevsky et al. 2012, section 5
+    "caffe_alexnet": _alexnet(0.005, 0.1),  # BVLC models/bvlc_alexnet/train_val.prototxt
+    "caffenet": _alexnet(0.005, 1.0),  # BVLC models/bvlc_reference_caffenet/train_val.prototxt
+    "tflearn": _tflearn,
+    "torch": _torch,
+    "timm": _timm,
 }

@@ -8,20 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PoolPadding = Literal["valid", "same", "symmetric", "ceil"]
+from skipway.errors import SpecError
+
+PoolPadding = Literal["valid", "same", "symmetric", "zeros", "ceil"]
 
 
 def conv2d_same(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, bias: bool = True, groups: int = 1
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, rate: int = 1, bias: bool = True
 ) -> nn.Conv2d:
-    """Convolution padded by `kernel - 1` pixels in total whatever the stride, odd kernels only.
+    """Convolution (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), odd kernels only.
 
-    At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less at the
-    top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py).
+    The padding is `rate * (kernel - 1)` pixels in total, half on either side, whatever the stride; `rate` is the
+    dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
+    at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError.
     """
     if kernel % 2 == 0:
-        raise ValueError(f"kernel {kernel} is even: the padding could not be symmetric")
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias, groups=groups)
+        raise SpecError(f"kernel {kernel} is even: the padding could not be symmetric; give an odd one")
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, rate * (kernel // 2), dilation=rate, bias=bias)
+
+
+class Conv2dSame(nn.Conv2d):
+    """Convolution with TensorFlow's own SAME padding, which depends on the picture's size (`pad_same`)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        padded = pad_same(input, self.kernel_size[0], self.stride[0], 0.0)
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def subsample(x: Tensor, factor: int) -> Tensor:
@@ -38,11 +49,17 @@ def pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
     return F.pad(x, pads, value=value) if any(pads) else x
 
 
+def classified(x: Tensor, linear: nn.Linear) -> Tensor:
+    """`linear` on features (N, C), or on every pixel of a map (N, C, H, W)."""
+    return linear(x) if x.ndim == 2 else F.conv2d(x, linear.weight[:, :, None, None], linear.bias)
+
+
 class MaxPool2d(nn.Module):
     """Max pooling of (N, C, H, W) with a stated padding.
 
     `valid`: none, floor (TensorFlow VALID). `same`: TensorFlow SAME, padded with -inf. `symmetric`: kernel // 2 on
-    every side, -inf (torchvision). `ceil`: none, but a last partial window counts (Caffe).
+    every side, -inf (torchvision). `zeros`: the same pixels, but zeros, which win over negative values (Keras v2).
+    `ceil`: none, but a last partial window counts (Caffe).
     """
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
@@ -54,6 +71,8 @@ class MaxPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.padding == "same":
             return F.max_pool2d(pad_same(x, self.kernel, self.stride, float("-inf")), self.kernel, self.stride)
+        if self.padding == "zeros":
+            return F.max_pool2d(F.pad(x, (self.kernel // 2,) * 4), self.kernel, self.stride)
         pad = self.kernel // 2 if self.padding == "symmetric" else 0
         return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=self.padding == "ceil")
 
@@ -65,7 +84,7 @@ def pooled_size(size: int, kernel: int, stride: int, padding: PoolPadding) -> in
     """Output side in pixels of MaxPool2d for an input side; 0 or less when no window fits."""
     if padding == "same":
         return -(-size // stride)
-    if padding == "symmetric":
+    if padding in {"symmetric", "zeros"}:
         return (size + 2 * (kernel // 2) - kernel) // stride + 1
     if padding == "ceil":
         windows = -(-(size - kernel) // stride) + 1
@@ -88,7 +107,7 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, *, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
         if size % 2 == 0:
-            raise ValueError(f"window {size} is even: it has no centre channel")
+            raise SpecError(f"window {size} is even: it has no centre channel; give an odd one")
         self.channels = channels
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
         self.register_buffer("band", None, persistent=False)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from skipway.errors import SpecError, UnknownNameError
+from skipway.errors import SkipwayError, SpecError, UnknownNameError
+from skipway.models.initialization import require_initialization
+from skipway.values import verify
 
 Note = Callable[[str, Tensor], None]
 
@@ -25,6 +27,7 @@ class Spec:
 
     `input_size` is the side in pixels of the square picture that the source trained on. `num_classes=0` leaves out the
     classifier. `preprocessing` names the picture convention of the source and `initialization` its first weights.
+    `weight_decay` is the source's L2 factor, a fact: a recipe decides what training uses.
     """
 
     architecture: ClassVar[str]
@@ -35,24 +38,38 @@ class Spec:
     input_size: int = 224
     preprocessing: str = "torch"
     initialization: str = "he"
+    weight_decay: float = 0.0
     year: int = 0
     paper: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:
+        try:
+            verify(self, self.name)
+        except SkipwayError as error:
+            raise SpecError(str(error)) from None
+        require_initialization(self.initialization)
         if self.num_classes < 0:
             raise SpecError(f"{self.name}: num_classes is {self.num_classes}; give 1 or more, or 0 for no classifier")
         if self.in_channels < 1:
             raise SpecError(f"{self.name}: in_channels is {self.in_channels}; give 1 for grey or 3 for colour")
+        self.check_fields()
         smallest = self.smallest_input()
         if self.input_size < smallest:
             raise SpecError(
                 f"{self.name} cannot take pictures of {self.input_size} pixels a side; the smallest is {smallest}"
             )
 
+    def check_fields(self) -> None:
+        """Raises SpecError for fields that contradict each other; their types are right by then."""
+
     def smallest_input(self) -> int:
         """Smallest side in pixels at which every map keeps at least one pixel."""
         raise NotImplementedError
+
+    def flattened(self, side: int) -> int:  # noqa: ARG002 (what most networks need not know)
+        """Side of the map that the classifier takes pixel by pixel, for a picture's side; 0 where every side fits."""
+        return 0
 
     def build(self) -> Network:
         """The network with freshly drawn weights."""
@@ -80,6 +97,24 @@ class Network(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
+        self.smallest_input = spec.smallest_input()
+
+    def check(self, x: Tensor) -> None:
+        """Raises SpecError, naming what fits, unless `x` is (N, in_channels, H, W) and large enough."""
+        if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
+            wanted = f"(N, {self.spec.in_channels}, H, W)"
+            raise SpecError(f"{self.spec.name} takes pictures {wanted}, and these are {tuple(x.shape)}; reshape them")
+        if min(x.shape[2:]) < self.smallest_input:
+            raise SpecError(
+                f"{self.spec.name} cannot take pictures of {x.shape[2]} x {x.shape[3]} pixels; the smallest side is "
+                f"{self.smallest_input}"
+            )
+        fixed = self.spec.flattened(self.spec.input_size)
+        if any(self.spec.flattened(side) != fixed for side in x.shape[2:]):
+            raise SpecError(
+                f"{self.spec.name} is built for pictures of {self.spec.input_size} pixels a side, and these have "
+                f"{x.shape[2]} x {x.shape[3]}; resize them or build it with another input_size"
+            )
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
         """Run the network and call `note(name, value)` at each endpoint; returns the last value."""
@@ -90,11 +125,14 @@ class Network(nn.Module):
         return ("logits.weight", "logits.bias")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, or the features before them where `num_classes` is 0."""
+        """Logits, or the features before them where `num_classes` is 0. Raises SpecError for unfit pictures."""
+        if not torch.compiler.is_compiling():
+            self.check(x)
         return self.walk(x, _ignore)
 
     def forward_endpoints(self, x: Tensor) -> dict[str, Tensor]:
         """Every named value of the same pass; `predictions` is the softmax of the logits over the class axis."""
+        self.check(x)
         endpoints: dict[str, Tensor] = {}
         self.walk(x, endpoints.__setitem__)
         if "logits" in endpoints:

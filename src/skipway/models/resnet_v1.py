@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.models.blocks import (
-    PadChannels,
-    Projection,
-    ResNet,
-    ResNetSpec,
-    Row,
-    Subsample,
-    max_pool_of,
-)
+from skipway.models.blocks import Norm, Row, Shortcut, StackSpec
 from skipway.models.layers import conv2d_same
+from skipway.models.shortcuts import PadChannels, Projection, Subsample
+from skipway.models.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetV1Spec(ResNetSpec):
-    """`stride_in`: a bottleneck's stride sits in its first 1x1 (`first`: the paper, Caffe, Keras) or in its 3x3
-    (`middle`: torchvision's "v1.5", TF-Slim). `conv_bias`: Keras keeps a bias before each normalization."""
+class UnitsV1:
+    """How v1 units are made, whatever their row.
 
-    architecture: ClassVar[str] = "resnet_v1"
+    `shortcut`, where depths differ: `projection`, a learned and normalized 1x1 convolution (option B of He et al.
+    2015, section 3.3), or `pad`, channels of zeros (option A). `stride_in`: a bottleneck's stride sits in its first 1x1
+    (`first`: the paper, Caffe, Keras) or in its 3x3 (`middle`: torchvision's "v1.5", TF-Slim). `conv_bias`: Keras keeps
+    a bias before each normalization.
+    """
 
+    norm: Norm = field(default_factory=Norm)
+    shortcut: Shortcut = "projection"
     stride_in: Literal["first", "middle"] = "first"
     conv_bias: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetV1Spec(StackSpec, UnitsV1):
+    """A ResNet v1: the fields of `StackSpec` and of `UnitsV1`."""
+
+    architecture: ClassVar[str] = "resnet_v1"
 
     def build(self) -> ResNetV1:
         return ResNetV1(self)
@@ -37,36 +43,32 @@ class ResNetV1Spec(ResNetSpec):
 class StemV1(nn.Module):
     """Convolution, normalization, ReLU, max pool."""
 
-    def __init__(self, spec: ResNetV1Spec) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         stem = spec.stem
-        self.conv = conv2d_same(spec.in_channels, stem.width, stem.kernel, stride=stem.stride, bias=spec.conv_bias)
+        self.conv = conv2d_same(spec.in_channels, stem.width, stem.kernel, stride=stem.stride, bias=stem.bias)
         self.norm = spec.norm.layer(stem.width)
-        self.pool = max_pool_of(stem)
+        self.pool = stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.relu(self.norm(self.conv(x)), inplace=True))
 
 
 class BottleneckV1(nn.Module):
-    """1x1, 3x3, 1x1, each normalized; the shortcut joins before the last ReLU.
+    """1x1, 3x3, 1x1, each normalized; the shortcut joins before the last ReLU."""
 
-    With an identity shortcut this is the hand-signs code's `identity_block`, with a projection its
-    `convolutional_block`.
-    """
-
-    def __init__(self, channels: int, row: Row, spec: ResNetV1Spec) -> None:
+    def __init__(self, channels: int, row: Row, units: UnitsV1, *, rate: int = 1) -> None:
         super().__init__()
         depth, width, stride = row
-        first, middle = (stride, 1) if spec.stride_in == "first" else (1, stride)
-        bias = spec.conv_bias
+        first, middle = (stride, 1) if units.stride_in == "first" else (1, stride)
+        bias = units.conv_bias
         self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=bias)
-        self.norm1 = spec.norm.layer(width)
-        self.conv2 = conv2d_same(width, width, 3, stride=middle, bias=bias)
-        self.norm2 = spec.norm.layer(width)
+        self.norm1 = units.norm.layer(width)
+        self.conv2 = conv2d_same(width, width, 3, stride=middle, rate=rate, bias=bias)
+        self.norm2 = units.norm.layer(width)
         self.conv3 = conv2d_same(width, depth, 1, bias=bias)
-        self.norm3 = spec.norm.layer(depth)
-        self.shortcut = _shortcut(channels, row, spec)
+        self.norm3 = units.norm.layer(depth)
+        self.shortcut = _shortcut(channels, row, units)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -76,16 +78,16 @@ class BottleneckV1(nn.Module):
 
 
 class BasicV1(nn.Module):
-    """Two normalized 3x3; the shortcut joins before the last ReLU."""
+    """Two normalized 3x3, the stride in the first; the shortcut joins before the last ReLU."""
 
-    def __init__(self, channels: int, row: Row, spec: ResNetV1Spec) -> None:
+    def __init__(self, channels: int, row: Row, units: UnitsV1, *, rate: int = 1) -> None:
         super().__init__()
         depth, width, stride = row
-        self.conv1 = conv2d_same(channels, width, 3, stride=stride, bias=spec.conv_bias)
-        self.norm1 = spec.norm.layer(width)
-        self.conv2 = conv2d_same(width, depth, 3, bias=spec.conv_bias)
-        self.norm2 = spec.norm.layer(depth)
-        self.shortcut = _shortcut(channels, row, spec)
+        self.conv1 = conv2d_same(channels, width, 3, stride=stride, rate=rate, bias=units.conv_bias)
+        self.norm1 = units.norm.layer(width)
+        self.conv2 = conv2d_same(width, depth, 3, rate=rate, bias=units.conv_bias)
+        self.norm2 = units.norm.layer(depth)
+        self.shortcut = _shortcut(channels, row, units)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -93,17 +95,37 @@ class BasicV1(nn.Module):
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
-def _shortcut(channels: int, row: Row, spec: ResNetV1Spec) -> nn.Module:
+def _shortcut(channels: int, row: Row, units: UnitsV1) -> nn.Module:
     depth, _, stride = row
     if channels == depth:
         return nn.Identity() if stride == 1 else Subsample(stride)
-    if spec.shortcut == "pad":
+    if units.shortcut == "pad":
         return PadChannels(channels, depth, stride)
-    return Projection(channels, depth, stride, spec.norm, bias=spec.conv_bias)
+    return Projection(channels, depth, stride, units.norm, bias=units.conv_bias)
 
 
-class ResNetV1(ResNet):
-    """Stages `stem`, `stage1`...; then `logits`."""
+def identity_block(depth: int, width: int, **fields: Any) -> BottleneckV1:
+    """The bottleneck that keeps its input's shape, (N, depth, H, W), and adds it unchanged.
+
+    `width` is the bottleneck's depth; `fields` are those of `UnitsV1` (source: the hand-signs code's `identity_block`).
+    """
+    return BottleneckV1(depth, (depth, width, 1), UnitsV1(**fields))
+
+
+def convolutional_block(channels: int, depth: int, width: int, *, stride: int = 2, **fields: Any) -> BottleneckV1:
+    """The bottleneck with a projection, (N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride)).
+
+    The source's own (the hand-signs code's `convolutional_block`) projects always; so does this one, even where the
+    depth stays. `fields` are those of `UnitsV1`.
+    """
+    units = UnitsV1(**fields)
+    block = BottleneckV1(channels, (depth, width, stride), units)
+    block.shortcut = Projection(channels, depth, stride, units.norm, bias=units.conv_bias)
+    return block
+
+
+class ResNetV1(Stack):
+    """Stages `stem`, one for each block; then `logits`."""
 
     stem_type: ClassVar = StemV1
     unit_types: ClassVar = {"bottleneck": BottleneckV1, "basic": BasicV1}

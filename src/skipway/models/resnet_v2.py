@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.errors import SpecError
-from skipway.models.blocks import PadChannels, ResNet, ResNetSpec, Row, Subsample, max_pool_of
+from skipway.models.blocks import Norm, Row, Shortcut, StackSpec, Unit
 from skipway.models.layers import conv2d_same
 from skipway.models.network import Note
+from skipway.models.shortcuts import PadChannels, Subsample
+from skipway.models.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetV2Spec(ResNetSpec):
-    """`open_bias`: a bias in the convolutions that no normalization follows at once, the stem (with `stem.bias`), the
-    projections and each unit's last one (TF-Slim and Keras have it, timm does not)."""
+class UnitsV2:
+    """How v2 units are made, whatever their row.
+
+    `shortcut`, where depths differ: `projection`, a learned 1x1 convolution of the pre-activation without a norm, or
+    `pad`, the raw input and channels of zeros. `open_bias`: a bias in the convolutions that no normalization follows at
+    once, the projections and each unit's last one (TF-Slim and Keras have it, timm and the paper's code do not).
+    `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's code).
+    """
+
+    norm: Norm = field(default_factory=Norm)
+    shortcut: Shortcut = "projection"
+    stride_in: Literal["first", "middle"] = "middle"
+    open_bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetV2Spec(StackSpec, UnitsV2):
+    """A ResNet v2: the fields of `StackSpec` and of `UnitsV2`. In the first unit of a stage an identity or padded
+    shortcut carries the `raw` input as everywhere, or has the pre-activation `shared` with the branch (He et al. 2016,
+    appendix; fb.resnet.torch's `both_preact`)."""
 
     architecture: ClassVar[str] = "resnet_v2"
 
-    open_bias: bool = True
-
-    def __post_init__(self) -> None:
-        for block in self.blocks:
-            if block.unit not in ResNetV2.unit_types:
-                kinds = ", ".join(ResNetV2.unit_types)
-                raise SpecError(f"{self.name}: {block.name} has units of kind '{block.unit}'; v2 has {kinds}")
-        super().__post_init__()
+    first_shortcut: Literal["raw", "shared"] = "raw"
 
     def build(self) -> ResNetV2:
         return ResNetV2(self)
@@ -37,57 +48,86 @@ class ResNetV2Spec(ResNetSpec):
 class StemV2(nn.Module):
     """Convolution and max pool; the first unit's normalization does the rest."""
 
-    def __init__(self, spec: ResNetV2Spec) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         stem = spec.stem
         self.conv = conv2d_same(spec.in_channels, stem.width, stem.kernel, stride=stem.stride, bias=stem.bias)
-        self.pool = max_pool_of(stem)
+        self.pool = stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.conv(x))
 
 
 class BottleneckV2(nn.Module):
-    """Pre-activation, then 1x1, 3x3 with the stride, 1x1.
+    """Pre-activation, then 1x1, 3x3, 1x1.
 
-    The identity shortcut carries the RAW input, the projection starts from the pre-activation and has no norm.
+    The identity shortcut carries the RAW input unless it is `shared`; the projection starts from the pre-activation and
+    has no norm.
     """
 
-    def __init__(self, channels: int, row: Row, spec: ResNetV2Spec) -> None:
+    def __init__(self, channels: int, row: Row, units: UnitsV2, *, rate: int = 1, shared: bool = False) -> None:
         super().__init__()
         depth, width, stride = row
-        self.preact = spec.norm.layer(channels)
-        self.conv1 = conv2d_same(channels, width, 1, bias=False)
-        self.norm1 = spec.norm.layer(width)
-        self.conv2 = conv2d_same(width, width, 3, stride=stride, bias=False)
-        self.norm2 = spec.norm.layer(width)
-        self.conv3 = conv2d_same(width, depth, 1, bias=spec.open_bias)
-        self.shortcut = _shortcut(channels, row, spec)
+        first, middle = (stride, 1) if units.stride_in == "first" else (1, stride)
+        self.preact = units.norm.layer(channels)
+        self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=False)
+        self.norm1 = units.norm.layer(width)
+        self.conv2 = conv2d_same(width, width, 3, stride=middle, rate=rate, bias=False)
+        self.norm2 = units.norm.layer(width)
+        self.conv3 = conv2d_same(width, depth, 1, bias=units.open_bias)
+        self.shortcut = _shortcut(channels, row, units)
+        self.shared = shared or isinstance(self.shortcut, nn.Conv2d)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.preact(x), inplace=True)
-        kept = self.shortcut(active if isinstance(self.shortcut, nn.Conv2d) else x)
+        kept = self.shortcut(active if self.shared else x)
         y = F.relu(self.norm1(self.conv1(active)), inplace=True)
         y = F.relu(self.norm2(self.conv2(y)), inplace=True)
         return kept + self.conv3(y)
 
 
-def _shortcut(channels: int, row: Row, spec: ResNetV2Spec) -> nn.Module:
+class BasicV2(nn.Module):
+    """Pre-activation, then two 3x3, the stride in the first; shortcuts as in the bottleneck."""
+
+    def __init__(self, channels: int, row: Row, units: UnitsV2, *, rate: int = 1, shared: bool = False) -> None:
+        super().__init__()
+        depth, width, stride = row
+        self.preact = units.norm.layer(channels)
+        self.conv1 = conv2d_same(channels, width, 3, stride=stride, rate=rate, bias=False)
+        self.norm1 = units.norm.layer(width)
+        self.conv2 = conv2d_same(width, depth, 3, rate=rate, bias=units.open_bias)
+        self.shortcut = _shortcut(channels, row, units)
+        self.shared = shared or isinstance(self.shortcut, nn.Conv2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.preact(x), inplace=True)
+        kept = self.shortcut(active if self.shared else x)
+        y = F.relu(self.norm1(self.conv1(active)), inplace=True)
+        return kept + self.conv2(y)
+
+
+def _shortcut(channels: int, row: Row, units: UnitsV2) -> nn.Module:
     depth, _, stride = row
     if channels == depth:
         return nn.Identity() if stride == 1 else Subsample(stride)
-    if spec.shortcut == "pad":
+    if units.shortcut == "pad":
         return PadChannels(channels, depth, stride)
-    return conv2d_same(channels, depth, 1, stride=stride, bias=spec.open_bias)
+    return conv2d_same(channels, depth, 1, stride=stride, bias=units.open_bias)
 
 
-class ResNetV2(ResNet):
-    """Stages `stem`, `stage1`..., `postnorm`; then `logits`."""
+class ResNetV2(Stack):
+    """Stages `stem`, one for each block, `postnorm`; then `logits`."""
 
     stem_type: ClassVar = StemV2
-    unit_types: ClassVar = {"bottleneck": BottleneckV2}
+    unit_types: ClassVar = {"bottleneck": BottleneckV2, "basic": BasicV2}
 
-    def add_tail(self, channels: int, spec: ResNetV2Spec) -> None:
+    def make_unit(
+        self, kind: Unit, channels: int, row: Row, spec: ResNetV2Spec, *, rate: int, first: bool
+    ) -> nn.Module:
+        shared = first and spec.first_shortcut == "shared"
+        return self.unit_types[kind](channels, row, spec, rate=rate, shared=shared)
+
+    def add_tail(self, channels: int, spec: UnitsV2) -> None:
         self.postnorm = spec.norm.layer(channels)
 
     def walk_tail(self, x: Tensor, note: Note) -> Tensor:

@@ -1,0 +1,60 @@
+"""Plain nets: the residual networks' columns without shortcuts."""
+
+from __future__ import annotations
+
+from skipway.models.plain import PlainSpec
+from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
+from skipway.models.rows.entry import Entry
+from skipway.models.rows.resnet_v1 import PAPER
+
+_IMAGENET = {
+    18: (11_515_688, "27.94 % top-1 error, ten crops (table 2)"),
+    34: (21_623_848, "28.54 % top-1 error, ten crops (table 2)"),
+}
+
+
+def _imagenet(depth: int) -> Entry:
+    parameters, reported = _IMAGENET[depth]
+    return Entry(
+        PlainSpec(
+            name=f"plain_{depth}",
+            preprocessing="caffe_resnet",
+            weight_decay=1e-4,
+            year=2015,
+            paper=PAPER,
+            source="the paper, table 1 without shortcuts",
+            blocks=imagenet_blocks(depth),
+        ),
+        section="3.3, figure 3; 4.1",
+        parameters=parameters,
+        counted_by="by hand from table 1",
+        reported=reported,
+        deviations=("max pool with one pixel of padding on every side; the paper does not say",),
+    )
+
+
+_CIFAR = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
+
+
+def _cifar(depth: int) -> Entry:
+    return Entry(
+        PlainSpec(
+            name=f"plain_{depth}.cifar",
+            num_classes=10,
+            input_size=32,
+            preprocessing="cifar",
+            weight_decay=1e-4,
+            year=2015,
+            paper=PAPER,
+            source="the paper, section 4.2",
+            stem=CIFAR_STEM,
+            blocks=cifar_blocks(depth),
+        ),
+        section="4.2, figure 6",
+        parameters=_CIFAR[depth],
+        counted_by="by hand from section 4.2: that of the residual network with option A",
+        reported="a curve only (figure 6)",
+    )
+
+
+ENTRIES = (*(_imagenet(depth) for depth in _IMAGENET), *(_cifar(depth) for depth in _CIFAR))
