@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-keras
+PARITY := .venv-parity
 
-.PHONY: demo test check format peers clean
+.PHONY: demo test check format peers parity clean
 
 demo: $(STAMP)  ## install, then train, judge and use a network on bundled real digits
 	$(BIN)/skipway demo
@@ -37,5 +38,19 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu h5py pillow
 	@touch $@
 
+parity: $(STAMP) $(PARITY)/.installed  ## run the original code of every network and print how far ours is from it
+	$(BIN)/python -m tests.parity.table --tensorflow $(PARITY)/tensorflow/bin/python --timm $(PARITY)/timm/bin/python
+
+# TensorFlow 2.15 is the last that runs tf_slim, and needs Python 3.11. timm uses the torch of $(VENV).
+$(PARITY)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(PARITY)/tensorflow
+	$(PARITY)/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'tensorflow-cpu==2.15.*' 'tf_keras==2.15.*' 'tf_slim==1.1.*' 'opencv-python-headless<4.12' 'numpy<2'
+	$(PYTHON) -m venv $(PARITY)/timm
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$($(PARITY)/timm/bin/python -c 'import site; print(site.getsitepackages()[0])')/skipway.pth"
+	$(PARITY)/timm/bin/python -m pip install --quiet --disable-pip-version-check 'timm==1.0.*'
+	@touch $@
+
 clean:  ## remove what this file made, but no runs
-	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(PARITY) .mypy_cache .ruff_cache .pytest_cache

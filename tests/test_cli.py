@@ -138,17 +138,33 @@ def test_models_as_json(skipway_: Skipway) -> None:
     rows = answer.json()
     assert answer.err == ""
     assert [row["name"] for row in rows] == list_models()
-    assert all(row.keys() == {"name", "total", "flops", "year", "source"} for row in rows)
+    assert all(row.keys() >= {"name", "total", "flops", "year", "source"} for row in rows)
     assert {row["name"] for row in skipway_("models", "alexnet.*", "--json").json()} == set(list_models("alexnet.*"))
-    assert skipway_("models", "no such", "--json").json() == []
     assert "resnet_v1_50.signs" in skipway_("models").out
+
+
+def test_models_that_match_nothing(skipway_: Skipway) -> None:
+    for options in ((), ("--json",)):
+        told = skipway_("models", "no such", *options).refusal()
+        assert "unknown model 'no such'; the nearest: " in told
+        assert "`skipway models` lists all" in told
 
 
 def test_summary_as_json(skipway_: Skipway) -> None:
     found = skipway_("summary", "resnet_v1_50.signs", "--json").json()
     assert (found["total"], found["trainable"], found["statistics"]) == (23_600_006, 23_546_886, 53_120)
     assert found.keys() >= {"name", "trainable", "statistics", "total", "flops", "layers"}
-    assert skipway_("summary", "resnet_v1_50.signs", "--num-classes", "7").out.splitlines()[-2].split()[1] == "7"
+    larger = skipway_("summary", "resnet_v1_18.torchvision", "--image-size", 96, "--batch-size", 8, "--json").json()
+    assert (larger["input"], larger["batch_size"]) == ([3, 96, 96], 8)
+
+
+def test_summary_as_text(skipway_: Skipway) -> None:
+    lines = skipway_("summary", "resnet_v1_50.signs", "--num-classes", "7").out.splitlines()
+    (logits,) = (line for line in lines if line.startswith("  logits "))
+    assert logits.split()[1] == "7"
+    assert "training on 1 picture at once keeps" in lines[-2]
+    assert "the smallest is 37" in skipway_("summary", "resnet_v1_50.signs", "--image-size", "36").refusal()
+    assert "--batch-size" in skipway_("summary", "resnet_v1_50.signs", "--batch-size", "0").refusal()
 
 
 def test_recipes(skipway_: Skipway) -> None:
@@ -594,7 +610,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("skipway.drawing.model_rows", fail)
+    monkeypatch.setattr("skipway.drawing.table.model_rows", fail)
 
 
 def test_a_defect_is_told_as_one(skipway_: Skipway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -635,7 +651,7 @@ def test_ctrl_c_says_how_to_go_on(skipway_: Skipway, monkeypatch: pytest.MonkeyP
 
 def test_what_is_no_number_is_null(skipway_: Skipway, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"loss": float("nan"), "rows": (float("inf"), 1.5, {"x": float("-inf")})}]
-    monkeypatch.setattr("skipway.drawing.model_rows", lambda _: rows)
+    monkeypatch.setattr("skipway.drawing.table.model_rows", lambda _: rows)
     assert skipway_("models", "--json").json() == [{"loss": None, "rows": [None, 1.5, {"x": None}]}]
 
 

@@ -50,11 +50,16 @@ def from_plain(kind: type[T], plain: Any, where: str) -> T:
     return kind(**values)
 
 
-def verify(value: Any, where: str) -> None:
-    """Raises ValueMismatchError unless every field of a dataclass, however deep, has the type of its annotation."""
+def verify(value: Any, where: str) -> dict[str, Any]:
+    """The fields of a dataclass, made of what their annotations name: tuples, not lists; dataclasses, not mappings.
+
+    Raises ValueMismatchError or UnknownNameError for a field, however deep, that is of another type.
+    """
     hints, plain = typing.get_type_hints(type(value)), dataclasses.asdict(value)
-    for field in dataclasses.fields(value):
-        _convert(hints[field.name], plain[field.name], f"{where}: {field.name}")
+    return {
+        field.name: _convert(hints[field.name], plain[field.name], f"{where}: {field.name}")
+        for field in dataclasses.fields(value)
+    }
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

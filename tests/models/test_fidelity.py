@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from skipway.models.blocks import Norm, Row, Stem, stage
+from skipway.models.blocks import Norm, Row, stage
 from skipway.models.catalog import create_model, find_spec
-from skipway.models.initialization import INITIALIZATIONS, initialize
 from skipway.models.network import Network
 from skipway.models.resnet_v1 import BottleneckV1, ResNetV1Spec
 from skipway.models.resnet_v2 import BottleneckV2, ResNetV2Spec
@@ -200,56 +197,3 @@ def test_the_fully_connected_part_flattens_channels_first() -> None:
             last = network.forward_endpoints(x.contiguous(memory_format=form))["conv3"]
             assert last.shape[2:] == (4, 4)
             assert torch.equal(seen[-1], last.contiguous().reshape(1, -1))
-
-
-class Layers(nn.Module):
-    """A convolution and a linear layer of which deviations can be measured."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv2 = nn.Conv2d(40, 60, 5)
-        self.fc6 = nn.Linear(300, 400)
-        self.last = nn.Linear(300, 400)
-
-
-def deviations(layer: nn.Conv2d | nn.Linear) -> tuple[float, float, float]:
-    assert layer.bias is not None
-    return layer.weight.std().item(), layer.weight.abs().max().item(), layer.bias.abs().max().item()
-
-
-def test_first_weights_have_their_sources_deviations() -> None:
-    found = {}
-    for name in INITIALIZATIONS:
-        layers = Layers()
-        initialize(layers, name)
-        found[name] = [deviations(layer) for layer in (layers.conv2, layers.fc6, layers.last)]
-        if name == "caffe_alexnet":
-            assert [layer.bias.mean().item() for layer in (layers.conv2, layers.fc6, layers.last)] == [
-                pytest.approx(0.1), pytest.approx(0.1), 0.0,
-            ]  # fmt: skip
-    fan_in, fan_out = 40 * 25, 60 * 25
-    approx = lambda value: pytest.approx(value, rel=0.02)  # noqa: E731
-    assert [one[0] for one in found["he"]] == [approx(math.sqrt(2 / fan_in)), *[approx(math.sqrt(2 / 300))] * 2]
-    assert [one[0] for one in found["normal_1"]] == [approx(1.0)] * 3
-    assert found["normal_1"][0][2] > 0  # its biases are drawn too
-    assert found["torchvision"][0][0] == approx(math.sqrt(2 / fan_out))
-    assert found["torchvision"][1][0] == approx(1 / math.sqrt(3 * 300))  # torch's default for linear layers
-    # TF-Slim: variance_scaling_initializer() aims at 2 / fan_in after the cut at two deviations of sqrt(2.6 / fan_in).
-    assert found["slim"][0][0] == approx(math.sqrt(2 / fan_in))
-    assert found["slim"][0][1] <= 2 * math.sqrt(2.6 / fan_in)
-    assert found["keras_signs"][0][1] <= math.sqrt(6 / (fan_in + fan_out))
-    assert found["keras_signs"][0][0] == approx(math.sqrt(2 / (fan_in + fan_out)))  # Glorot, uniform
-    assert [one[0] for one in found["caffe_alexnet"]] == [approx(0.01), approx(0.005), approx(0.01)]
-    for name in ("he", "slim", "keras_signs"):
-        assert [one[2] for one in found[name]] == [0, 0, 0], name
-
-
-def test_the_hand_signs_identity_blocks_draw_from_a_narrow_range() -> None:
-    spec = ResNetV1Spec(
-        name="test", initialization="keras_signs", conv_bias=True, stem=Stem(width=8, bias=True), num_classes=3,
-        blocks=(stage("stage1", "bottleneck", 8, 2, stride=1),),
-    )  # fmt: skip
-    units = dict(spec.build().get_submodule("stage1").named_children())
-    limits = {name: unit.get_submodule("conv1").weight.abs().max().item() for name, unit in units.items()}
-    assert limits["unit1"] > 0.2  # Glorot of 8 and 8: up to 0.61
-    assert 0.04 < limits["unit2"] <= 0.05

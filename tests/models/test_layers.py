@@ -201,7 +201,7 @@ def test_response_norm_keeps_precision_in_half() -> None:
 
 def test_response_norm_carries_no_state_and_has_a_centre() -> None:
     assert not LocalResponseNorm(4, size=3, alpha=1.0, beta=0.75, k=1.0).state_dict()
-    with pytest.raises(SpecError, match="window 4 is even"):
+    with pytest.raises(SpecError, match="window of 4 channels has no centre"):
         LocalResponseNorm(4, size=4, alpha=1.0, beta=0.75, k=1.0)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from skipway.errors import SpecError
 from skipway.models.initialization import initialize
 from skipway.models.layers import Conv2dSame, LocalResponseNorm, MaxPool2d, PoolPadding, pooled_size
-from skipway.models.network import Network, Note, Spec
+from skipway.models.network import Network, Note, Spec, smallest_side
 
 After = Literal["pool", "norm", "dropout"]
 
@@ -88,6 +88,10 @@ class AlexNetSpec(Spec):
             )
         if self.norm.size < 1 or self.norm.size % 2 == 0:
             raise SpecError(f"{self.name}: the norm's window is {self.norm.size} channels; give an odd number")
+        if self.norm.k <= 0 or self.norm.alpha < 0:
+            raise SpecError(
+                f"{self.name}: the norm divides by k + alpha * sum; give a k above 0, an alpha of 0 or more"
+            )
         if not 0 <= self.dropout < 1:
             raise SpecError(f"{self.name}: dropout is {self.dropout}; give the rate that drops, from 0 to below 1")
         if min(self.pool.kernel, self.pool.stride, *self.hidden) < 1:
@@ -99,6 +103,8 @@ class AlexNetSpec(Spec):
                 raise SpecError(
                     f"{self.name}: conv{number} has a size below 1; give 1 or more, and 0 or more of padding"
                 )
+            if len(set(row.after)) < len(row.after):
+                raise SpecError(f"{self.name}: conv{number} has {', '.join(row.after)} after it; name each once")
             if channels % row.groups or row.depth % row.groups:
                 raise SpecError(f"{self.name}: conv{number} cannot split {channels} channels into {row.groups} groups")
             channels = row.depth
@@ -115,7 +121,7 @@ class AlexNetSpec(Spec):
         return self.average_to or self.map_size(side)
 
     def smallest_input(self) -> int:
-        return next((side for side in range(1, 4096) if self.map_size(side) > 0), 4096)
+        return smallest_side(lambda side: self.map_size(side) > 0)
 
     def build(self) -> AlexNet:
         return AlexNet(self)

@@ -13,7 +13,7 @@ from torch import nn
 
 from skipway.errors import SpecError
 from skipway.models.layers import MaxPool2d, PoolPadding, pooled_size
-from skipway.models.network import Spec
+from skipway.models.network import Spec, smallest_side
 
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
@@ -64,7 +64,12 @@ class Norm:
 def stage(
     name: str, unit: Unit, width: int, units: int, *, stride: int, stride_in: Literal["first", "last"] = "first"
 ) -> Block:
-    """A stage of equal units of which only the first or the last has a stride; bottlenecks widen by four."""
+    """A stage of equal units of which only the first or the last has a stride; bottlenecks widen by four.
+
+    Raises SpecError where there are no units, or the stride's place is neither.
+    """
+    if units < 1 or stride_in not in {"first", "last"}:
+        raise SpecError(f"{name}: {units} units with the stride in the {stride_in}; give 1 or more, and first or last")
     depth = 4 * width if unit == "bottleneck" else width
     strides = [1] * units
     strides[0 if stride_in == "first" else -1] = stride
@@ -107,7 +112,7 @@ class StackSpec(Spec):
 
     def _check_names(self) -> None:
         names = [block.name for block in self.blocks]
-        taken = {"stem", "postnorm", "pre_logits", "logits", "predictions", "spec", "head", "training"}
+        taken = {"stem", "postnorm", "pre_logits", "logits", "predictions"}
         for block in self.blocks:
             if names.count(block.name) > 1 or block.name in taken or not block.name.isidentifier():
                 raise SpecError(f"{self.name}: a block cannot be called '{block.name}'; give each its own, like stage1")
@@ -135,6 +140,10 @@ class StackSpec(Spec):
             return 1
         return self.stem.stride * (1 if self.stem.pool is None else 2)
 
+    def strides_before_3x3(self) -> bool:
+        """Whether a unit's stride precedes its 3x3, which then, without the stride, has to be dilated itself."""
+        return False
+
     def placed(self) -> list[list[tuple[Row, int]]]:
         """For each block its rows as they are built, each with its dilation rate."""
         current, rate = self._stem_stride(), 1
@@ -143,8 +152,9 @@ class StackSpec(Spec):
             blocks.append([])
             for depth, width, stride in block.rows:
                 if current == self.output_stride:
-                    blocks[-1].append(((depth, width, 1), rate))
-                    rate *= stride
+                    after = rate * stride
+                    blocks[-1].append(((depth, width, 1), after if self.strides_before_3x3() else rate))
+                    rate = after
                 else:
                     blocks[-1].append(((depth, width, stride), 1))
                     current *= stride
@@ -161,7 +171,7 @@ class StackSpec(Spec):
 
     def smallest_input(self) -> int:
         needed = 2 if self.head == "average_2_flatten" else 1
-        return next((side for side in range(1, 4096) if self.map_size(side) >= needed), 4096)
+        return smallest_side(lambda side: self.map_size(side) >= needed)
 
     def flattened(self, side: int) -> int:
         return 0 if self.head == "global" else self.map_size(side) // 2

@@ -75,7 +75,17 @@ def find_entry(name: str) -> Entry:
         return entry
     if made := re.fullmatch(r"highway_mlp_([1-9]\d{0,3})", name):
         return highway.highway_mlp(int(made[1]))
-    raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint="`skipway models` lists all")
+    raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint=_hint(name))
+
+
+def _hint(name: str) -> str:
+    """What the nearest names do not say: which layouts an architecture has, which depths a highway network."""
+    bare = name.partition(".")[0].lower()
+    if bare.startswith("highway_mlp"):
+        return "highway_mlp_N has N layers, from 1 to 9999"
+    layouts = [known.partition(".")[2] for known in CATALOG if known.startswith(f"{bare}.")]
+    every = "`skipway models` lists all"
+    return f"{bare} has the layouts {', '.join(layouts)}; {every}" if layouts else every
 
 
 def find_spec(name: str) -> Spec:
@@ -83,7 +93,7 @@ def find_spec(name: str) -> Spec:
     return find_entry(name).spec
 
 
-def create_model(name: str, **fields: Any) -> Network:
+def create_model(name: str, /, **fields: Any) -> Network:
     """The named network with freshly drawn weights; `fields` change fields of its spec (`num_classes=6`).
 
     Raises UnknownNameError for an unknown name or field and SpecError for a network that cannot exist.
@@ -95,7 +105,7 @@ def spec_from_dict(plain: Mapping[str, Any]) -> Spec:
     """The inverse of `Spec.to_dict`, for headers of model files. Raises ModelFileError."""
     fields = dict(plain)
     architecture = fields.pop("architecture", None)
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ModelFileError(f"architecture '{architecture}' is not one that this version of skipway knows; update it")
     try:
         return from_plain(ARCHITECTURES[architecture], fields, f"the spec of {architecture}")

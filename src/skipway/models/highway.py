@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skipway.errors import SpecError
 from skipway.models.initialization import Layer, fill, initialize
 from skipway.models.layers import MaxPool2d, classified, conv2d_same, pooled_size
-from skipway.models.network import Network, Note, Spec
+from skipway.models.network import Network, Note, Spec, settle_types
 
 Activation = Literal["relu", "tanh"]
 
@@ -26,6 +26,9 @@ class Gates:
     activation: Activation = "relu"
     gate_bias: float = -2.0
     carry: Literal["coupled", "free"] = "coupled"
+
+    def __post_init__(self) -> None:
+        settle_types(self, "gates")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,13 +94,14 @@ def _keras_signs(network: nn.Module) -> None:
 
 
 def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None]:
-    """N(0, 0.01), another deviation in fc6 and fc7; biases of conv2, conv4, conv5, fc6, fc7, else 0."""
+    """N(0, 0.01), another deviation in the hidden layers; biases there and in conv2, conv4, conv5, else 0."""
 
     def draw(network: nn.Module) -> None:
         for name, layer in _layers(network):
             stage = name.split(".")[0]
-            init.normal_(layer.weight, std=hidden_deviation if stage in {"fc6", "fc7"} else 0.01)
-            fill(layer.bias, bias if stage in {"conv2", "conv4", "conv5", "fc6", "fc7"} else 0.0)
+            hidden = stage.startswith("fc")
+            init.normal_(layer.weight, std=hidden_deviation if hidden else 0.01)
+            fill(layer.bias, bias if hidden or stage in {"conv2", "conv4", "conv5"} else 0.0)
 
     return draw
 

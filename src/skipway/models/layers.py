@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ def conv2d_same(
     """
     if kernel % 2 == 0:
         raise SpecError(f"kernel {kernel} is even: the padding could not be symmetric; give an odd one")
+    if min(in_channels, out_channels, kernel, stride, rate) < 1:
+        sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
+        raise SpecError(f"a convolution cannot have {sizes}; give 1 or more of each")
     return nn.Conv2d(in_channels, out_channels, kernel, stride, rate * (kernel // 2), dilation=rate, bias=bias)
 
 
@@ -59,11 +62,16 @@ class MaxPool2d(nn.Module):
 
     `valid`: none, floor (TensorFlow VALID). `same`: TensorFlow SAME, padded with -inf. `symmetric`: kernel // 2 on
     every side, -inf (torchvision). `zeros`: the same pixels, but zeros, which win over negative values (Keras v2).
-    `ceil`: none, but a last partial window counts (Caffe).
+    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other, and for sizes below 1.
     """
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
         super().__init__()
+        if padding not in get_args(PoolPadding) or min(kernel, stride) < 1:
+            raise SpecError(
+                f"cannot pool {kernel} pixels at stride {stride} with padding '{padding}'; give sizes of 1 or more "
+                f"and one of {', '.join(get_args(PoolPadding))}"
+            )
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
@@ -106,8 +114,8 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, *, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
-        if size % 2 == 0:
-            raise SpecError(f"window {size} is even: it has no centre channel; give an odd one")
+        if size < 1 or size % 2 == 0:
+            raise SpecError(f"a window of {size} channels has no centre; give an odd number")
         self.channels = channels
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
         self.register_buffer("band", None, persistent=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -19,6 +20,21 @@ Note = Callable[[str, Tensor], None]
 
 def _ignore(name: str, value: Tensor) -> None:
     """Drop an endpoint that nobody asked for."""
+
+
+def smallest_side(fits: Callable[[int], bool]) -> int:
+    """Smallest side in pixels that `fits`, where every larger one fits, too."""
+    return 1 + bisect_left(range(1, 2**63), x=True, key=fits)
+
+
+def settle_types(value: Any, where: str) -> None:
+    """Make the fields of a frozen dataclass what their annotations say. Raises SpecError, starting with `where`."""
+    try:
+        fields = verify(value, where)
+    except SkipwayError as error:
+        raise SpecError(str(error)) from None
+    for name, settled in fields.items():
+        object.__setattr__(value, name, settled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +60,16 @@ class Spec:
     source: str = ""
 
     def __post_init__(self) -> None:
-        try:
-            verify(self, self.name)
-        except SkipwayError as error:
-            raise SpecError(str(error)) from None
+        settle_types(self, str(self.name))
+        if not self.name:
+            raise SpecError("a network's name is empty; give one, such as that of the row it comes from")
         require_initialization(self.initialization)
         if self.num_classes < 0:
             raise SpecError(f"{self.name}: num_classes is {self.num_classes}; give 1 or more, or 0 for no classifier")
         if self.in_channels < 1:
             raise SpecError(f"{self.name}: in_channels is {self.in_channels}; give 1 for grey or 3 for colour")
+        if self.weight_decay < 0:
+            raise SpecError(f"{self.name}: weight_decay is {self.weight_decay}; give 0 or more")
         self.check_fields()
         smallest = self.smallest_input()
         if self.input_size < smallest:
@@ -104,6 +121,8 @@ class Network(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             wanted = f"(N, {self.spec.in_channels}, H, W)"
             raise SpecError(f"{self.spec.name} takes pictures {wanted}, and these are {tuple(x.shape)}; reshape them")
+        if not x.is_floating_point():
+            raise SpecError(f"{self.spec.name} takes numbers with a fraction, and these are {x.dtype}; preprocess them")
         if min(x.shape[2:]) < self.smallest_input:
             raise SpecError(
                 f"{self.spec.name} cannot take pictures of {x.shape[2]} x {x.shape[3]} pixels; the smallest side is "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from skipway.models.blocks import Norm, Row, Shortcut, StackSpec
 from skipway.models.layers import conv2d_same
+from skipway.models.network import settle_types
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
 from skipway.models.stack import Stack
 
@@ -29,12 +30,18 @@ class UnitsV1:
     stride_in: Literal["first", "middle"] = "first"
     conv_bias: bool = False
 
+    def __post_init__(self) -> None:
+        settle_types(self, "units")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetV1Spec(StackSpec, UnitsV1):
     """A ResNet v1: the fields of `StackSpec` and of `UnitsV1`."""
 
     architecture: ClassVar[str] = "resnet_v1"
+
+    def strides_before_3x3(self) -> bool:
+        return self.stride_in == "first"
 
     def build(self) -> ResNetV1:
         return ResNetV1(self)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skipway.models.blocks import Norm, Row, Shortcut, StackSpec, Unit
 from skipway.models.layers import conv2d_same
-from skipway.models.network import Note
+from skipway.models.network import Note, settle_types
 from skipway.models.shortcuts import PadChannels, Subsample
 from skipway.models.stack import Stack
 
@@ -30,6 +30,9 @@ class UnitsV2:
     stride_in: Literal["first", "middle"] = "middle"
     open_bias: bool = True
 
+    def __post_init__(self) -> None:
+        settle_types(self, "units")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetV2Spec(StackSpec, UnitsV2):
@@ -40,6 +43,9 @@ class ResNetV2Spec(StackSpec, UnitsV2):
     architecture: ClassVar[str] = "resnet_v2"
 
     first_shortcut: Literal["raw", "shared"] = "raw"
+
+    def strides_before_3x3(self) -> bool:
+        return self.stride_in == "first"
 
     def build(self) -> ResNetV2:
         return ResNetV2(self)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skipway.errors import SpecError
 from skipway.models.blocks import Row, StackSpec, Unit
 from skipway.models.initialization import initialize
 from skipway.models.layers import classified
@@ -32,6 +33,8 @@ class Stack(Network):
             for row, rate in rows:
                 units.append(self.make_unit(block.unit, channels, row, spec, rate=rate, first=not units))
                 channels = row[0]
+            if hasattr(self, block.name):
+                raise SpecError(f"{spec.name}: '{block.name}' means something else in a network; call the block stage1")
             self.add_module(block.name, Stage(units))
         self.add_tail(channels, spec)
         self.logits = nn.Linear(spec.features(), spec.num_classes) if spec.num_classes else None

@@ -66,4 +66,4 @@ def _storage_error(file: Path, error: Exception) -> StorageError:
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     if full or not isinstance(error, OSError):
         return StorageError(f"{file} could not be written: the disk is full; free some space, nothing was overwritten")
-    return StorageError(f"{file} could not be written ({error.strerror or error}); choose another folder with --out")
+    return StorageError(f"{file} could not be written ({error.strerror or error}); choose another folder")

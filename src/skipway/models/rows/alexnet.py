@@ -116,7 +116,7 @@ ENTRIES = (
             dropout=0.2,
             fc_dropout="none",
         ),
-        section="none: the code takes the name",
+        section="none; the code takes the name",
         parameters=5_624_842,
         counted_by="by hand from the code's shapes",
         deviations=(
@@ -132,7 +132,7 @@ ENTRIES = (
             weight_decay=1e-4,
             year=2014,
             paper=ONE_WEIRD_TRICK,
-            source="torchvision/models/alexnet.py; TF-Slim's alexnet_v2 has the same column",
+            source="torchvision/models/alexnet.py",
             convs=(
                 Conv(64, 11, stride=4, padding=2, after=("pool",)),
                 Conv(192, 5, padding=2, after=("pool",)),
@@ -149,7 +149,8 @@ ENTRIES = (
         published=(Published("alexnet-owt-7be5be79.pth", 0.56522, 0.79066, "torchvision"),),
         deviations=(
             "one column of the paper's, without response normalization",
-            "the fourth convolution has 256 channels, TF-Slim's 384",
+            "the fourth convolution has 256 channels; in TF-Slim's alexnet_v2, the same column otherwise, it has 384, "
+            "the first is unpadded, and the classifier starts from a map of 5x5",
             "torchvision's training recipe instead of the paper's",
         ),
     ),

@@ -59,6 +59,8 @@ ENTRIES = (
         reported="92.40 % accuracy, 92.31 +- 0.12 over five runs (table 3)",
         deviations=(
             *_SHARED_DEVIATIONS,
+            "He initialization in the classifier, too; the code's N(0, 0.05)",
+            "one weight decay for every layer; the code decays the classifier ten times as much",
             "pictures standardized by channel; the authors contrast-normalized them and subtracted a mean picture",
         ),
     ),

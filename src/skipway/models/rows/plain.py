@@ -9,7 +9,7 @@ from skipway.models.rows.resnet_v1 import PAPER
 
 _IMAGENET = {
     18: (11_515_688, "27.94 % top-1 error, ten crops (table 2)"),
-    34: (21_623_848, "28.54 % top-1 error, ten crops (table 2)"),
+    34: (21_623_848, "28.54 % top-1 and 10.02 % top-5 error, ten crops (tables 2 and 3)"),
 }
 
 

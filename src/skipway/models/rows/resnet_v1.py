@@ -12,10 +12,10 @@ PAPER = 'He, Zhang, Ren, Sun 2015, "Deep residual learning for image recognition
 # ImageNet, ten crops, top-1 and top-5 error in percent (tables 2 and 3; ResNet-18 has no top-5 there).
 _REPORTED = {
     18: "27.88 % top-1 error, ten crops (table 2)",
-    34: "25.03 % top-1 error, ten crops, option A (table 3)",
-    50: "22.85 % top-1 error, ten crops (table 3)",
-    101: "21.75 % top-1 error, ten crops (table 3)",
-    152: "21.43 % top-1 error, ten crops (table 3)",
+    34: "25.03 % top-1 and 7.76 % top-5 error, ten crops, option A (table 3)",
+    50: "22.85 % top-1 and 6.71 % top-5 error, ten crops (table 3)",
+    101: "21.75 % top-1 and 6.05 % top-5 error, ten crops (table 3)",
+    152: "21.43 % top-1 and 5.71 % top-5 error, ten crops (table 3)",
 }
 
 # The authors' Caffe models, one central crop; 18 and 34 were never released.
@@ -60,17 +60,45 @@ def _original(depth: int) -> Entry:
     )
 
 
+def _weights(file: str, top1: float, top5: float, recipe: str) -> Published:
+    return Published(file, top1, top5, f"torchvision, {recipe}")
+
+
 _TORCHVISION = {
-    18: (11_689_512, "resnet18-f37072fd.pth", 0.69758, 0.89078),
-    34: (21_797_672, "resnet34-b627a593.pth", 0.73314, 0.91420),
-    50: (25_557_032, "resnet50-11ad3fa6.pth", 0.80858, 0.95434),
-    101: (44_549_160, "resnet101-cd907fc2.pth", 0.81886, 0.95780),
-    152: (60_192_808, "resnet152-f82ba261.pth", 0.82284, 0.96002),
+    18: (11_689_512, (_weights("resnet18-f37072fd.pth", 0.69758, 0.89078, "IMAGENET1K_V1"),)),
+    34: (21_797_672, (_weights("resnet34-b627a593.pth", 0.73314, 0.91420, "IMAGENET1K_V1"),)),
+    50: (
+        25_557_032,
+        (
+            _weights("resnet50-0676ba61.pth", 0.76130, 0.92862, "IMAGENET1K_V1"),
+            _weights("resnet50-11ad3fa6.pth", 0.80858, 0.95434, "IMAGENET1K_V2"),
+        ),
+    ),
+    101: (
+        44_549_160,
+        (
+            _weights("resnet101-63fe2227.pth", 0.77374, 0.93546, "IMAGENET1K_V1"),
+            _weights("resnet101-cd907fc2.pth", 0.81886, 0.95780, "IMAGENET1K_V2"),
+        ),
+    ),
+    152: (
+        60_192_808,
+        (
+            _weights("resnet152-394f9c45.pth", 0.78312, 0.94046, "IMAGENET1K_V1"),
+            _weights("resnet152-f82ba261.pth", 0.82284, 0.96002, "IMAGENET1K_V2"),
+        ),
+    ),
+}
+# With projections 34 layers are the paper's option B; 18 layers it reports with option A only.
+_TORCHVISION_REPORTED = {
+    **_REPORTED,
+    18: "",
+    34: "24.52 % top-1 and 7.46 % top-5 error, ten crops, option B (table 3)",
 }
 
 
 def _torchvision(depth: int) -> Entry:
-    parameters, file, top1, top5 = _TORCHVISION[depth]
+    parameters, published = _TORCHVISION[depth]
     return Entry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.torchvision",
@@ -86,10 +114,10 @@ def _torchvision(depth: int) -> Entry:
         section="3.3, table 1",
         parameters=parameters,
         counted_by=f"torchvision, num_params of ResNet{depth}_Weights",
-        published=(Published(file, top1, top5, "torchvision"),),
-        reported=_REPORTED[depth],
+        published=published,
+        reported=_TORCHVISION_REPORTED[depth],
         deviations=(
-            "projections in 18 and 34 layers, where the paper pads"
+            "projections (option B), where the paper's table 2 pads (option A)"
             if depth < 50
             else 'the stride sits in the 3x3 ("v1.5"), the paper\'s in the first 1x1',
             "max pool with one pixel of padding on every side",

@@ -10,8 +10,8 @@ from skipway.models.rows.entry import Entry, Published
 PAPER = 'He, Zhang, Ren, Sun 2016, "Identity mappings in deep residual networks"'
 
 _REPORTED = {
-    152: "21.1 % top-1 error, one crop of 320 (table 5)",
-    200: "20.7 % top-1 error, one crop of 320 (table 5)",
+    152: "21.1 % top-1 and 5.5 % top-5 error, one crop of 320 (table 5)",
+    200: "20.7 % top-1 and 5.3 % top-5 error, one crop of 320 (table 5)",
 }
 
 _SLIM = {

@@ -1,0 +1,1 @@
+"""Networks shown: as rows of figures, and as a picture."""

@@ -1,0 +1,1 @@
+"""What every row of the catalog promises: numbers on its tiny form, shapes at full depth and without memory."""

@@ -1,0 +1,100 @@
+"""Run every reference anew, at full depth too, and print how far each is from ours: `make parity`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from tests.parity.case import FIXTURES, SAMPLES, Case, sampled
+from tests.parity.compare import differences
+from tests.parity.test_parity import REFERENCES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Line:
+    """What one reference found: the worst array, and what failed."""
+
+    ours: str
+    theirs: str
+    cases: int = 0
+    arrays: int = 0
+    worst: float = 0.0
+    where: str = ""
+    failed: tuple[str, ...] = ()
+
+
+def judge(module: ModuleType, folder: Path) -> Line:
+    """Compare the freshly recorded arrays with ours and with the committed samples."""
+    line = Line(module.OURS, module.THEIRS)
+    for case in module.CASES:
+        file = folder / f"{case.name}.npz"
+        found = differences(case, file)
+        line.cases += 1
+        line.arrays += len(found)
+        worst = max(found, key=lambda one: one.relative)
+        if worst.relative > line.worst:
+            line.worst, line.where = worst.relative, f"{case.name}: {worst.name}"
+        if worst.relative > case.tolerance:
+            line.failed += (f"{case.name}: {worst.name} differs by {worst.relative:.1e}, over {case.tolerance:.0e}",)
+        if not case.full and not same_as_committed(case, file):
+            line.failed += (f"{case.name}: the committed fixture is not what the reference gives now",)
+        file.unlink()
+    return line
+
+
+def same_as_committed(case: Case, file: Path) -> bool:
+    """Whether the fixture in the repository holds the samples of these arrays, up to another machine's rounding."""
+    with np.load(file) as fresh, np.load(FIXTURES / file.name) as committed:
+        names = [name for name in fresh.files if "|" not in name]
+        return set(fresh.files) == set(committed.files) and all(
+            np.abs(sampled(fresh[name], SAMPLES) - committed[name]).max() <= case.tolerance * fresh[f"{name}|max"]
+            for name in names
+            if not name.startswith("grad:") or fresh[f"{name}|max"] > 0
+        )
+
+
+def table(lines: list[Line]) -> str:
+    """The lines as text."""
+    rows = [("ours", "the reference", "cases", "arrays", "largest difference", "")]
+    for line in lines:
+        verdict = "FAILED" if line.failed else "equal"
+        rows.append((line.ours, line.theirs, str(line.cases), str(line.arrays), f"{line.worst:.1e}", verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    text = ["  ".join([cell.ljust(width) for cell, width in zip(row, [*widths, 6], strict=True)]) for row in rows]
+    text += [f"  worst: {line.where} {line.worst:.1e}" for line in lines]
+    return "\n".join([*text, *(f"FAILED {one}" for line in lines for one in line.failed)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tensorflow", required=True, help="Python with TensorFlow 2.15, tf_slim and OpenCV")
+    parser.add_argument("--timm", required=True, help="Python with timm")
+    parser.add_argument("--only", default="", help="references whose name contains this")
+    options = parser.parse_args()
+    pythons = {"tensorflow": options.tensorflow, "timm": options.timm, "own": sys.executable}
+    lines = []
+    for name in REFERENCES:
+        if options.only not in name:
+            continue
+        module = importlib.import_module(f"tests.parity.references.{name}")
+        print(f"{name}: {module.THEIRS}", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            command = [pythons[module.ENVIRONMENT], "-W", "ignore", "-m", "tests.parity.record", name, "--full"]
+            subprocess.run([*command, "--to", folder], cwd=ROOT, check=True, stdout=sys.stderr)
+            lines.append(judge(module, Path(folder)))
+    print(table(lines))
+    return 1 if any(line.failed for line in lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
