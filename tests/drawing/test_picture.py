@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("resnet_v1_50.slim", {"output_stride": 8, "global_pool": False}),
     "free carry": ("highway_19.cifar", {"carry": "free", "activation": "tanh"}),
     "no units": ("highway_mlp_1", {}),
-    "large maps": ("resnet_v1_20.cifar", {"input_size": 40_000}),
+    "large maps": ("resnet_v1_20.cifar", {"input_size": 4_000_000}),
     "any depth": ("highway_mlp_7", {}),
     "no hidden layers": ("alexnet.owt", {"hidden": ()}),
 }

@@ -88,8 +88,8 @@ def test_a_fully_connected_network_has_any_number_of_layers(layers: int) -> None
     assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_71_layers_still_hear_the_loss() -> None:
-    """With gates that carry, the first layer's gradient neither vanishes nor explodes; with open ones it vanishes."""
+def test_through_71_layers_the_loss_is_heard_where_gates_carry() -> None:
+    """The gradient of the first layer, at gates that start mostly closed and half open."""
 
     def first_gradient(gate_bias: float) -> float:
         torch.manual_seed(0)
@@ -100,8 +100,8 @@ def test_71_layers_still_hear_the_loss() -> None:
         assert stem.weight.grad is not None
         return stem.weight.grad.norm().item()
 
-    assert first_gradient(-3.0) > 1e-2
-    assert first_gradient(-3.0) > 10 * first_gradient(-20.0) or first_gradient(-20.0) > 1e-2
+    assert first_gradient(-3.0) > 0.1
+    assert first_gradient(0.0) < 1e-5
 
 
 def test_where_the_convolutional_networks_pool_and_drop() -> None:

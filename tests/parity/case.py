@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-# Enough values of each endpoint that a wrong pixel, channel or scale cannot hide; few enough to commit.
-SAMPLES = 256
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @dataclass(frozen=True)
@@ -40,24 +33,3 @@ def plain_blocks(unit: str, *stages: tuple[tuple[int, int, int], ...]) -> list[d
         {"name": f"stage{number}", "unit": unit, "rows": [list(row) for row in rows]}
         for number, rows in enumerate(stages, 1)
     ]
-
-
-def sampled(values: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` of the values, evenly spread, the first and the last among them."""
-    flat = np.asarray(values).reshape(-1)
-    if flat.size <= limit:
-        return flat
-    return flat[np.linspace(0, flat.size - 1, limit).round().astype(np.int64)]
-
-
-def save(file: Path, arrays: dict[str, np.ndarray], *, limit: int) -> None:
-    """Write endpoints (their own names), `grad:KEY` and `stat:KEY` with shape and largest value."""
-    stored: dict[str, np.ndarray] = {}
-    for name, values in arrays.items():
-        values = np.asarray(values, dtype=np.float32)
-        assert np.isfinite(values).all(), f"{file.name}: {name} is not finite"
-        stored[name] = sampled(values, limit)
-        stored[f"{name}|shape"] = np.array(values.shape, dtype=np.int64)
-        stored[f"{name}|max"] = np.array(np.abs(values).max())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    (np.savez_compressed if limit <= SAMPLES else np.savez)(file, **stored)

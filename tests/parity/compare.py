@@ -10,8 +10,9 @@ import torch
 
 from skipway.models.catalog import find_spec, spec_from_dict
 from skipway.models.network import Network
-from tests.parity.case import Case, sampled
+from tests.parity.case import Case
 from tests.parity.formula import loss_weights, parameter, pictures
+from tests.parity.store import load, sampled
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,13 @@ def arrays_of(case: Case) -> dict[str, np.ndarray]:
 
 def differences(case: Case, file: Path) -> list[Difference]:
     """Every array of the reference's file against ours. The two must hold the same names and shapes."""
-    ours = arrays_of(case)
-    with np.load(file) as stored:
-        names = {name for name in stored.files if "|" not in name}
-        assert names == set(ours), f"{case.name}: only one side has {sorted(names ^ set(ours))}"
-        found = []
-        steepest = max((float(stored[f"{name}|max"]) for name in names if name.startswith("grad:")), default=0.0)
-        for name in ours:
-            shape = tuple(stored[f"{name}|shape"])
-            assert shape == ours[name].shape, f"{case.name}: {name} is {ours[name].shape}, the reference's {shape}"
-            theirs = stored[name]
-            scale = float(stored[f"{name}|max"])
-            assert scale > 0, f"{case.name}: {name} is zero in the reference"
-            if name.startswith("grad:") and scale < 1e-5 * steepest:
-                scale = steepest  # a bias that batch statistics cancel: its gradient is rounding on either side
-            apart = np.abs(sampled(ours[name], theirs.size).astype(np.float64) - theirs).max()
-            found.append(Difference(name, float(apart) / scale))
+    ours, theirs = arrays_of(case), load(file)
+    assert set(theirs) == set(ours), f"{case.name}: only one side has {sorted(set(theirs) ^ set(ours))}"
+    found = []
+    for name, mine in ours.items():
+        other = theirs[name]
+        assert other.shape == mine.shape, f"{case.name}: {name} is {mine.shape}, the reference's {other.shape}"
+        assert other.scale > 0, f"{case.name}: {name} is zero in the reference"
+        apart = np.abs(sampled(mine, other.values.size).astype(np.float64) - other.values).max()
+        found.append(Difference(name, float(apart) / other.scale))
     return found

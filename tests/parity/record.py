@@ -10,7 +10,7 @@ import importlib
 import time
 from pathlib import Path
 
-from tests.parity.case import FIXTURES, SAMPLES, save
+from tests.parity.store import FIXTURES, SAMPLES, save
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.parity.case import FIXTURES, Case
+from tests.parity.case import Case
 from tests.parity.compare import differences
+from tests.parity.store import FIXTURES
 
 REFERENCES = sorted(
     file.stem for file in (Path(__file__).parent / "references").glob("*.py") if file.stem != "__init__"

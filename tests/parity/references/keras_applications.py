@@ -11,6 +11,7 @@ from tests.parity.case import Case, plain_blocks
 
 OURS = "resnet_v1_{50,101,152}.keras, resnet_v2_{50,101,152}.keras"
 THEIRS = "keras.applications 2.15, ResNet50, 101, 152 and their V2"
+ENVIRONMENT = "tensorflow"
 
 # stack1 and stack2 widen by four and always project in a stage's first unit: no depth twice in a row, nor the stem's.
 _TINY = {
@@ -45,7 +46,7 @@ def _cases(family: str) -> list[Case]:
     return [
         *(Case(f"{tiny}_{side}", row, side, few, batch=1) for side in (64, 65, 224, 225, 299)),
         Case(f"{tiny}_gradient_65", row, 65, shallow, gradient=True),
-        # So faint that variances come near the epsilon, and 1e-5 in place of 1.001e-5 shows.
+        # So faint that variances come near the epsilon: among all values, 1e-5 in place of 1.001e-5 shows.
         Case(f"{tiny}_training_64", row, 64, shallow, batch=4, training=True, scale=_FAINT[family]),
         # Faint pictures, so that zeros win at many borders of v2's pool: they alone give its stem's bias a gradient.
         Case(f"{tiny}_training_33", row, 33, shallow, batch=4, training=True, gradient=True, scale=0.1),

@@ -16,6 +16,7 @@ from tests.parity.case import Case, plain_blocks
 
 OURS = "resnet_v1_50.signs"
 THEIRS = "Keras 2.15, the post's identity_block, convolutional_block, ResNet50"
+ENVIRONMENT = "tensorflow"
 
 _FILTERS = ((64, 64, 256), (128, 128, 512), (256, 256, 1024), (512, 512, 2048))
 _COUNTS = (3, 4, 6, 3)

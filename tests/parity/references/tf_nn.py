@@ -15,6 +15,7 @@ from tests.parity.case import Case
 
 OURS = "alexnet.mnist, alexnet.tflearn, alexnet.caffe (conv1 SAME, pools VALID)"
 THEIRS = "TensorFlow 2.15, tf.nn as the MNIST, tflearn and bvlc_alexnet codes call it"
+ENVIRONMENT = "tensorflow"
 
 # Depths of the convolutions, widths of the fully connected layers with the classes.
 _REAL = {
