@@ -35,10 +35,10 @@ def parameter(key: str, shape: tuple[int, ...]) -> np.ndarray:
         value = 0.4 + 0.6 * u
     elif kind == "weight":
         value = (u - 0.5) * math.sqrt(12 * 2 / math.prod(shape[1:]))
-        if module == "logits":
-            value *= 0.1  # a softmax of large logits magnifies their rounding
     else:
         value = (u - 0.5) * 0.4
+    if module == "logits":
+        value *= 0.03  # a softmax of large logits magnifies their rounding
     return value.astype(np.float32)
 
 

@@ -13,7 +13,6 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.parity.case import Case
 from tests.parity.compare import differences
 from tests.parity.store import FIXTURES, SAMPLES, load, sampled
 from tests.parity.test_parity import REFERENCES
@@ -47,17 +46,17 @@ def judge(module: ModuleType, folder: Path) -> Line:
             line.worst, line.where = worst.relative, f"{case.name}: {worst.name}"
         if worst.relative > case.tolerance:
             line.failed += (f"{case.name}: {worst.name} differs by {worst.relative:.1e}, over {case.tolerance:.0e}",)
-        if not case.full and not same_as_committed(case, file):
+        if not case.full and not same_as_committed(file):
             line.failed += (f"{case.name}: the committed fixture is not what the reference gives now",)
         file.unlink()
     return line
 
 
-def same_as_committed(case: Case, file: Path) -> bool:
+def same_as_committed(file: Path) -> bool:
     """Whether the fixture in the repository holds the samples of these arrays, up to another machine's rounding."""
     fresh, committed = load(file), load(FIXTURES / file.name)
     return fresh.keys() == committed.keys() and all(
-        np.abs(sampled(fresh[name].values, SAMPLES) - committed[name].values).max() <= case.tolerance * one.scale
+        np.abs(sampled(fresh[name].values, SAMPLES) - committed[name].values).max() <= 1e-4 * one.scale
         for name, one in fresh.items()
     )
 

@@ -20,6 +20,7 @@ def _two_towers(first: After, second: After) -> tuple[Conv, ...]:
     )
 
 
+_REPORTED = "40.7 % top-1 and 18.2 % top-5 error, one network, ten crops (table 2)"
 _CAFFE_DEVIATIONS = (
     "the paper normalizes with k = 2 and an alpha of 1e-4 that is not divided by the window of 5; Caffe with k = 1 and "
     "a divided one",
@@ -43,6 +44,7 @@ ENTRIES = (
         section="3.5, figure 2",
         parameters=60_965_224,
         counted_by="by hand from the prototxt's blobs",
+        reported=_REPORTED,
         published=(Published("bvlc_alexnet.caffemodel", 0.571, 0.802, "BVLC model zoo"),),
         deviations=_CAFFE_DEVIATIONS,
     ),
@@ -62,6 +64,7 @@ ENTRIES = (
         section="3.5, figure 2",
         parameters=60_965_224,
         counted_by="by hand from the prototxt's blobs",
+        reported=_REPORTED,
         published=(Published("bvlc_reference_caffenet.caffemodel", 0.574, 0.804, "BVLC model zoo"),),
         deviations=("pools before it normalizes, the paper after", *_CAFFE_DEVIATIONS),
     ),

@@ -256,8 +256,7 @@ SIGNS = Entry(
     deviations=(
         "biases before every normalization; epsilon of 1e-3, decay of 0.99",
         "max pool without padding; 2x2 average pool, then a dense layer on the flattened map",
-        "the code's blocks, though not its stem, normalize with batch statistics even when it evaluates; ours with running "
-        "ones",
+        "its blocks, but not its stem, normalize with batch statistics in evaluation, too, ours with running ones",
     ),
 )
 
