@@ -1,4 +1,4 @@
-"""What the first page shows must run."""
+"""What the pages show must run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 
 from skipway.models.catalog import CATALOG
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def test_a_network_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +29,10 @@ def test_a_network_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_first_page_counts_the_rows() -> None:
     assert f"\n{len(CATALOG)} rows" in README
+
+
+def test_the_page_on_networks_of_ones_own() -> None:
+    """Its blocks are one program."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "building.md").read_text(), re.S)
+    assert len(blocks) == 3
+    exec("".join(blocks), {})

@@ -111,3 +111,11 @@ def test_a_pattern_without_a_match_says_what_would() -> None:
         UnknownNameError, match=r"unknown model 'resnet_v3_\*'; the nearest: resnet_v.*`skipway models`"
     ):
         model_rows("resnet_v3_*")
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("highway_mlp_7", "highway_mlp_7"), ("resnet_v1_50", "resnet_v1_50.original"), ("alexnet", "alexnet.caffe")],
+)
+def test_a_name_that_other_commands_take_is_a_row(name: str, row: str) -> None:
+    assert [one["name"] for one in model_rows(name)] == [row]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 
+from skipway.data.preprocessing import _PRESETS
 from skipway.errors import ModelFileError, SkipwayError, SpecError, UnknownNameError
 from skipway.models import (
     AlexNetSpec,
@@ -23,10 +26,13 @@ from skipway.models import (
     conv2d_same,
     convolutional_block,
     create_model,
+    dense_unit,
     identity_block,
     stage,
+    subsample,
 )
 from skipway.models.catalog import find_spec, spec_from_dict
+from skipway.models.network import Convention
 from skipway.models.resnet_v2 import UnitsV2
 
 CIFAR = "resnet_v1_20.cifar"
@@ -112,7 +118,7 @@ def test_zero_of_something_that_is_needed(name: str) -> None:
         ("alexnet.caffe", {"convs": (Conv(8, 2**62),) * 3}, "the smallest is"),
         ("alexnet.caffe", {"hidden": 4096}, "hidden is 4096; it must be a list"),
         ("alexnet.caffe", {"norm": ResponseNorm(k=0.0)}, "give a k above 0"),
-        ("alexnet.caffe", {"norm": ResponseNorm(alpha=-1.0)}, "an alpha of 0 or more"),
+        ("alexnet.caffe", {"norm": ResponseNorm(alpha=-1.0)}, "give a k above 0, the others 0 or more"),
         ("alexnet.caffe", {"norm": ResponseNorm(size=-1)}, "give an odd number"),
         ("alexnet.caffe", {"average_to": -1}, "average_to is -1"),
         ("highway_mlp_10", {"layers": 0}, "layers is 0 and width 50; give 1 or more of each"),
@@ -187,13 +193,13 @@ def test_parts_refuse_what_makes_no_sense() -> None:
         identity_block(16, 4, stride_in="lst")
     with pytest.raises(SpecError, match="norm: eps is 'small'; it must be a number"):
         convolutional_block(8, 16, 4, norm=Norm(eps="small"))  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="stride 0, rate 1; give 1 or more of each"):
+    with pytest.raises(SpecError, match="stride 0, rate 1; give whole numbers of 1 or more"):
         convolutional_block(8, 16, 4, stride=0)
     with pytest.raises(SpecError, match="shortcut is 'none'; it must be one of"):
         UnitsV2(shortcut="none")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="carry is 'open'; it must be one of"):
         Gates(carry="open")  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="kernel -1, stride 1, rate 1; give 1 or more"):
+    with pytest.raises(SpecError, match="kernel -1, stride 1, rate 1; give whole numbers"):
         conv2d_same(3, 8, -1)
     with pytest.raises(SpecError, match="rate 0; give 1 or more"):
         conv2d_same(3, 8, 3, rate=0)
@@ -206,7 +212,7 @@ def test_parts_refuse_what_makes_no_sense() -> None:
     with pytest.raises(SpecError, match="stage1: 0 units"):
         stage("stage1", "basic", 8, 0, stride=1)
     with pytest.raises(SpecError, match="give 1 or more, and first or last"):
-        stage("stage1", "basic", 8, 2, stride=1, stride_in="lst")  # type: ignore[arg-type]
+        stage("stage1", "basic", 8, 2, stride=1, strided_unit="lst")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -232,3 +238,32 @@ def test_pictures_that_do_not_fit(name: str, shape: tuple[int, ...], message: st
 def test_pictures_of_bytes_are_not_ready() -> None:
     with pytest.raises(SpecError, match=r"takes numbers with a fraction, and these are torch\.uint8; preprocess them"):
         create_model(CIFAR)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: identity_block("64", 16), "cannot have 64 to 16 channels"),
+        (lambda: identity_block(64.0, 16), "cannot have 64.0 to 16 channels"),
+        (lambda: identity_block(64, 16, conv_bais=True), "unknown field of identity_block 'conv_bais'; .* conv_bias"),
+        (lambda: convolutional_block(64, 16, 4, strid_in="first"), "unknown field of convolutional_block"),
+        (lambda: subsample(torch.zeros(1, 1, 4, 4), 0), "cannot keep every 0-th pixel"),
+        (lambda: dense_unit(0, Gates()), "cannot have 0 features"),
+        (lambda: create_model(None), "unknown model 'None'"),
+        (
+            lambda: create_model("resnet_v1_20.cifar", preprocessing="nope"),
+            "preprocessing is 'nope'; it must be one of",
+        ),
+        (lambda: create_model("resnet_v1_20.cifar")([1.0]), "takes a tensor, and this is list"),
+        (lambda: create_model("alexnet.mnist", norm=ResponseNorm(beta=-1.0)), "give a k above 0"),
+        (lambda: ResNetV1Spec(name="mine", blocks=(Block("walk", "basic", ((8, 8, 1),)),)), "cannot be called 'walk'"),
+    ],
+)
+def test_public_parts_refuse_what_they_cannot_be(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(SkipwayError, match=message):
+        make()
+
+
+def test_the_conventions_are_the_presets() -> None:
+    """Networks cannot see the table of preprocessings; their field lists the same names."""
+    assert set(get_args(Convention)) == set(_PRESETS)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skipway.errors import SpecError
 from skipway.models.alexnet import AlexNetSpec
+from skipway.models.blocks import Stem
 from skipway.models.catalog import find_spec
 from skipway.models.layers import (
     LocalResponseNorm,
@@ -219,3 +220,23 @@ def test_padded_shortcut_puts_zeros_on_either_side() -> None:
     out = PadChannels(2, 5, 2)(x)
     assert out.flatten().tolist() == [0, 1, 5, 0, 0]
     assert PadChannels(4, 2, 1)(torch.arange(4.0)[None, :, None, None]).flatten().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("side", "before", "after"), [(224, 2, 3), (225, 3, 3)])
+def test_a_stem_with_tensorflows_same_padding(side: int, before: int, after: int) -> None:
+    """7x7 at stride 2: one pixel less at the top left of even pictures."""
+    torch.manual_seed(1)
+    conv = Stem(width=4, padding="same", bias=True).convolution(3)
+    x = torch.rand(1, 3, side, side)
+    padded = torch.nn.functional.pad(x, (before, after, before, after))
+    expected = torch.nn.functional.conv2d(padded, conv.weight, conv.bias, stride=2)
+    assert torch.equal(conv(x), expected)
+    assert expected.shape[2] == Stem(pool=None).size(side)
+
+
+def test_response_norm_keeps_double_precision() -> None:
+    x = torch.rand(1, 8, 3, 3, dtype=torch.float64) * 100
+    norm = LocalResponseNorm(8, size=5, alpha=0.1, beta=0.75, k=1.0)
+    norm.double()
+    expected = torch.nn.functional.local_response_norm(x, 5, alpha=0.1, beta=0.75, k=1.0)
+    assert (norm(x) - expected).abs().max() < 1e-7 * expected.abs().max()

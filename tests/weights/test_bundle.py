@@ -39,7 +39,7 @@ PRE_ACTIVATED = ResNetV2Spec(
     input_size=24,
     preprocessing="slim_v2",
     stem=Stem(pool="same", bias=True),
-    blocks=(stage("stage1", "bottleneck", 4, 2, stride=2, stride_in="last"),),
+    blocks=(stage("stage1", "bottleneck", 4, 2, stride=2, strided_unit="last"),),
 )
 SPECS: tuple[Spec, ...] = (
     TWO_TOWERS,

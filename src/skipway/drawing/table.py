@@ -17,8 +17,13 @@ _SOURCE_WIDTH = 33
 
 def model_rows(pattern: str = "*") -> list[dict[str, Any]]:
     """Each network that matches a shell pattern, as plain values: counts at its own input, and all that its row of the
-    catalog says. Accuracies are fractions. Raises UnknownNameError where nothing matches."""
+    catalog says. A bare architecture and any `highway_mlp_N` match, too. Accuracies are fractions.
+
+    Raises UnknownNameError where nothing matches.
+    """
     names = list_models(pattern)
+    if not names and not set(pattern) & set("*?["):
+        names = [find_entry(pattern).spec.name]
     if not names:
         hint = "`skipway models` lists all, a pattern such as 'resnet_v1_*' a family"
         raise UnknownNameError("model", pattern, list_models(), hint=hint)

@@ -88,9 +88,9 @@ class AlexNetSpec(Spec):
             )
         if self.norm.size < 1 or self.norm.size % 2 == 0:
             raise SpecError(f"{self.name}: the norm's window is {self.norm.size} channels; give an odd number")
-        if self.norm.k <= 0 or self.norm.alpha < 0:
+        if self.norm.k <= 0 or min(self.norm.alpha, self.norm.beta) < 0:
             raise SpecError(
-                f"{self.name}: the norm divides by k + alpha * sum; give a k above 0, an alpha of 0 or more"
+                f"{self.name}: the norm divides by (k + alpha * sum) ** beta; give a k above 0, the others 0 or more"
             )
         if not 0 <= self.dropout < 1:
             raise SpecError(f"{self.name}: dropout is {self.dropout}; give the rate that drops, from 0 to below 1")

@@ -6,14 +6,14 @@ TF-Slim's `resnet_utils.Block` has it. A basic unit's two 3x3 convolutions have 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import nn
 
 from skipway.errors import SpecError
-from skipway.models.layers import MaxPool2d, PoolPadding, pooled_size
-from skipway.models.network import Spec, smallest_side
+from skipway.models.layers import Conv2dSame, MaxPool2d, PoolPadding, conv2d_same, pooled_size
+from skipway.models.network import Network, Spec, smallest_side
 
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
@@ -31,18 +31,29 @@ class Block:
 
 @dataclass(frozen=True)
 class Stem:
-    """First convolution and, where `pool` names a padding, a 3x3 max pool of stride 2. `bias`: of the convolution."""
+    """First convolution and, where `pool` names a padding, a 3x3 max pool of stride 2.
+
+    `padding` is the convolution's: `symmetric`, or TensorFlow's `same`, which pads less at the top left for even sizes;
+    `bias` is its, too.
+    """
 
     kernel: int = 7
     stride: int = 2
     width: int = 64
     pool: PoolPadding | None = "symmetric"
-    bias: bool = False
+    padding: Literal["symmetric", "same"] = field(default="symmetric", kw_only=True)
+    bias: bool = field(default=False, kw_only=True)
 
     def size(self, side: int) -> int:
         """Side of the map after the stem."""
         side = (side - 1) // self.stride + 1
         return side if self.pool is None else pooled_size(side, 3, 2, self.pool)
+
+    def convolution(self, in_channels: int) -> nn.Conv2d:
+        """The first convolution."""
+        if self.padding == "same":
+            return Conv2dSame(in_channels, self.width, self.kernel, self.stride, bias=self.bias)
+        return conv2d_same(in_channels, self.width, self.kernel, stride=self.stride, bias=self.bias)
 
     def pooling(self) -> nn.Module:
         """The max pool, or nothing."""
@@ -62,17 +73,19 @@ class Norm:
 
 
 def stage(
-    name: str, unit: Unit, width: int, units: int, *, stride: int, stride_in: Literal["first", "last"] = "first"
+    name: str, unit: Unit, width: int, units: int, *, stride: int, strided_unit: Literal["first", "last"] = "first"
 ) -> Block:
     """A stage of equal units of which only the first or the last has a stride; bottlenecks widen by four.
 
     Raises SpecError where there are no units, or the stride's place is neither.
     """
-    if units < 1 or stride_in not in {"first", "last"}:
-        raise SpecError(f"{name}: {units} units with the stride in the {stride_in}; give 1 or more, and first or last")
+    if units < 1 or strided_unit not in {"first", "last"}:
+        raise SpecError(
+            f"{name}: {units} units with the stride in the {strided_unit}; give 1 or more, and first or last"
+        )
     depth = 4 * width if unit == "bottleneck" else width
     strides = [1] * units
-    strides[0 if stride_in == "first" else -1] = stride
+    strides[0 if strided_unit == "first" else -1] = stride
     return Block(name, unit, tuple((depth, width, one) for one in strides))
 
 
@@ -112,7 +125,17 @@ class StackSpec(Spec):
 
     def _check_names(self) -> None:
         names = [block.name for block in self.blocks]
-        taken = {"stem", "postnorm", "pre_logits", "logits", "predictions"}
+        taken = {
+            *dir(Network),
+            "stem",
+            "stages",
+            "head",
+            "global_pool",
+            "postnorm",
+            "pre_logits",
+            "logits",
+            "predictions",
+        }
         for block in self.blocks:
             if names.count(block.name) > 1 or block.name in taken or not block.name.isidentifier():
                 raise SpecError(f"{self.name}: a block cannot be called '{block.name}'; give each its own, like stage1")

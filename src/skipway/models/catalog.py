@@ -70,6 +70,8 @@ def _by_depth(name: str) -> list[str | int]:
 
 def find_entry(name: str) -> Entry:
     """The row of that name, or of the default layout of a bare architecture. Raises UnknownNameError."""
+    if not isinstance(name, str):
+        raise UnknownNameError("model", repr(name), [*CATALOG, *ALIASES], hint="a name is a text")
     entry = CATALOG.get(ALIASES.get(name, name))
     if entry is not None:
         return entry

@@ -114,7 +114,9 @@ class HighwayUnit(nn.Module):
 
 
 def dense_unit(width: int, gates: Gates) -> HighwayUnit:
-    """A unit of fully connected layers, (N, width) -> (N, width)."""
+    """A unit of fully connected layers, (N, width) -> (N, width). Raises SpecError."""
+    if type(width) is not int or width < 1:
+        raise SpecError(f"a highway unit cannot have {width} features; give a whole number of 1 or more")
     layers = [nn.Linear(width, width) for _ in range(3 if gates.carry == "free" else 2)]
     return HighwayUnit(layers[0], layers[1], layers[2] if layers[2:] else None, gates.activation)
 

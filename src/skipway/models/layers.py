@@ -22,11 +22,12 @@ def conv2d_same(
     dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
     at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError.
     """
+    numbers = (in_channels, out_channels, kernel, stride, rate)
+    if any(type(number) is not int for number in numbers) or min(numbers) < 1:
+        sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
+        raise SpecError(f"a convolution cannot have {sizes}; give whole numbers of 1 or more")
     if kernel % 2 == 0:
         raise SpecError(f"kernel {kernel} is even: the padding could not be symmetric; give an odd one")
-    if min(in_channels, out_channels, kernel, stride, rate) < 1:
-        sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
-        raise SpecError(f"a convolution cannot have {sizes}; give 1 or more of each")
     return nn.Conv2d(in_channels, out_channels, kernel, stride, rate * (kernel // 2), dilation=rate, bias=bias)
 
 
@@ -39,7 +40,12 @@ class Conv2dSame(nn.Conv2d):
 
 
 def subsample(x: Tensor, factor: int) -> Tensor:
-    """Every `factor`-th pixel of (N, C, H, W): a 1x1 max pool with that stride (source: TF-Slim's resnet_utils.py)."""
+    """Every `factor`-th pixel of (N, C, H, W): a 1x1 max pool with that stride (source: TF-Slim's resnet_utils.py).
+
+    Raises SpecError.
+    """
+    if factor < 1:
+        raise SpecError(f"cannot keep every {factor}-th pixel; give 1 or more")
     return x if factor == 1 else x[:, :, ::factor, ::factor]
 
 
@@ -131,8 +137,8 @@ class LocalResponseNorm(nn.Module):
         # The squares of half-precision activations overflow or lose the small terms: this part stays in fp32.
         kind = "cpu" if x.device.type == "meta" else x.device.type  # autocast does not know meta
         with torch.autocast(kind, enabled=False):
-            wide = x.float()
-            scale = F.conv2d(wide * wide, self.band.float()) + self.k
+            wide = x if x.dtype == torch.float64 else x.float()
+            scale = F.conv2d(wide * wide, self.band.to(wide.dtype)) + self.k
             # 0.75 is what every source uses; two square roots are far cheaper than a power.
             factor = scale.rsqrt() * scale.rsqrt().sqrt() if self.beta == 0.75 else scale.pow(-self.beta)
             return (wide * factor).to(x.dtype)

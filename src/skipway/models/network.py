@@ -6,7 +6,7 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,21 @@ from torch import Tensor, nn
 from skipway.errors import SkipwayError, SpecError, UnknownNameError
 from skipway.models.initialization import require_initialization
 from skipway.values import verify
+
+# The presets of `data.preprocessing`, which networks cannot see.
+Convention = Literal[
+    "unit",
+    "torch",
+    "cifar",
+    "caffe",
+    "caffe_resnet",
+    "keras_v1",
+    "keras_v2",
+    "timm_90",
+    "timm_95",
+    "slim_v1",
+    "slim_v2",
+]
 
 Note = Callable[[str, Tensor], None]
 
@@ -25,6 +40,14 @@ def _ignore(name: str, value: Tensor) -> None:
 def smallest_side(fits: Callable[[int], bool]) -> int:
     """Smallest side in pixels that `fits`, where every larger one fits, too."""
     return 1 + bisect_left(range(1, 2**63), x=True, key=fits)
+
+
+def require_fields(kind: type[Any], fields: Mapping[str, Any], where: str) -> None:
+    """Raises UnknownNameError, with the nearest, for a name that is no field of a dataclass."""
+    known = sorted(field.name for field in dataclasses.fields(kind))
+    for key in fields:
+        if key not in known:
+            raise UnknownNameError(f"field of {where}", key, known)
 
 
 def settle_types(value: Any, where: str) -> None:
@@ -52,7 +75,7 @@ class Spec:
     num_classes: int = 1000
     in_channels: int = 3
     input_size: int = 224
-    preprocessing: str = "torch"
+    preprocessing: Convention = "torch"
     initialization: str = "he"
     weight_decay: float = 0.0
     year: int = 0
@@ -94,10 +117,7 @@ class Spec:
 
     def replaced(self, fields: Mapping[str, Any]) -> Self:
         """This spec with some fields changed. Raises UnknownNameError for a field that the architecture lacks."""
-        known = {field.name for field in dataclasses.fields(self)}
-        for key in fields:
-            if key not in known:
-                raise UnknownNameError(f"field of {self.name}", key, sorted(known))
+        require_fields(type(self), fields, self.name)
         return dataclasses.replace(self, **fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +138,10 @@ class Network(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raises SpecError, naming what fits, unless `x` is (N, in_channels, H, W) and large enough."""
+        if not isinstance(x, Tensor):
+            raise SpecError(
+                f"{self.spec.name} takes a tensor, and this is {type(x).__name__}; torch.as_tensor makes one"
+            )
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             wanted = f"(N, {self.spec.in_channels}, H, W)"
             raise SpecError(f"{self.spec.name} takes pictures {wanted}, and these are {tuple(x.shape)}; reshape them")

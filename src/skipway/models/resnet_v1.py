@@ -1,4 +1,7 @@
-"""ResNet v1: convolution, normalization, ReLU, and the sum before the last ReLU (He et al. 2015, figs. 2 and 5)."""
+"""ResNet v1: convolution, normalization, ReLU, and the sum before the last ReLU (He et al. 2015, figs. 2 and 5).
+
+Which unit of a stage has the stride is in the rows of its `Block`; which convolution of that unit, in `stride_in`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 from skipway.models.blocks import Norm, Row, Shortcut, StackSpec
 from skipway.models.layers import conv2d_same
-from skipway.models.network import settle_types
+from skipway.models.network import require_fields, settle_types
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
 from skipway.models.stack import Stack
 
@@ -52,10 +55,9 @@ class StemV1(nn.Module):
 
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
-        stem = spec.stem
-        self.conv = conv2d_same(spec.in_channels, stem.width, stem.kernel, stride=stem.stride, bias=stem.bias)
-        self.norm = spec.norm.layer(stem.width)
-        self.pool = stem.pooling()
+        self.conv = spec.stem.convolution(spec.in_channels)
+        self.norm = spec.norm.layer(spec.stem.width)
+        self.pool = spec.stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.relu(self.norm(self.conv(x)), inplace=True))
@@ -114,8 +116,10 @@ def _shortcut(channels: int, row: Row, units: UnitsV1) -> nn.Module:
 def identity_block(depth: int, width: int, **fields: Any) -> BottleneckV1:
     """The bottleneck that keeps its input's shape, (N, depth, H, W), and adds it unchanged.
 
-    `width` is the bottleneck's depth; `fields` are those of `UnitsV1` (source: the hand-signs code's `identity_block`).
+    `width` is the bottleneck's depth, its kernel is always 3; `fields` are those of `UnitsV1` (source: the hand-signs
+    code's `identity_block`). Raises SpecError and UnknownNameError.
     """
+    require_fields(UnitsV1, fields, "identity_block")
     return BottleneckV1(depth, (depth, width, 1), UnitsV1(**fields))
 
 
@@ -125,6 +129,7 @@ def convolutional_block(channels: int, depth: int, width: int, *, stride: int = 
     The source's own (the hand-signs code's `convolutional_block`) projects always; so does this one, even where the
     depth stays. `fields` are those of `UnitsV1`.
     """
+    require_fields(UnitsV1, fields, "convolutional_block")
     units = UnitsV1(**fields)
     block = BottleneckV1(channels, (depth, width, stride), units)
     block.shortcut = Projection(channels, depth, stride, units.norm, bias=units.conv_bias)

@@ -1,4 +1,7 @@
-"""ResNet v2: normalization and ReLU before each convolution, nothing after the sum (He et al. 2016, fig. 1b)."""
+"""ResNet v2: normalization and ReLU before each convolution, nothing after the sum (He et al. 2016, fig. 1b).
+
+Which unit of a stage has the stride is in the rows of its `Block`; which convolution of that unit, in `stride_in`.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +59,8 @@ class StemV2(nn.Module):
 
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
-        stem = spec.stem
-        self.conv = conv2d_same(spec.in_channels, stem.width, stem.kernel, stride=stem.stride, bias=stem.bias)
-        self.pool = stem.pooling()
+        self.conv = spec.stem.convolution(spec.in_channels)
+        self.pool = spec.stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(self.conv(x))

@@ -20,16 +20,16 @@ IMAGENET: dict[int, tuple[Unit, tuple[int, int, int, int]]] = {
 CIFAR_STEM = Stem(kernel=3, stride=1, width=16, pool=None)
 
 
-def imagenet_blocks(depth: int, *, stride_in: Literal["first", "last"] = "first") -> tuple[Block, ...]:
+def imagenet_blocks(depth: int, *, strided_unit: Literal["first", "last"] = "first") -> tuple[Block, ...]:
     """Four stages of width 64 to 512.
 
     With the stride in the first unit the stages start with 1, 2, 2, 2; in the last (TF-Slim, Keras v2), they end with
     2, 2, 2, 1.
     """
     unit, counts = IMAGENET[depth]
-    strides = (1, 2, 2, 2) if stride_in == "first" else (2, 2, 2, 1)
+    strides = (1, 2, 2, 2) if strided_unit == "first" else (2, 2, 2, 1)
     return tuple(
-        stage(f"stage{number}", unit, 32 * 2**number, count, stride=stride, stride_in=stride_in)
+        stage(f"stage{number}", unit, 32 * 2**number, count, stride=stride, strided_unit=strided_unit)
         for number, (count, stride) in enumerate(zip(counts, strides, strict=True), 1)
     )
 

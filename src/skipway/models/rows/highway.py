@@ -73,7 +73,7 @@ ENTRIES = (
             weight_decay=1e-3,
             year=2015,
             paper=PAPER,
-            source="the paper, section 3.3: 32 layers, kernels of 3 and 1 in turn, about 1.25M parameters",
+            source="reconstructed from the paper, section 3.3: 32 layers, kernels of 3 and 1 in turn, 1.25M parameters",
             gate_bias=-3.0,
             stages=tuple(HighwayStage(depth, (1, 3, 1, 3, 1, 3, 1, 3, 1)) for depth in (32, 64, 96)),
         ),
@@ -83,7 +83,8 @@ ENTRIES = (
         reported="91.20 % accuracy (table 2)",
         deviations=(
             "A RECONSTRUCTION: no table of its layers was published. Ours has the stages and the head of the "
-            "19-layer network, and widths of 32, 64, 96 that come near the published 1.25M parameters",
+            "19-layer network, and widths of 32, 64, 96 that come near the published 1.25M parameters; "
+            "the gate's bias, the dropout and the weight decay are not published, either",
             *_SHARED_DEVIATIONS,
         ),
     ),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from skipway.models.blocks import Stem
 from skipway.models.plain import PlainSpec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
 from skipway.models.rows.entry import Entry
-from skipway.models.rows.resnet_v1 import PAPER
+from skipway.models.rows.resnet_v1 import PAPER, PIXEL_MEAN
 
 _IMAGENET = {
     18: (11_515_688, "27.94 % top-1 error, ten crops (table 2)"),
@@ -23,13 +24,14 @@ def _imagenet(depth: int) -> Entry:
             year=2015,
             paper=PAPER,
             source="the paper, table 1 without shortcuts",
+            stem=Stem(pool="ceil"),
             blocks=imagenet_blocks(depth),
         ),
         section="3.3, figure 3; 4.1",
         parameters=parameters,
         counted_by="by hand from table 1",
         reported=reported,
-        deviations=("max pool with one pixel of padding on every side; the paper does not say",),
+        deviations=("the max pool is that of the authors' Caffe models; the paper does not say how it pads",),
     )
 
 
@@ -54,6 +56,7 @@ def _cifar(depth: int) -> Entry:
         parameters=_CIFAR[depth],
         counted_by="by hand from section 4.2: that of the residual network with option A",
         reported="a curve only (figure 6)",
+        deviations=(PIXEL_MEAN,),
     )
 
 

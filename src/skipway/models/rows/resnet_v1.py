@@ -7,6 +7,7 @@ from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
 from skipway.models.rows.entry import Entry, Published
 
+PIXEL_MEAN = "pictures standardized by channel; the paper subtracts a mean picture"
 PAPER = 'He, Zhang, Ren, Sun 2015, "Deep residual learning for image recognition"'
 
 # ImageNet, ten crops, top-1 and top-5 error in percent (tables 2 and 3; ResNet-18 has no top-5 there).
@@ -21,6 +22,16 @@ _REPORTED = {
 # The authors' Caffe models, one central crop; 18 and 34 were never released.
 _CAFFE_PARAMETERS = {18: 11_515_688, 34: 21_623_848, 50: 25_557_096, 101: 44_549_160, 152: 60_192_808}
 _CAFFE_ACCURACY = {50: (0.753, 0.922), 101: (0.764, 0.929), 152: (0.770, 0.933)}
+
+
+_BASIC_DEVIATIONS = (
+    "the padded zeros lie half on either side of the channels; the paper does not say where",
+    "the max pool is that of the authors' Caffe models, which they released for 50 layers and more",
+)
+_CAFFE_DEVIATIONS = (
+    "Caffe's BatchNorm and Scale are one layer here",
+    'the post\'s TensorFlow class pads its stem otherwise: Stem(padding="same", pool="same")',
+)
 
 
 def _original(depth: int) -> Entry:
@@ -50,11 +61,7 @@ def _original(depth: int) -> Entry:
         ),
         reported=_REPORTED[depth],
         deviations=(
-            *(
-                ("the padded zeros lie half on either side of the channels; the paper does not say where",)
-                if basic
-                else ("Caffe's BatchNorm and Scale are one layer here",)
-            ),
+            *(_BASIC_DEVIATIONS if basic else _CAFFE_DEVIATIONS),
             "running statistics are moving averages; the authors averaged over a large batch after training",
         ),
     )
@@ -121,6 +128,7 @@ def _torchvision(depth: int) -> Entry:
             if depth < 50
             else 'the stride sits in the 3x3 ("v1.5"), the paper\'s in the first 1x1',
             "max pool with one pixel of padding on every side",
+            *(("the accuracies of IMAGENET1K_V2 are those of 224 pixels cut from 232",) if depth >= 50 else ()),
         ),
     )
 
@@ -184,7 +192,7 @@ def _slim(depth: int) -> Entry:
             stride_in="middle",
             norm=Norm(eps=1e-5, momentum=0.003),
             stem=Stem(pool="same"),
-            blocks=imagenet_blocks(depth, stride_in="last"),
+            blocks=imagenet_blocks(depth, strided_unit="last"),
         ),
         section="3.3, table 1",
         parameters=parameters,
@@ -230,7 +238,11 @@ def _cifar(depth: int) -> Entry:
         counted_by="by hand from section 4.2; table 6 rounds it",
         published=(Published(file, top1, None, "akamaster/pytorch_resnet_cifar10"),),
         reported=reported,
-        deviations=("the padded zeros lie half on either side of the channels; the paper does not say where",),
+        deviations=(
+            "the padded zeros lie half on either side of the channels; the paper does not say where",
+            PIXEL_MEAN,
+            "the public weights were trained with means of .485 .456 .406 and deviations of .229 .224 .225",
+        ),
     )
 
 
@@ -256,6 +268,7 @@ SIGNS = Entry(
     deviations=(
         "biases before every normalization; epsilon of 1e-3, decay of 0.99",
         "max pool without padding; 2x2 average pool, then a dense layer on the flattened map",
+        "the code gives every layer the seed 0, so that kernels of one shape start equal; ours are drawn one by one",
         "its blocks, but not its stem, normalize with batch statistics in evaluation, too, ours with running ones",
     ),
 )
