@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skipway.models.blocks import Norm, Row, stage
 from skipway.models.catalog import create_model, find_spec
+from skipway.models.layers import LocalResponseNorm, MaxPool2d
 from skipway.models.network import Network
 from skipway.models.resnet_v1 import BottleneckV1, ResNetV1Spec
 from skipway.models.resnet_v2 import BottleneckV2, ResNetV2Spec
@@ -170,12 +171,44 @@ def test_norms_have_their_sources_constants() -> None:
         assert found == {(norm.eps, norm.momentum)}, name
 
 
-def test_dropout_stands_where_the_sources_have_it() -> None:
-    def rates(name: str) -> dict[str, float]:
-        return {key: one.p for key, one in on_meta(name).named_modules() if isinstance(one, nn.Dropout) and one.p}
+_TOWERS = {
+    "caffe": "conv norm pool conv norm pool conv conv conv pool",
+    "caffenet": "conv pool norm conv pool norm conv conv conv pool",
+    "tflearn": "conv pool norm conv pool norm conv conv conv pool norm",
+    "mnist": "conv pool norm dropout-0.2 " * 3,
+    "owt": "conv pool conv pool conv conv conv pool",
+}
+_HEADS = {
+    "caffe": "fc relu dropout-0.5 fc relu dropout-0.5 fc",
+    "caffenet": "fc relu dropout-0.5 fc relu dropout-0.5 fc",
+    "tflearn": "fc tanh dropout-0.5 fc tanh dropout-0.5 fc",
+    "mnist": "fc relu fc relu fc",
+    "owt": "dropout-0.5 fc relu dropout-0.5 fc relu fc",
+}
+_KINDS = {
+    nn.Conv2d: "conv",
+    MaxPool2d: "pool",
+    LocalResponseNorm: "norm",
+    nn.Linear: "fc",
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+}
 
-    assert rates("alexnet.caffe") == {"fc6.after": 0.5, "fc7.after": 0.5}
-    assert rates("alexnet.mnist") == {f"conv{number}.after.dropout": 0.2 for number in (1, 2, 3)}
+
+@pytest.mark.parametrize("name", _TOWERS)
+def test_dropout_stands_where_the_sources_have_it(name: str) -> None:
+    """In the order in which the layers are called; the ReLUs of the convolutions are no modules."""
+    network = on_meta(f"alexnet.{name}")
+    called: list[str] = []
+    for module in network.modules():
+        kind = next((word for one, word in _KINDS.items() if isinstance(module, one)), "")
+        if isinstance(module, nn.Dropout) and module.p:
+            kind = f"dropout-{module.p}"
+        if kind:
+            module.register_forward_hook(lambda *_, kind=kind: called.append(kind))
+    side = network.spec.input_size
+    network(torch.zeros(1, network.spec.in_channels, side, side, device="meta"))
+    assert called == [*_TOWERS[name].split(), *_HEADS[name].split()]
 
 
 def test_caffes_alexnet_norms_before_it_pools_and_splits_its_groups() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from skipway.models.catalog import find_spec, spec_from_dict
-from skipway.models.network import Network
+from skipway.models.network import Network, Spec
 from tests.parity.case import Case
 from tests.parity.formula import loss_weights, parameter, pictures
-from tests.parity.store import load, sampled
+from tests.parity.store import Stored, load, sampled
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,14 @@ class Difference:
     relative: float
 
 
-def built(case: Case) -> Network:
-    """Our network of a case, with weights by formula."""
-    network = spec_from_dict(find_spec(case.row).to_dict() | case.fields).build()
+def spec_of(case: Case) -> Spec:
+    """The row's spec with the case's fields."""
+    return spec_from_dict(find_spec(case.row).to_dict() | case.fields)
+
+
+def built(case: Case, fields: Mapping[str, Any] | None = None) -> Network:
+    """Our network of a case, with weights by formula; `fields` change its spec once more."""
+    network = spec_of(case).replaced(fields or {}).build()
     fill(network)
     return network.train(case.training)
 
@@ -40,9 +47,8 @@ def fill(network: torch.nn.Module) -> None:
     network.load_state_dict(state, strict=False)
 
 
-def arrays_of(case: Case) -> dict[str, np.ndarray]:
-    """What our network holds, under the names that `references` use."""
-    network = built(case)
+def arrays_of(case: Case, network: Network) -> dict[str, np.ndarray]:
+    """What a network of ours holds after the case's pictures, under the names that `references` use."""
     x = torch.from_numpy(pictures(case.batch, network.spec.in_channels, case.side, case.scale))
     with torch.set_grad_enabled(case.gradient):
         endpoints = network.forward_endpoints(x)
@@ -60,13 +66,20 @@ def arrays_of(case: Case) -> dict[str, np.ndarray]:
 
 def differences(case: Case, file: Path) -> list[Difference]:
     """Every array of the reference's file against ours. The two must hold the same names and shapes."""
-    ours, theirs = arrays_of(case), load(file)
+    ours, theirs = arrays_of(case, built(case)), load(file)
     assert set(theirs) == set(ours), f"{case.name}: only one side has {sorted(set(theirs) ^ set(ours))}"
-    found = []
     for name, mine in ours.items():
         other = theirs[name]
         assert other.shape == mine.shape, f"{case.name}: {name} is {mine.shape}, the reference's {other.shape}"
         assert other.scale > 0, f"{case.name}: {name} is zero in the reference"
-        apart = np.abs(sampled(mine, other.values.size).astype(np.float64) - other.values).max()
-        found.append(Difference(name, float(apart) / other.scale))
+    return apart(ours, theirs)
+
+
+def apart(ours: dict[str, np.ndarray], theirs: dict[str, Stored]) -> list[Difference]:
+    """How far each of our arrays is from theirs, which have the same names and shapes."""
+    found = []
+    for name, mine in ours.items():
+        other = theirs[name]
+        largest = np.abs(sampled(mine, other.values.size).astype(np.float64) - other.values).max()
+        found.append(Difference(name, float(largest) / other.scale))
     return found

@@ -179,11 +179,10 @@ class _Windows:
         return slice(None), slice(None), slice(i, i + down, self.stride), slice(j, j + across, self.stride)
 
 
-def max_pool(tape: Tape, x: Value, kernel: int, stride: int, *, before: int = 0, partial: bool = False) -> Value:
-    """The largest value of each window. `before`: pixels of padding on every side, which never win. `partial`: a last
-    window that reaches over the edge counts (Caffe)."""
-    after = [before + (-(side + 2 * before - kernel) % stride if partial else 0) for side in x.data.shape[2:]]
-    edges = ((0, 0), (0, 0), (before, after[0]), (before, after[1]))
+def max_pool(tape: Tape, x: Value, kernel: int, stride: int, *, partial: bool = False) -> Value:
+    """The largest value of each window. `partial`: a last window that reaches over the edge counts (Caffe)."""
+    over = [-(side - kernel) % stride if partial else 0 for side in x.data.shape[2:]]
+    edges = ((0, 0), (0, 0), (0, over[0]), (0, over[1]))
     windows = _Windows(np.pad(x.data, edges, constant_values=-np.inf), kernel, stride)
     y = np.full((*x.data.shape[:2], *windows.sides), -np.inf)
     for i, j in windows.offsets:
@@ -195,7 +194,7 @@ def max_pool(tape: Tape, x: Value, kernel: int, stride: int, *, before: int = 0,
         for i, j in windows.offsets:
             wins = free & (windows.at(i, j) == y)
             parts[i, j], free = g * wins, free & ~wins
-        return windows.spread(parts)[:, :, before : before + x.data.shape[2], before : before + x.data.shape[3]]
+        return windows.spread(parts)[:, :, : x.data.shape[2], : x.data.shape[3]]
 
     return tape.value(y, (x, to_input))
 

@@ -170,13 +170,13 @@ def cifar_stem(width: int, *, preactivated: bool) -> Callable[[Tape, Value], Val
     return stem
 
 
-def imagenet_stem(width: int, *, partial_pool: bool, bias: bool) -> Callable[[Tape, Value], Value]:
-    """7x7 with stride 2, normalized; 3x3 max pool with stride 2, with Caffe's partial last window or a padded pixel."""
+def imagenet_stem(width: int, *, bias: bool) -> Callable[[Tape, Value], Value]:
+    """7x7 with stride 2, normalized; 3x3 max pool with stride 2, its last window partial as in Caffe."""
 
     def stem(tape: Tape, x: Value) -> Value:
         x = layers.conv2d(tape, x, "stem.conv", width, 7, stride=2, padding=3, bias=bias)
         x = layers.relu(tape, layers.batch_norm(tape, x, "stem.norm"))
-        return layers.max_pool(tape, x, 3, 2, before=0 if partial_pool else 1, partial=partial_pool)
+        return layers.max_pool(tape, x, 3, 2, partial=True)
 
     return stem
 

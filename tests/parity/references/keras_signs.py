@@ -37,10 +37,11 @@ def _case(name: str, side: int, blocks: list[dict[str, Any]], **options: Any) ->
 
 
 CASES = [
-    *(_case(f"frozen_{side}", side, _TINY) for side in (64, 65, 96, 128, 129)),
+    *(_case(f"frozen_{side}", side, _TINY) for side in (64, 65, 96, 128, 129, 224, 225, 299)),
     _case("frozen_gradient_64", 64, _SHALLOW, gradient=True),
     _case("live_64", 64, _SHALLOW, batch=4, training=True),
     _case("live_65", 65, _SHALLOW, batch=4, training=True),
+    _case("live_225", 225, _SHALLOW, batch=1, training=True),
     _case("live_gradient_33", 33, _SHALLOW, batch=4, training=True, gradient=True),
     Case("keras_signs_full_frozen_64", "resnet_v1_50.signs", 64, full=True),
 ]

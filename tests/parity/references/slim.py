@@ -37,6 +37,7 @@ def _cases(family: str) -> list[Case]:
         # Shallow and small: batch statistics blow rounding up, and among many values one ReLU flips by rounding alone.
         Case(f"{tiny}_training_33", row, 33, {"blocks": _SHALLOW, "num_classes": 7}, batch=4, training=True,
              gradient=True),
+        Case(f"{tiny}_training_64", row, 64, {"blocks": _SHALLOW, "num_classes": 7}, batch=4, training=True),
         Case(f"{tiny}_gradient_65", row, 65, few, gradient=True),
         Case(f"{tiny}_output_stride_8", row, 97, few | {"output_stride": 8}, batch=1),
         Case(f"{tiny}_output_stride_16", row, 64, few | {"output_stride": 16, "global_pool": False}, batch=1),

@@ -46,6 +46,7 @@ CASES = [
     *(Case(f"torchvision_basic_{side}", _BASIC_ROW, side, _BASIC, batch=1) for side in (64, 225)),
     *(Case(f"torchvision_bottleneck_{side}", _BOTTLENECK_ROW, side, _BOTTLENECK, batch=1) for side in (65, 224, 299)),
     Case("torchvision_basic_training_65", _BASIC_ROW, 65, _BASIC, batch=4, training=True, gradient=True),
+    Case("torchvision_bottleneck_training_64", _BOTTLENECK_ROW, 64, _BOTTLENECK, batch=4, training=True),
     Case("torchvision_basic_gradient_64", _BASIC_ROW, 64, _BASIC, gradient=True),
     Case("torchvision_bottleneck_gradient_65", _BOTTLENECK_ROW, 65, _BOTTLENECK, gradient=True),
     *(Case(f"torchvision_alexnet_{side}", "alexnet.owt", side, _ALEXNET) for side in (63, 64, 224, 225, 299)),

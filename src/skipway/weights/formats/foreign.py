@@ -1,0 +1,47 @@
+"""What stands under a weight file's name instead of one: a web page, a pointer, an archive, a folder, nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skipway.errors import ModelFileError
+
+_HEAD = 512  # bytes; enough for a page that begins with comments or blank lines
+_SIGNATURES = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5); name it .h5"),
+    (b"PK\x03\x04", "a zip archive (.keras, .npz or a PyTorch file); give it that file's own ending"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (b"BZh", "compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ\x00", "compressed with xz; unpack it first"),
+    (b"\x93NUMPY", "a NumPy file; name it .npy"),
+    (b"%PDF", "a PDF document; download the weights themselves"),
+)
+
+
+def checked_head(path: Path) -> bytes:
+    """The first 512 bytes of a file. Raises ModelFileError where there is no such file, or nothing in it."""
+    try:
+        if path.is_dir():
+            raise ModelFileError(f"{path} is a folder; give the file inside it")
+        if not path.is_file():
+            told = "is a link to a file that is gone" if path.is_symlink() else "does not exist or is no regular file"
+            raise ModelFileError(f"{path} {told}; give the path of a weight file")
+        with path.open("rb") as opened:
+            head = opened.read(_HEAD)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be opened ({error}); make it readable") from None
+    if not head:
+        raise ModelFileError(f"{path} is empty; download or copy it again")
+    return head
+
+
+def told_foreign(head: bytes) -> str:
+    """What a file that is not of the expected format is, by its first bytes, and what to do about it."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<!--")):
+        return "a web page, as a download that failed leaves it; download the file itself"
+    for signature, told in _SIGNATURES:
+        if head.startswith(signature):
+            return told
+    return "something else; check what was downloaded or copied"

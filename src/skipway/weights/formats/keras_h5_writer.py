@@ -1,0 +1,67 @@
+"""Keras .h5 weights as Keras 2 wrote them, the form that Keras 2 and Keras 3 both load, in order or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from skipway.errors import ModelFileError
+from skipway.weights.files import write_whole
+from skipway.weights.formats.keras_names import in_keras_order, weight_parts
+
+KERAS_VERSION = "2.15.0"  # whose form this is; Keras takes a file that states none for one of Keras 1
+_ATTRIBUTE_LIMIT = 64512  # bytes; HDF5 keeps attributes in an object's header, which is not larger
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write weights named `<layer>/<weight>`, the layers in the order in which they first come.
+
+    Kernels are (height, width, in, out). Keras loads by the order of layers, or by their names with `by_name=True`;
+    within a layer the weights are put into Keras's order. Raises ModelFileError for names or types that the form cannot
+    hold, StorageError when the file cannot be written.
+    """
+    layers: dict[str, list[str]] = {}
+    for name, values in arrays.items():
+        layer, weight = _checked(name, values)
+        layers.setdefault(layer, []).append(weight)
+    write_whole(path, lambda temporary: _write(temporary, arrays, layers))
+
+
+def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
+    layer, _, weight = name.rpartition("/")
+    if any(part in {"", ".", ".."} or "\0" in part for part in name.split("/")) or not layer or not name.isprintable():
+        raise ModelFileError(f"{name!r} is no name of a Keras weight; name it LAYER/WEIGHT, such as conv1/kernel")
+    if ":" in weight or weight_parts(f"{layer}/{weight}:0")[1] != weight:
+        raise ModelFileError(f"Keras names the weight {name!r} otherwise; name it kernel, bias, gamma, beta, ...")
+    if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
+        raise ModelFileError(f"{name} holds {values.dtype}, which a Keras file cannot; convert it to float32")
+    return layer, weight
+
+
+def _write(file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]]) -> None:
+    with h5py.File(file, "w") as root:
+        root.attrs["backend"] = np.bytes_("tensorflow")
+        root.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
+        _set_texts(root, "layer_names", list(layers))
+        for layer, weights in layers.items():
+            group = root.require_group(layer)
+            ordered = in_keras_order(weights)
+            _set_texts(group, "weight_names", [f"{layer}/{weight}:0" for weight in ordered])
+            for weight in ordered:
+                group.create_dataset(f"{layer}/{weight}:0", data=arrays[f"{layer}/{weight}"])
+
+
+def _set_texts(owner: Any, key: str, texts: Sequence[str]) -> None:
+    encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
+    parts = [encoded]
+    while any(part.nbytes > _ATTRIBUTE_LIMIT for part in parts):
+        parts = np.array_split(encoded, len(parts) + 1)
+    if len(parts) == 1:
+        owner.attrs[key] = encoded
+        return
+    for number, part in enumerate(parts):
+        owner.attrs[f"{key}{number}"] = part

@@ -1,0 +1,64 @@
+"""What a pickle that is not run is read into, and how it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+MAX_KEY_ITEMS = 16
+_SCALARS = (str, int, float, bool, bytes, type(None))
+
+
+class PickleError(Exception):
+    """A pickle that is damaged, too large, or not in the allowed form. The message continues "FILE ..."."""
+
+
+class UnknownGlobalError(PickleError):
+    """A pickle that names something outside the table. `name` is that something."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"holds {name!r}, which is no array, number or text")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A long string that stays where it is. `text` tells UTF-8 from bytes."""
+
+    start: int
+    size: int
+    text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name out of the table; `call` makes the object that it stands for, where it may be called."""
+
+    name: str
+    call: Callable[..., object] | None
+
+
+@runtime_checkable
+class Buildable(Protocol):
+    """An object that takes the state which a pickle gives to what it has made."""
+
+    def build(self, state: Any) -> None: ...
+
+
+class Ignored:
+    """Stands for an object that no weights depend on: whatever is put into it is dropped."""
+
+    def __init__(self, *_arguments: object) -> None: ...
+
+    def build(self, state: object) -> None: ...
+
+
+def put(target: dict[Any, Any], key: object, value: object) -> None:
+    """`target[key] = value`, for keys that are cheap to hash; a tuple of tuples of tuples... is not."""
+    plain = isinstance(key, _SCALARS) or (
+        type(key) is tuple and len(key) <= MAX_KEY_ITEMS and all(isinstance(item, _SCALARS) for item in key)
+    )
+    if not plain:
+        raise PickleError("holds a dictionary whose keys are no names")
+    target[key] = value

@@ -1,0 +1,1 @@
+"""Which array of another framework is which of our tensors: one table a family, read in both directions."""
