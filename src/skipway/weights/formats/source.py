@@ -1,4 +1,4 @@
-"""What every reader gives: stored arrays by name, loaded one at a time, and the layers where the file describes them."""
+"""What every reader gives: stored arrays by name, loaded one at a time, and the layers where the file has them."""
 
 from __future__ import annotations
 
