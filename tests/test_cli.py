@@ -22,8 +22,10 @@ import skipway
 from skipway import cli
 from skipway.models.catalog import list_models
 from skipway.training.recipes import RECIPES
+from skipway.weights.mapping.resnet import CIFAR_TORCH
 
-COMMANDS = ("demo", "train", "resume", "evaluate", "predict", "models", "summary", "recipes")
+COMMANDS = ("demo", "train", "resume", "evaluate", "predict", "export", "convert", "models", "summary",
+            "recipes")  # fmt: skip
 TINY = ("--model", "resnet_v1_20.cifar", "--image-size", "8", "--epochs", "1", "--batch-size", "8", "--workers", "0")
 
 
@@ -723,3 +725,75 @@ def test_digits_are_evaluated_and_predicted(skipway_: Skipway) -> None:
     assert all(len(row["predictions"]) == 5 for row in rows)
     right = sum(row["predictions"][0]["label"] == str(digit) for digit, row in enumerate(rows))
     assert right >= 3
+
+
+def test_a_model_is_exported_and_converted(skipway_: Skipway, model: Path) -> None:
+    told = skipway_("export", model, "--to", "w.th", "--json").json()
+    assert (told["model"], told["form"], told["files"]) == ("resnet_v1_20.cifar", "cifar_torch", ["w.th"])
+    assert told["arrays"] == len(torch.load("w.th", weights_only=True))
+    assert "w.th exists already" in skipway_("export", model, "--to", "w.th").refusal()
+    assert "cifar_torch (.pth, .pt, .th" in skipway_("export", model, "--to", "w.ckpt").refusal()
+    answer = skipway_("convert", "w.th", "again.safetensors", "--form", "cifar_torch", "--json").json()
+    assert (answer["files"], answer["left"], answer["used"]) == (["again.safetensors"], [], told["arrays"])
+    again = ("convert", "w.th", "again.safetensors", "--form", "cifar_torch", "--overwrite")
+    text = skipway_(*again, "--preprocessing", "cifar").out
+    assert f"{told['arrays']} arrays by the names of cifar_torch in a torch file" in text
+    assert "pictures  32 pixels a side, RGB" in text
+
+
+# ------------------------------------------------------------------------------------------------ import
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A .pth as CIFAR scripts in torch write them."""
+    network = skipway.create_model("resnet_v1_20.cifar", num_classes=3)
+    places = CIFAR_TORCH.places(network.spec)
+    state = {places[name].source: value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+def test_weights_are_imported(skipway_: Skipway, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    answer = skipway_("import", weights, "--to", "m.safetensors", "--labels", "labels.txt", "--json")
+    assert answer.status == 0
+    told = answer.json()
+    assert (told["model"], told["scheme"], told["format"]) == ("resnet_v1_20.cifar", "cifar_torch", "torch")
+    assert (told["left"], told["missing"], told["to"]) == ([], [], "m.safetensors")
+    assert any("--preprocessing cifar" in one for one in told["warnings"])
+    assert skipway.load("m.safetensors").labels == ("cat", "dog", "owl")
+
+    answer = skipway_("import", weights, "--to", "n.safetensors", "--preprocessing", "cifar")
+    assert answer.status == 0
+    assert "network   resnet_v1_20.cifar" in answer.out
+    assert f"tensors   {told['used']} used, 0 left over, 0 missing" in answer.out
+    assert "--preprocessing" not in answer.out.replace("is --preprocessing right", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--model", "resnet_v1_2O.cifar"), "resnet_v1_20.cifar"),
+        (("--model", "resnet_v1_50.torchvision"), "not resnet_v1_50.torchvision by any names"),
+        (("--preprocessing", "cifr"), "cifar"),
+        (("--average", "mean"), "unknown average"),
+        (("--average", "ema"), "no averaged weights"),
+        (("--labels", "absent.txt"), "a label on each line"),
+        (("--labels", "short.txt"), "1 labels for 3 classes"),
+    ],
+)
+def test_an_import_that_cannot_be_is_one_line(
+    skipway_: Skipway, weights: Path, tmp_path: Path, options: tuple[str, str], told: str
+) -> None:
+    (tmp_path / "short.txt").write_text("cat\n")
+    before = files_below(tmp_path)
+    assert told in skipway_("import", weights, "--to", "m.safetensors", *options).refusal()
+    assert files_below(tmp_path) == before, "nothing half-written"
+
+
+def test_no_weights_are_one_line(skipway_: Skipway, tmp_path: Path) -> None:
+    (tmp_path / "page.h5").write_text("<!DOCTYPE html><html></html>")
+    assert "a web page" in skipway_("import", "page.h5", "--to", "m.safetensors").refusal()
+    assert "does not exist" in skipway_("import", "absent.pth", "--to", "m.safetensors").refusal()
+    assert "--to" in skipway_("import", "page.h5").refusal()

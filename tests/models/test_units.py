@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from skipway.models import (
+    BasicV1,
     BasicV2,
     BottleneckV1,
     BottleneckV2,
@@ -117,6 +120,84 @@ def test_only_the_first_unit_of_a_stage_shares() -> None:
     assert shared == ["stage1.unit1", "stage2.unit1", "stage3.unit1"]
     assert not [key for key, unit in create_model("resnet_v2_18.timm").named_modules()
                 if getattr(unit, "shared", False) and not isinstance(unit.shortcut, nn.Conv2d)]  # fmt: skip
+
+
+def test_a_bare_projection_of_v1_has_no_norm() -> None:
+    """Keras's CIFAR example; elsewhere a v1 projection is normalized."""
+    unit = BasicV1(4, (8, 8, 2), UnitsV1(projection="bare", conv_bias=True)).eval()
+    fill(unit)
+    x = torch.randn(2, 4, 6, 6)
+    projection = unit.shortcut
+    assert isinstance(projection, nn.Conv2d)
+    with torch.no_grad():
+        unit.norm2.weight.zero_()
+        unit.norm2.bias.zero_()  # the branch adds nothing
+        assert torch.equal(unit(x.clone()), F.relu(F.conv2d(x, projection.weight, projection.bias, stride=2)))
+    assert BasicV1(4, (8, 8, 2), UnitsV1(projection="bare")).get_parameter("shortcut.weight").shape == (8, 4, 1, 1)
+    assert isinstance(BasicV1(8, (8, 8, 1), UnitsV1(projection="bare")).shortcut, nn.Identity)
+
+
+@pytest.mark.parametrize("unit_type", [BottleneckV2, BasicV2])
+@pytest.mark.parametrize(("projection", "shares"), [("shared", True), ("raw", False)])
+def test_a_projection_of_v2_starts_where_it_says(
+    unit_type: type[BottleneckV2] | type[BasicV2], projection: Literal["shared", "raw"], shares: bool
+) -> None:
+    unit = unit_type(4, (8, 4, 2), UnitsV2(projection=projection)).eval()
+    fill(unit)
+    x = torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        last = unit.conv3 if isinstance(unit, BottleneckV2) else unit.conv2
+        last.weight.zero_()
+        last.bias.zero_()  # type: ignore[union-attr]
+        start = F.relu(unit.preact(x)) if shares else x
+        assert torch.equal(unit(x.clone()), unit.shortcut(start))
+
+
+def test_only_a_networks_first_projection_shares() -> None:
+    """Keras's CIFAR example, where the first unit's pre-activation is the stem's."""
+    network = create_model("resnet_v2_164.cifar", projection="first_shared")
+    projecting = [unit for unit in network.modules() if isinstance(getattr(unit, "shortcut", None), nn.Conv2d)]
+    assert [unit.shared for unit in projecting] == [True, False, False]
+
+
+def test_biases_of_v2_before_and_behind_norms() -> None:
+    for conv_bias, open_bias in ((False, True), (True, False), (True, True)):
+        unit = BottleneckV2(4, (8, 4, 1), UnitsV2(conv_bias=conv_bias, open_bias=open_bias))
+        found = [name.partition(".")[0] for name in unit.state_dict() if name.endswith("bias") and "norm" not in name]
+        inner, outer = ["conv1", "conv2"] * conv_bias, ["conv3", "shortcut"] * open_bias
+        assert found == ["preact", *inner, *outer]
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_units_may_pad_like_tensorflow(side: int) -> None:
+    """The strided 3x3 alone: at even sides TensorFlow pads (0, 1), and all else of a unit stays as it is."""
+    x = torch.randn(2, 4, side, side)
+    row = (8, 4, 2)
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (BasicV1(4, row, UnitsV1()), BasicV1(4, row, UnitsV1(padding="same"))),
+        (BasicV2(4, row, UnitsV2()), BasicV2(4, row, UnitsV2(padding="same"))),
+        (
+            BottleneckV1(4, row, UnitsV1(stride_in="middle")),
+            BottleneckV1(4, row, UnitsV1(stride_in="middle", padding="same")),
+        ),
+        (BottleneckV2(4, row, UnitsV2()), BottleneckV2(4, row, UnitsV2(padding="same"))),
+    ]
+    for symmetric, same in pairs:
+        fill(symmetric)
+        same_weights(symmetric, same)
+        strided = [module for module in same.modules() if isinstance(module, Conv2dSame)]
+        assert [conv.kernel_size for conv in strided] == [(3, 3)]
+        with torch.no_grad():
+            found, other = same(x.clone()), symmetric(x.clone())
+        assert found.shape == other.shape
+        assert torch.equal(found, other) if side % 2 else relative(found, other) > 1e-2
+
+
+def test_conv2d_same_of_tensorflow_counts_the_dilation() -> None:
+    conv = Conv2dSame(1, 1, 3, 1, dilation=2, bias=False)
+    x = torch.randn(1, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(conv(x), F.conv2d(x, conv.weight, padding=2, dilation=2))
 
 
 @pytest.mark.parametrize(("side", "pads"), [(227, (4, 4)), (224, (3, 4)), (225, (5, 5)), (226, (4, 5))])

@@ -167,6 +167,8 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PRESETS: dict[str, tuple[float, Preprocessing]] = {
     # Counts scaled to 0-1 and nothing else: the MNIST and hand-signs code.
     "unit": (1.0, Preprocessing(1)),
+    # Counts as they are: some Keras networks leave even the scaling to their first normalization.
+    "counts": (1.0, Preprocessing(1, scale=1.0)),
     # torchvision's ImageNet models: 224 from a short side of 256.
     "torch": (256 / 224, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
     # Mean and deviation of the 50,000 training pictures of CIFAR-10.
@@ -174,6 +176,8 @@ _PRESETS: dict[str, tuple[float, Preprocessing]] = {
         1.0,
         Preprocessing(1, scale=1.0, mean=(125.307, 122.950, 113.865), std=(62.993, 62.089, 66.705)),
     ),
+    # CIFAR networks that were trained with ImageNet's statistics (akamaster/pytorch_resnet_cifar10).
+    "imagenet_statistics": (1.0, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
     # BVLC reference models: squashed to 256, central 227, BGR counts minus the mean pixel of ILSVRC 2012.
     "caffe": (
         256 / 227,

@@ -131,10 +131,19 @@ def _stride_place(spec: StackSpec) -> str:
 
 def _shortcuts(spec: StackSpec) -> dict[str, str]:
     if isinstance(spec, ResNetV1Spec):
-        words = {"projection": "1x1 projection, normalized (option B)", "pad": "channels of zeros (option A)"}
+        learned = "normalized (option B)" if spec.projection == "normalized" else "no norm"
+        words = {"projection": f"1x1 projection, {learned}", "pad": "channels of zeros (option A)"}
         return {"shortcut where the depth changes": words[spec.shortcut]}
     if isinstance(spec, ResNetV2Spec):
-        words = {"projection": "1x1 projection of the pre-activation, no norm", "pad": "channels of zeros (option A)"}
+        start = {
+            "shared": "the pre-activation",
+            "raw": "the raw input",
+            "first_shared": "the raw input, in the first unit of the pre-activation",
+        }
+        words = {
+            "projection": f"1x1 projection of {start[spec.projection]}, no norm",
+            "pad": "channels of zeros (option A)",
+        }
         first = {"raw": "from the raw input", "shared": "from the pre-activation, as the branch"}
         found = {"shortcut where the depth changes": words[spec.shortcut]}
         if spec.shortcut == "pad":

@@ -18,6 +18,7 @@ from skipway.models.network import Network, Spec, smallest_side
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
 Shortcut = Literal["projection", "pad"]
+Padding = Literal["symmetric", "same"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Stem:
     stride: int = 2
     width: int = 64
     pool: PoolPadding | None = "symmetric"
-    padding: Literal["symmetric", "same"] = field(default="symmetric", kw_only=True)
+    padding: Padding = field(default="symmetric", kw_only=True)
     bias: bool = field(default=False, kw_only=True)
 
     def size(self, side: int) -> int:
@@ -51,13 +52,21 @@ class Stem:
 
     def convolution(self, in_channels: int) -> nn.Conv2d:
         """The first convolution."""
-        if self.padding == "same":
-            return Conv2dSame(in_channels, self.width, self.kernel, self.stride, bias=self.bias)
-        return conv2d_same(in_channels, self.width, self.kernel, stride=self.stride, bias=self.bias)
+        return convolution(in_channels, self.width, self.kernel, self.stride, self.padding, bias=self.bias)
 
     def pooling(self) -> nn.Module:
         """The max pool, or nothing."""
         return nn.Identity() if self.pool is None else MaxPool2d(3, 2, self.pool)
+
+
+def convolution(
+    channels: int, depth: int, kernel: int, stride: int, padding: Padding, *, rate: int = 1, bias: bool
+) -> nn.Conv2d:
+    """Convolution (N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride)), padded as a spec's `padding`
+    says; without a stride the two ways are one."""
+    if padding == "same" and stride > 1:
+        return Conv2dSame(channels, depth, kernel, stride, dilation=rate, bias=bias)
+    return conv2d_same(channels, depth, kernel, stride=stride, rate=rate, bias=bias)
 
 
 @dataclass(frozen=True)

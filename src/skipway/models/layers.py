@@ -35,7 +35,8 @@ class Conv2dSame(nn.Conv2d):
     """Convolution with TensorFlow's own SAME padding, which depends on the picture's size (`pad_same`)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        padded = pad_same(input, self.kernel_size[0], self.stride[0], 0.0)
+        window = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        padded = pad_same(input, window, self.stride[0], 0.0)
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 

@@ -28,6 +28,8 @@ Convention = Literal[
     "timm_95",
     "slim_v1",
     "slim_v2",
+    "imagenet_statistics",
+    "counts",
 ]
 
 Note = Callable[[str, Tensor], None]

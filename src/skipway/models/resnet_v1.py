@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.models.blocks import Norm, Row, Shortcut, StackSpec
+from skipway.models.blocks import Norm, Padding, Row, Shortcut, StackSpec, convolution
 from skipway.models.layers import conv2d_same
 from skipway.models.network import require_fields, settle_types
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
@@ -25,13 +25,16 @@ class UnitsV1:
     `shortcut`, where depths differ: `projection`, a learned and normalized 1x1 convolution (option B of He et al.
     2015, section 3.3), or `pad`, channels of zeros (option A). `stride_in`: a bottleneck's stride sits in its first 1x1
     (`first`: the paper, Caffe, Keras) or in its 3x3 (`middle`: torchvision's "v1.5", TF-Slim). `conv_bias`: Keras keeps
-    a bias before each normalization.
+    a bias before each normalization. `projection`: `normalized`, or `bare` as in Keras's CIFAR example. `padding`: the
+    strided 3x3 is padded alike on both sides, or as TensorFlow's `same`, less at the top left for even sizes.
     """
 
     norm: Norm = field(default_factory=Norm)
     shortcut: Shortcut = "projection"
     stride_in: Literal["first", "middle"] = "first"
     conv_bias: bool = False
+    projection: Literal["normalized", "bare"] = "normalized"
+    padding: Padding = "symmetric"
 
     def __post_init__(self) -> None:
         settle_types(self, "units")
@@ -73,7 +76,7 @@ class BottleneckV1(nn.Module):
         bias = units.conv_bias
         self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=bias)
         self.norm1 = units.norm.layer(width)
-        self.conv2 = conv2d_same(width, width, 3, stride=middle, rate=rate, bias=bias)
+        self.conv2 = convolution(width, width, 3, middle, units.padding, rate=rate, bias=bias)
         self.norm2 = units.norm.layer(width)
         self.conv3 = conv2d_same(width, depth, 1, bias=bias)
         self.norm3 = units.norm.layer(depth)
@@ -92,7 +95,7 @@ class BasicV1(nn.Module):
     def __init__(self, channels: int, row: Row, units: UnitsV1, *, rate: int = 1) -> None:
         super().__init__()
         depth, width, stride = row
-        self.conv1 = conv2d_same(channels, width, 3, stride=stride, rate=rate, bias=units.conv_bias)
+        self.conv1 = convolution(channels, width, 3, stride, units.padding, rate=rate, bias=units.conv_bias)
         self.norm1 = units.norm.layer(width)
         self.conv2 = conv2d_same(width, depth, 3, rate=rate, bias=units.conv_bias)
         self.norm2 = units.norm.layer(depth)
@@ -110,6 +113,8 @@ def _shortcut(channels: int, row: Row, units: UnitsV1) -> nn.Module:
         return nn.Identity() if stride == 1 else Subsample(stride)
     if units.shortcut == "pad":
         return PadChannels(channels, depth, stride)
+    if units.projection == "bare":
+        return conv2d_same(channels, depth, 1, stride=stride, bias=units.conv_bias)
     return Projection(channels, depth, stride, units.norm, bias=units.conv_bias)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.models.blocks import Norm, Row, Shortcut, StackSpec, Unit
+from skipway.models.blocks import Norm, Padding, Row, Shortcut, StackSpec, Unit, convolution
 from skipway.models.layers import conv2d_same
 from skipway.models.network import Note, settle_types
 from skipway.models.shortcuts import PadChannels, Subsample
@@ -22,16 +22,22 @@ from skipway.models.stack import Stack
 class UnitsV2:
     """How v2 units are made, whatever their row.
 
-    `shortcut`, where depths differ: `projection`, a learned 1x1 convolution of the pre-activation without a norm, or
-    `pad`, the raw input and channels of zeros. `open_bias`: a bias in the convolutions that no normalization follows at
-    once, the projections and each unit's last one (TF-Slim and Keras have it, timm and the paper's code do not).
-    `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's code).
+    `shortcut`, where depths differ: `projection`, a learned 1x1 convolution without a norm, or `pad`, the raw input and
+    channels of zeros. `projection`: it starts from the pre-activation `shared` with the branch, from the `raw` input,
+    or (`first_shared`) from the raw input except in a network's first unit, whose pre-activation Keras's CIFAR example
+    counts to the stem. `open_bias`: a bias in the convolutions that no normalization follows at once, the projections
+    and each unit's last one (TF-Slim and Keras have it, timm and the paper's code do not). `conv_bias`: one in the
+    others, too. `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's
+    code). `padding`: the strided 3x3 is padded alike on both sides, or as TensorFlow's `same`.
     """
 
     norm: Norm = field(default_factory=Norm)
     shortcut: Shortcut = "projection"
     stride_in: Literal["first", "middle"] = "middle"
     open_bias: bool = True
+    conv_bias: bool = False
+    projection: Literal["shared", "raw", "first_shared"] = "shared"
+    padding: Padding = "symmetric"
 
     def __post_init__(self) -> None:
         settle_types(self, "units")
@@ -39,9 +45,11 @@ class UnitsV2:
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetV2Spec(StackSpec, UnitsV2):
-    """A ResNet v2: the fields of `StackSpec` and of `UnitsV2`. In the first unit of a stage an identity or padded
-    shortcut carries the `raw` input as everywhere, or has the pre-activation `shared` with the branch (He et al. 2016,
-    appendix; fb.resnet.torch's `both_preact`)."""
+    """A ResNet v2: the fields of `StackSpec` and of `UnitsV2`.
+
+    In the first unit of a stage an identity or padded shortcut carries the `raw` input as everywhere, or has the
+    pre-activation `shared` with the branch (He et al. 2016, appendix; fb.resnet.torch's `both_preact`).
+    """
 
     architecture: ClassVar[str] = "resnet_v2"
 
@@ -69,8 +77,8 @@ class StemV2(nn.Module):
 class BottleneckV2(nn.Module):
     """Pre-activation, then 1x1, 3x3, 1x1.
 
-    The identity shortcut carries the RAW input unless it is `shared`; the projection starts from the pre-activation and
-    has no norm.
+    The identity shortcut carries the RAW input unless it is `shared`; the projection starts where the units' field says
+    and has no norm.
     """
 
     def __init__(self, channels: int, row: Row, units: UnitsV2, *, rate: int = 1, shared: bool = False) -> None:
@@ -78,13 +86,13 @@ class BottleneckV2(nn.Module):
         depth, width, stride = row
         first, middle = (stride, 1) if units.stride_in == "first" else (1, stride)
         self.preact = units.norm.layer(channels)
-        self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=False)
+        self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=units.conv_bias)
         self.norm1 = units.norm.layer(width)
-        self.conv2 = conv2d_same(width, width, 3, stride=middle, rate=rate, bias=False)
+        self.conv2 = convolution(width, width, 3, middle, units.padding, rate=rate, bias=units.conv_bias)
         self.norm2 = units.norm.layer(width)
         self.conv3 = conv2d_same(width, depth, 1, bias=units.open_bias)
         self.shortcut = _shortcut(channels, row, units)
-        self.shared = shared or isinstance(self.shortcut, nn.Conv2d)
+        self.shared = shared or (isinstance(self.shortcut, nn.Conv2d) and units.projection == "shared")
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.preact(x), inplace=True)
@@ -101,11 +109,11 @@ class BasicV2(nn.Module):
         super().__init__()
         depth, width, stride = row
         self.preact = units.norm.layer(channels)
-        self.conv1 = conv2d_same(channels, width, 3, stride=stride, rate=rate, bias=False)
+        self.conv1 = convolution(channels, width, 3, stride, units.padding, rate=rate, bias=units.conv_bias)
         self.norm1 = units.norm.layer(width)
         self.conv2 = conv2d_same(width, depth, 3, rate=rate, bias=units.open_bias)
         self.shortcut = _shortcut(channels, row, units)
-        self.shared = shared or isinstance(self.shortcut, nn.Conv2d)
+        self.shared = shared or (isinstance(self.shortcut, nn.Conv2d) and units.projection == "shared")
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.preact(x), inplace=True)
@@ -132,7 +140,11 @@ class ResNetV2(Stack):
     def make_unit(
         self, kind: Unit, channels: int, row: Row, spec: ResNetV2Spec, *, rate: int, first: bool
     ) -> nn.Module:
-        shared = first and spec.first_shortcut == "shared"
+        if spec.shortcut == "projection" and channels != row[0]:
+            opens = first and not hasattr(self, self.stages[0])  # the network, of which no stage is there yet
+            shared = opens and spec.projection == "first_shared"
+        else:
+            shared = first and spec.first_shortcut == "shared"
         return self.unit_types[kind](channels, row, spec, rate=rate, shared=shared)
 
     def add_tail(self, channels: int, spec: UnitsV2) -> None:

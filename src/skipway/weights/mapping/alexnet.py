@@ -46,13 +46,13 @@ def _npy(key: Key, spec: Spec) -> Place:
     assert isinstance(spec, AlexNetSpec)
     layer = _numbered(key, spec)
     if key.tensor == "bias":
-        return Place(f"{layer}/1")
+        return Place(f"{layer}/biases")
     if key.kind == "conv":
-        return Place(f"{layer}/0", "hwio")
+        return Place(f"{layer}/weights", "hwio")
     if layer != f"fc{len(spec.convs) + 1}":
-        return Place(f"{layer}/0", "io")
+        return Place(f"{layer}/weights", "io")
     side = spec.flattened(spec.input_size)
-    return Place(f"{layer}/0", "hwc_io", map_shape=(spec.convs[-1].depth, side, side))
+    return Place(f"{layer}/weights", "hwc_io", map_shape=(spec.convs[-1].depth, side, side))
 
 
 TORCHVISION = Scheme("torchvision", _torchvision)

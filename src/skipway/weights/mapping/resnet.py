@@ -97,19 +97,24 @@ def _swapped(found: re.Match[str]) -> str:
     return f"{found[2]}_{'conv' if found[1] == 'conv' else 'bn'}"
 
 
-def _branch(key: Key, spec: StackSpec, *, numbered: bool) -> str:
-    """Caffe's name of a unit's layer after its res, bn or scale: 2a_branch2c, or 4b22_branch1.
+def unit_name(spec: StackSpec, stage: int, unit: int, *, numbered: bool = True) -> str:
+    """Caffe's name of a unit: 2a, or 4b22.
 
-    Stages count from 2. Units are letters, but in the authors' networks of 101 and 152 layers long stages call them a,
-    b1, b2.
+    Stages count from 2. Units are letters, but `numbered` in the authors' networks of 101 and 152 layers, where long
+    stages call them a, b1, b2.
     """
-    letter = chr(ord("a") + key.unit - 1)
     units = [len(block.rows) for block in spec.blocks]
-    if numbered and max(units) > 6 and key.stage <= len(units) and units[key.stage - 1] > 3:
-        letter = "a" if key.unit == 1 else f"b{key.unit - 1}"
+    if numbered and max(units) > 6 and stage <= len(units) and units[stage - 1] > 3:
+        return f"{stage + 1}a" if unit == 1 else f"{stage + 1}b{unit - 1}"
+    return f"{stage + 1}{chr(ord('a') + unit - 1)}"
+
+
+def _branch(key: Key, spec: StackSpec, *, numbered: bool) -> str:
+    """Caffe's name of a unit's layer after its res, bn or scale: 2a_branch2c, or 4b22_branch1."""
+    unit = unit_name(spec, key.stage, key.unit, numbered=numbered)
     if key.layer.startswith("shortcut"):
-        return f"{key.stage + 1}{letter}_branch1"
-    return f"{key.stage + 1}{letter}_branch2{'abc'[int(key.layer[-1]) - 1]}"
+        return f"{unit}_branch1"
+    return f"{unit}_branch2{'abc'[int(key.layer[-1]) - 1]}"
 
 
 def _keras_branches(classifier: str) -> Callable[[Key, Spec], Place | None]:
@@ -133,17 +138,21 @@ def _keras_branches(classifier: str) -> Callable[[Key, Spec], Place | None]:
     return place
 
 
-def _caffe(key: Key, spec: Spec) -> Place | None:
-    """conv1, bn_conv1, scale_conv1, res2a_branch2a, bn2a_branch2a, scale2a_branch2a, fc1000."""
-    assert isinstance(spec, StackSpec)
-    if key.layer == "logits":
-        return caffe_place(f"fc{spec.num_classes}", key)
-    if not key.stage:
-        return caffe_place("conv1", key) if key.kind == "conv" else caffe_norm_place("bn_conv1", "scale_conv1", key)
-    branch = _branch(key, spec, numbered=True)
-    if key.kind == "conv":
-        return caffe_place(f"res{branch}", key)
-    return caffe_norm_place(f"bn{branch}", f"scale{branch}", key)
+def _caffe(classifier: str) -> Callable[[Key, Spec], Place | None]:
+    """conv1, bn_conv1, scale_conv1, res2a_branch2a, bn2a_branch2a, scale2a_branch2a, and the classifier's name."""
+
+    def place(key: Key, spec: Spec) -> Place | None:
+        assert isinstance(spec, StackSpec)
+        if key.layer == "logits":
+            return caffe_place(classifier, key)
+        if not key.stage:
+            return caffe_place("conv1", key) if key.kind == "conv" else caffe_norm_place("bn_conv1", "scale_conv1", key)
+        branch = _branch(key, spec, numbered=True)
+        if key.kind == "conv":
+            return caffe_place(f"res{branch}", key)
+        return caffe_norm_place(f"bn{branch}", f"scale{branch}", key)
+
+    return place
 
 
 TORCHVISION = Scheme("torchvision", _torchvision("fc", "downsample"))
@@ -152,9 +161,16 @@ TIMM_V2 = Scheme("timm", _timm_v2)
 HUGGING_FACE = Scheme("hugging_face", _hugging_face)
 SLIM = Scheme("slim", _slim)
 KERAS = Scheme("keras", _keras_applications)
-CAFFE = Scheme("caffe", _caffe)
 
 
 def keras_branches(classifier: str) -> Scheme:
     """The scheme of res2a_branch2a, with the classifier's name: fc1000, or fc6 for the hand signs' six classes."""
     return Scheme("keras_branches", _keras_branches(classifier))
+
+
+def caffe(classifier: str) -> Scheme:
+    """The scheme of the authors' Caffe models, whose classifier is fc1000; others call it after their own classes."""
+    return Scheme("caffe", _caffe(classifier))
+
+
+CAFFE = caffe("fc1000")

@@ -1,0 +1,40 @@
+"""What every command shares: its options, and how it prints."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any
+
+import typer
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on stdout.")]
+Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda.")]
+Workers = Annotated[int, typer.Option(help="Processes that decode pictures; -1 chooses.")]
+Out = Annotated[str, typer.Option(help="Run folder; the default is runs/<data>-<model>.")]
+
+
+def tell(text: str) -> None:
+    """Print lines for a person."""
+    typer.echo(harmless(text))
+
+
+def answer(value: Any) -> None:
+    """Print one JSON value."""
+    typer.echo(json.dumps(_finite(value)))  # ASCII: JSON whatever the terminal's encoding
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null instead."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def harmless(text: str) -> str:
+    """File names and labels of strangers without what would steer the terminal."""
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)

@@ -1,0 +1,167 @@
+"""Train, judge and use networks."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipway.cli.output import Device, Json, Out, Workers, answer, harmless, tell
+from skipway.errors import SkipwayError
+
+DEMO_FOLDER = "runs/demo"
+
+commands = typer.Typer()
+
+
+@commands.command()
+def demo(
+    out: Out = DEMO_FOLDER,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in that folder; an older demo always is.")
+    ] = False,
+) -> None:
+    """Train, judge and use a network on 5,000 bundled real digits, start to finish (about two minutes)."""
+    from skipway.demo import run_demo
+    from skipway.training.console import Console
+
+    with Console() as console:
+        tell(run_demo(Path(out), console, overwrite=overwrite or out == DEMO_FOLDER))
+
+
+@commands.command()
+def train(
+    data: Annotated[str, typer.Argument(help="Folder of class folders, digits, mnist:DIR, cifar10:DIR, x.npz, x.h5.")],
+    model: Annotated[str, typer.Option(help="Network (`skipway models`); left out, the pictures decide.")] = "",
+    from_: Annotated[str, typer.Option("--from", help="Model file to start from.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe by name, or a .toml file.")] = "quick",
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    image_size: Annotated[int, typer.Option(help="Picture side in pixels; 0 is the network's own.")] = 0,
+    val: Annotated[
+        str, typer.Option(help="Share held out (0: none), or a folder; else the data's val part, or 10 %.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Same seed, same weights.")] = 0,
+    device: Device = "auto",
+    workers: Workers = -1,
+    out: Out = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in that folder.")] = False,
+    find_learning_rate: Annotated[
+        bool, typer.Option("--find-learning-rate", help="Try rising rates, draw the loss, train nothing.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Train a network on your pictures."""
+    from skipway.training.console import Console
+    from skipway.training.finder import find_rate
+    from skipway.training.job import Options
+    from skipway.training.run import train as run_training
+
+    options: Options = {
+        "model": model,
+        "source_model": from_,
+        "recipe": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "image_size": image_size,
+        "val": val,
+        "seed": seed,
+        "device": device,
+        "workers": workers,
+        "out": out,
+    }
+    with Console() as console:
+        if find_learning_rate:
+            result: Any = find_rate(data, reporter=console, **options)
+        else:
+            result = run_training(data, overwrite=overwrite, reporter=console, **options)
+    _told_run(result, json_)
+
+
+@commands.command()
+def resume(run: Annotated[str, typer.Argument(help="Run folder.")], json_: Json = False) -> None:
+    """Continue an interrupted run, exactly."""
+    from skipway.training.console import Console
+    from skipway.training.run import resume as continue_training
+
+    with Console() as console:
+        result = continue_training(run, reporter=console)
+    _told_run(result, json_)
+
+
+def _told_run(result: Any, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks for all
+        return
+    answer(result.to_dict()) if as_json else tell(result.told())
+
+
+@commands.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model file.")],
+    data: Annotated[str, typer.Argument(help="Data in any form that `train` takes.")],
+    split: Annotated[str, typer.Option(help="train, val, test or all; else test, val, all, the first there is.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 64,
+    device: Device = "auto",
+    workers: Workers = -1,
+    json_: Json = False,
+) -> None:
+    """Tell how good a model is: top-1, top-5, loss, calibration, each class."""
+    from skipway.evaluation.judge import evaluate as judge
+    from skipway.training.console import Console
+
+    with Console() as console:
+        found = judge(
+            model,
+            data,
+            split=split,
+            batch_size=batch_size,
+            device=device,
+            workers=workers,
+            progress=console.counting,
+        )
+    for error in found.bad:
+        typer.echo(harmless(f"left out: {error}"), err=True)
+    answer(found.to_dict()) if json_ else tell(found.told())
+
+
+@commands.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Model file.")],
+    pictures: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
+    top: Annotated[int, typer.Option(min=1, help="Answers a picture.")] = 5,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Say what pictures show. `-` reads one picture, or a list of file names, from stdin."""
+    from skipway.inference.classifier import load
+    from skipway.inference.predict import find_pictures, predict_files, told
+
+    files = find_pictures(pictures, sys.stdin.buffer if sys.stdin else io.BytesIO())
+    rows = predict_files(load(model, device), files, top)
+    answer(rows) if json_ else tell(told(rows))
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        raise SkipwayError(f"{len(failed)} of {len(rows)} pictures could not be read: {failed[0]['file']}: "
+                           f"{failed[0]['error']}")  # fmt: skip
+
+
+@commands.command()
+def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")] = "", json_: Json = False) -> None:
+    """List the recipes, or print one as TOML to start your own from."""
+    from skipway.training.recipe import find_recipe, recipe_to_toml
+    from skipway.training.recipes import RECIPES
+
+    if name:
+        recipe = find_recipe(name)
+        answer(asdict(recipe)) if json_ else typer.echo(recipe_to_toml(recipe), nl=False)
+    elif json_:
+        answer([{"name": one.name, "source": one.source} for one in RECIPES.values()])
+    else:
+        typer.echo("\n".join(f"{one.name:16} {one.source}" for one in RECIPES.values()))

@@ -1,0 +1,52 @@
+"""What a user should look at once weights are imported: signs that numbers or pictures are not as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from skipway.data.preprocessing import Preprocessing
+from skipway.weights.bundle import Bundle
+from skipway.weights.formats.source import Source
+from skipway.weights.varied import varied_pictures
+
+
+def live_norms(source: Source) -> list[str]:
+    """Keras layers that were called with training=True."""
+    if not any(layer.fields.get("live") for layer in source.layers):
+        return []
+    return [
+        "the code that wrote the file normalizes with the statistics of the batch wherever it was called with "
+        "training=True; evaluation here uses the running statistics of the file, so answers differ from that code's"
+    ]
+
+
+def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Running means of 0 and variances of 1 everywhere."""
+    means = [value for key, value in tensors.items() if key.endswith("running_mean")]
+    variances = [value for key, value in tensors.items() if key.endswith("running_var")]
+    if means and all(not one.any() for one in means) and all(bool((one == 1).all()) for one in variances):
+        return ["all running means are 0 and all variances 1: saved before training, or the statistics were left out"]
+    return []
+
+
+def same_answer(bundle: Bundle) -> list[str]:
+    """A network that gives every picture the same class has lost its statistics, or sees the wrong pictures."""
+    network, rule = bundle.network(), bundle.preprocessing
+    if bundle.spec.num_classes < 2:
+        return []
+    with torch.no_grad():
+        logits = torch.cat([network(rule.tensor(picture)) for picture in varied_pictures(rule)])
+    if not logits.isfinite().all():
+        return ["the network's answers are not finite: numbers in the file are broken"]
+    answers = set(logits.argmax(1).tolist())
+    if len(answers) == 1:
+        name = bundle.labels[answers.pop()]
+        return [f"{len(logits)} very different pictures are all '{name}': is --preprocessing right ({_rule(rule)})?"]
+    return []
+
+
+def _rule(rule: Preprocessing) -> str:
+    return f"{rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, over {rule.std}"

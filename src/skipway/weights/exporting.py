@@ -1,0 +1,164 @@
+"""A model file of ours becomes a weight file of another framework: an import backwards, by the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipway.data.preprocessing import Preprocessing
+from skipway.errors import RunError, StorageError
+from skipway.weights.bundle import Bundle, load_bundle
+from skipway.weights.formats.reading import read_any
+from skipway.weights.forms import Form, find_form
+from skipway.weights.importing import Found, read_weights
+from skipway.weights.mapping.keys import keys_of
+from skipway.weights.mapping.layouts import to_source
+from skipway.weights.mapping.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did: the network, the form and its names, how many arrays, in which files.
+
+    `preprocessing` says how the other framework must be given pictures: no format but ours carries it, nor the labels.
+    """
+
+    model: str
+    form: str
+    arrays: int
+    files: tuple[Path, ...]
+    preprocessing: Preprocessing
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        rule = self.preprocessing
+        return {
+            "model": self.model,
+            "form": self.form,
+            "arrays": self.arrays,
+            "files": [str(file) for file in self.files],
+            "pictures": {
+                "size": rule.size,
+                "channels": rule.channels,
+                "scale": rule.scale,
+                "mean": list(rule.mean),
+                "std": list(rule.std),
+            },
+        }
+
+    def told(self) -> str:
+        """The same as text."""
+        rule = self.preprocessing
+        lines = [
+            f"network   {self.model}, by the names of {self.form}",
+            f"arrays    {self.arrays} written, and equal when they are read again",
+            f"pictures  {rule.size} pixels a side, {rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, "
+            f"over {rule.std}; the file does not say so",
+            *(f"file      {file}" for file in self.files),
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A weight file understood, and what it became."""
+
+    found: Found
+    exported: Exported
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: those of the export, and what there was to say about the file."""
+        found = self.found
+        return self.exported.to_dict() | {
+            "scheme": found.scheme,
+            "format": found.format,
+            "used": found.used,
+            "left": list(found.left),
+            "warnings": list(found.warnings),
+        }
+
+    def told(self) -> str:
+        """The same as text."""
+        found = self.found
+        lines = [
+            f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
+            f"{len(found.left)} left over",
+            *(f"left      {name}" for name in found.left),
+            *(f"warning   {warning}" for warning in found.warnings),
+            self.exported.told(),
+        ]
+        return "\n".join(lines)
+
+
+def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bool = False) -> Exported:
+    """Write the weights of the model file `model` as another framework's file `to`, and read them again.
+
+    The network's layout and the ending of `to` decide whose; `form` does where several share an ending. A TensorFlow
+    checkpoint's `to` is its prefix. Raises UnknownNameError for an unknown form, ModelFileError where the form cannot
+    hold the network, RunError where a file exists already (unless `overwrite`), and StorageError.
+    """
+    return _exported(load_bundle(model), to, form, overwrite=overwrite)
+
+
+def convert_weights(
+    file: Path,
+    to: Path,
+    *,
+    form: str = "",
+    model: str = "",
+    preprocessing: str = "",
+    average: str = "raw",
+    allow_unused: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Converted:
+    """From one framework's weight file to another's: an import and an export, without the model file in between.
+
+    Arguments and errors are those of `import_weights` and `export_weights`.
+    """
+    found = read_weights(file, model=model, preprocessing=preprocessing, average=average, allow_unused=allow_unused)
+    return Converted(found, _exported(found.bundle, to, form, overwrite=overwrite))
+
+
+def _exported(bundle: Bundle, to: Path, name: str, *, overwrite: bool) -> Exported:
+    form, scheme = find_form(bundle.spec, to, name)
+    files = form.files(to)
+    for file in files:
+        if file.exists() and not overwrite:
+            raise RunError(f"{file} exists already; give another path, or --overwrite")
+    arrays = _arrays(bundle, form, scheme)
+    form.write(to, bundle.spec, arrays)
+    _read_again(to, arrays)
+    return Exported(bundle.spec.name, form.name, len(arrays), files, bundle.preprocessing)
+
+
+def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]:
+    """The arrays under the form's names and in its layouts. Transposed ones are views, written one at a time."""
+    scope = f"{bundle.spec.name.partition('.')[0]}/" if form.scope else ""
+    arrays: dict[str, np.ndarray] = {}
+    for key in form.order(keys_of(bundle.spec)):
+        place = scheme.place(key, bundle.spec)
+        if place is None:
+            continue
+        arrays[scope + place.source] = to_source(bundle.tensors[key.name].numpy(), place)
+        if place.divisor:
+            arrays[scope + place.divisor] = np.ones(1, np.float32)
+    return arrays
+
+
+def _read_again(to: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raises StorageError unless the file gives the arrays back bit for bit."""
+    source = read_any(to)
+    same = set(source.arrays) == set(arrays) and all(
+        _is_same(source.arrays[name].read(), array) for name, array in arrays.items()
+    )
+    if not same:
+        raise StorageError(f"{to} does not give back what was written; write it to another disk")
+
+
+def _is_same(read: np.ndarray, written: np.ndarray) -> bool:
+    """Whether both have the same bits, which a NaN has, too."""
+    return read.shape == written.shape and read.dtype == written.dtype and read.tobytes() == written.tobytes()

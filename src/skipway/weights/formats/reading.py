@@ -1,0 +1,50 @@
+"""Any weight file, by what it begins with and not by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from skipway.errors import ModelFileError
+from skipway.weights.formats import (
+    caffe,
+    directory,
+    keras_h5,
+    keras_zip,
+    npy,
+    safetensors_file,
+    tf_checkpoint,
+    tf_graph,
+    torch_file,
+)
+from skipway.weights.formats.foreign import checked_head, told_foreign
+from skipway.weights.formats.source import Source
+from skipway.weights.formats.torch_state import Average
+
+# Asked in this order: signatures first, formats that are recognized by their structure last.
+_READERS: tuple[ModuleType, ...] = (
+    keras_h5,
+    keras_zip,
+    npy,
+    torch_file,
+    safetensors_file,
+    tf_checkpoint,
+    caffe,
+    tf_graph,
+)
+
+
+def read_any(path: Path, average: Average = "raw") -> Source:
+    """The arrays of a weight file, of a checkpoint's prefix or of a folder. Raises ModelFileError.
+
+    Where a PyTorch file holds averaged weights too, `average` chooses.
+    """
+    if directory.looks_like(b"", path):
+        return directory.read(path)
+    if not path.is_file() and tf_checkpoint.looks_like(b"", path):
+        return tf_checkpoint.read(path)
+    head = checked_head(path)
+    for reader in _READERS:
+        if reader.looks_like(head, path):
+            return torch_file.read(path, average) if reader is torch_file else reader.read(path)
+    raise ModelFileError(f"{path} is no weight file that skipway reads but {told_foreign(head)}")

@@ -1,0 +1,286 @@
+"""A weight file of another framework becomes a model file of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipway.data.preprocessing import preset
+from skipway.errors import ModelFileError, UnknownNameError
+from skipway.models.catalog import find_spec
+from skipway.version import __version__
+from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+from skipway.weights.doubts import live_norms, same_answer, untouched_statistics
+from skipway.weights.formats.reading import read_any
+from skipway.weights.formats.source import Array, Source
+from skipway.weights.formats.torch_state import Average
+from skipway.weights.mapping.keras_topology import recognize
+from skipway.weights.mapping.keys import Key, keys_of
+from skipway.weights.mapping.layouts import Place, source_shape, to_ours
+from skipway.weights.mapping.matching import Match, best, network_arrays
+from skipway.weights.mapping.settings import settled
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did: the network and the scheme of names that found it, how many arrays were used, which were left
+    over by leave, and what the user should know."""
+
+    model: str
+    scheme: str
+    format: str
+    used: int
+    left: tuple[str, ...]
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+    to: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": self.model,
+            "scheme": self.scheme,
+            "format": self.format,
+            "used": self.used,
+            "left": list(self.left),
+            "missing": list(self.missing),
+            "warnings": list(self.warnings),
+            "to": str(self.to),
+        }
+
+    def told(self) -> str:
+        """The same as text."""
+        lines = [
+            f"network   {self.model}, by the names of {self.scheme} in a {self.format} file",
+            f"tensors   {self.used} used, {len(self.left)} left over, {len(self.missing)} missing",
+            *(f"left      {name}" for name in self.left),
+            *(f"warning   {warning}" for warning in self.warnings),
+            f"model     {self.to}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A weight file understood: the model that it is, and what there is to say about it."""
+
+    bundle: Bundle
+    scheme: str
+    format: str
+    used: int
+    left: tuple[str, ...]
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def import_weights(
+    file: Path,
+    to: Path,
+    *,
+    model: str = "",
+    labels: Sequence[str] = (),
+    preprocessing: str = "",
+    average: str = "raw",
+    allow_unused: Sequence[str] = (),
+) -> Imported:
+    """Read `file`, write the model file `to`, load it again and look at its answers.
+
+    The network is found from names and shapes; `model` names the row instead. Every array must find its place but
+    those that match a shell pattern of `allow_unused`, and every tensor its array. Raises ModelFileError and
+    UnknownNameError.
+    """
+    found = read_weights(
+        file, model=model, labels=labels, preprocessing=preprocessing, average=average, allow_unused=allow_unused
+    )
+    save_bundle(to, found.bundle)
+    name = found.bundle.spec.name
+    found.bundle.tensors.clear()  # or the weights would be in memory twice
+    warnings = (*found.warnings, *same_answer(load_bundle(to)))
+    return Imported(name, found.scheme, found.format, found.used, found.left, found.missing, warnings, to)
+
+
+def read_weights(
+    file: Path,
+    *,
+    model: str = "",
+    labels: Sequence[str] = (),
+    preprocessing: str = "",
+    average: str = "raw",
+    allow_unused: Sequence[str] = (),
+) -> Found:
+    """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
+    if average not in get_args(Average):
+        raise UnknownNameError("average", average, get_args(Average))
+    source = read_any(file, cast(Average, average))
+    arrays = network_arrays(source, average)
+    match, settings = _matched(source, arrays, model, allow_unused)
+    spec = match.spec
+    convention, doubts = (preprocessing, []) if preprocessing else _convention(match)
+    rule = preset(convention, spec.input_size, grey=spec.in_channels == 1)
+    tensors = _tensors(file, match, arrays)
+    bundle = Bundle(spec, rule, tuple(labels) or default_labels(spec.num_classes), tensors, _provenance(source, match))
+    used = len(arrays) - len(match.left)
+    warnings = (*source.warnings, *live_norms(source), *settings, *doubts, *untouched_statistics(tensors))
+    return Found(bundle, match.scheme, source.format, used, match.left, match.missing, warnings)
+
+
+def _convention(match: Match) -> tuple[str, list[str]]:
+    """The convention of the row, or of who uses these names; and a doubt where they are used with several."""
+    if match.scheme == "cifar_torch":
+        doubt = "nothing in the file tells how its pictures were standardized: taken as ImageNet's means and deviations"
+        return "imagenet_statistics", [f"{doubt}; --preprocessing cifar takes CIFAR-10's own"]
+    return match.spec.preprocessing, []
+
+
+def default_labels(count: int) -> tuple[str, ...]:
+    """ImageNet's 1,000 classes, TF-Slim's 1,001 with the background first, or numbers."""
+    if count in {1000, 1001}:
+        from torchvision.models import ResNet50_Weights
+
+        names = tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+        return names if count == 1000 else ("background", *names)
+    return tuple(str(number) for number in range(count))
+
+
+def read_labels(file: Path) -> tuple[str, ...]:
+    """The lines of a text file, in order. Raises ModelFileError."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"{file} cannot be read as text ({error}); give a file with a label on each line"
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _matched(
+    source: Source, arrays: Mapping[str, Array], model: str, allow_unused: Sequence[str]
+) -> tuple[Match, list[str]]:
+    """The network, all of whose tensors are there, and doubts about its settings."""
+    allowed = {name for name in arrays if any(fnmatch.fnmatch(name, pattern) for pattern in allow_unused)}
+    shapes = {name: array.shape for name, array in arrays.items() if name not in allowed}
+    row = find_spec(model).name if model else ""
+    match, doubts = _described(source, shapes, row) or _named(source, arrays, shapes, row)
+    if match.missing:
+        raise ModelFileError(
+            f"{source.path} looks like {match.spec.name} but lacks {len(match.missing)} of its tensors "
+            f"({_some(match.missing)}); give the whole file or another --model"
+        )
+    if match.left:
+        raise ModelFileError(
+            f"{source.path} looks like {match.spec.name}, but nobody takes {len(match.left)} of its arrays "
+            f"({_some(match.left)}); leave them out with --allow-unused PATTERN or name another --model"
+        )
+    return dataclasses.replace(match, left=tuple(name for name in arrays if name in allowed)), doubts
+
+
+def _described(source: Source, shapes: Mapping[str, tuple[int, ...]], row: str) -> tuple[Match, list[str]] | None:
+    """The network that a Keras file describes, whatever its layers are called; None where it describes none, or
+    another one than the row that is asked for."""
+    if not source.format.startswith("keras"):
+        return None
+    try:
+        found = recognize(source)
+    except ModelFileError:
+        if row:
+            return None
+        raise
+    if found is None or (row and found.spec.name != row):
+        return None
+    taken = {place.source for place in found.places.values() if place}
+    left = tuple(name for name in shapes if name not in taken)
+    match = Match(found.spec, "keras_graph", found.places, left, ())
+    named = best(shapes)
+    if named is None or named.left or named.missing:
+        return match, list(found.warnings)
+    # Who uses these names prepares pictures alike, whatever the network's depths.
+    spec = found.spec.replaced({"preprocessing": named.spec.preprocessing})
+    return dataclasses.replace(match, spec=spec), [one for one in found.warnings if "pictures" not in one]
+
+
+def _named(
+    source: Source, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], row: str
+) -> tuple[Match, list[str]]:
+    """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for."""
+    match = best(shapes, frozenset({row}) if row else frozenset())
+    if match is None and "conv2d/kernel" in shapes and not source.layers:
+        raise ModelFileError(
+            f"{source.path} numbers its layers instead of naming them, and does not describe them; save the whole "
+            'model with model.save("FILE.keras")'
+        )
+    if match is None:
+        wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
+        raise ModelFileError(
+            f"{source.path} holds {len(arrays)} arrays ({_some(arrays)}), but not {wanted}; name another --model"
+        )
+    if row:
+        return match, []
+    spec, doubts = settled(match.spec, match.scheme, source)
+    return dataclasses.replace(match, spec=spec), doubts
+
+
+def _tensors(file: Path, match: Match, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for key in keys_of(match.spec):
+        place = match.places[key.name]
+        if place is None or (place.optional and place.source not in arrays):
+            tensors[key.name] = _absent(key)
+            continue
+        found, wanted = arrays[place.source].shape, source_shape(key.shape, place)
+        if _without_ones(found) != _without_ones(wanted):
+            raise ModelFileError(
+                f"{file}: {place.source} has the shape {found}, {key.name} of {match.spec.name} needs {wanted}; "
+                "name another --model"
+            )
+        array = _ours(place, arrays, wanted)
+        kind = torch.int64 if key.tensor == "num_batches_tracked" else torch.float32
+        # Not np.array: a matrix that needs no other order is not copied once more.
+        tensors[key.name] = torch.from_numpy(np.ascontiguousarray(array)).reshape(key.shape).to(kind)
+    return tensors
+
+
+def _absent(key: Key) -> Tensor:
+    """What a tensor is that the source does without: a batch counter, a norm's scale or shift, a bias."""
+    if key.tensor == "num_batches_tracked":
+        return torch.zeros(key.shape, dtype=torch.int64)
+    return torch.full(key.shape, 1.0 if key.tensor == "weight" else 0.0)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of one element come and go between frameworks, and move no numbers."""
+    return tuple(size for size in shape if size != 1)
+
+
+def _ours(place: Place, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> np.ndarray:
+    array = arrays[place.source].read().reshape(shape)
+    if place.divisor in arrays:
+        factor = float(arrays[place.divisor].read().reshape(-1)[0])
+        array = array * np.float32(0 if factor == 0 else 1 / factor)
+    return to_ours(array, place)
+
+
+def _provenance(source: Source, match: Match) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "tool": f"skipway {__version__} import",
+        "file": source.path.name,
+        "format": source.format,
+        "scheme": match.scheme,
+    }
+    if source.path.is_file():
+        with source.path.open("rb") as opened:
+            facts["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return facts
+
+
+def _some(names: Mapping[str, Any] | Sequence[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")

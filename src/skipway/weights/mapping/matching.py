@@ -1,0 +1,130 @@
+"""Which network a file holds: every scheme is tried, and the one that explains the most arrays is taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from skipway.models.alexnet import AlexNetSpec
+from skipway.models.blocks import StackSpec
+from skipway.models.catalog import find_spec
+from skipway.models.network import Spec
+from skipway.weights.formats.source import Array, Source
+from skipway.weights.formats.tf_names import Kind, classified
+from skipway.weights.mapping import alexnet, resnet
+from skipway.weights.mapping.alexnet import infer_alexnet
+from skipway.weights.mapping.inference import infer_stack
+from skipway.weights.mapping.layouts import Place
+from skipway.weights.mapping.scheme import Scheme
+
+# A scheme, and the rows whose layout it is. Names alone cannot tell two layouts of one scheme apart: the first that
+# explains as much as any other is taken, and `--model` decides otherwise.
+CANDIDATES: tuple[tuple[Scheme, str], ...] = (
+    (resnet.TORCHVISION, "resnet_v1_50.torchvision"),
+    (resnet.CIFAR_TORCH, "resnet_v1_20.cifar"),
+    (resnet.HUGGING_FACE, "resnet_v1_50.torchvision"),
+    (resnet.TIMM_V2, "resnet_v2_50.timm"),
+    (resnet.SLIM, "resnet_v1_50.slim"),
+    (resnet.SLIM, "resnet_v2_50.slim"),
+    (resnet.KERAS, "resnet_v1_50.keras"),
+    (resnet.KERAS, "resnet_v2_50.keras"),
+    (resnet.CAFFE, "resnet_v1_50.original"),
+    (resnet.CAFFE, "resnet_v1_101.original"),
+    (resnet.CAFFE, "resnet_v1_152.original"),
+    (alexnet.TORCHVISION, "alexnet.owt"),
+    (alexnet.CAFFE, "alexnet.caffe"),
+    (alexnet.CAFFE, "alexnet.caffenet"),
+    (alexnet.NPY, "alexnet.caffe"),
+    (alexnet.NPY, "alexnet.caffenet"),
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A network, where each of its tensors lies, and which of the file's arrays nobody took."""
+
+    spec: Spec
+    scheme: str
+    places: Mapping[str, Place | None]
+    left: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
+    """A file's arrays without what training keeps beside the weights, and without the scope around them all.
+
+    `average="ema"` takes TensorFlow's moving averages in place of the variables that have one.
+    """
+    arrays = dict(source.arrays)
+    if source.format.startswith("TensorFlow"):
+        kinds = {name: classified(name, arrays) for name in arrays}
+        chosen = {name: array for name, array in arrays.items() if kinds[name].kind is Kind.VARIABLE}
+        if average == "ema":
+            chosen |= {kinds[name].variable: arrays[name] for name in arrays if kinds[name].kind is Kind.AVERAGE}
+        arrays = chosen
+        scopes = {name.partition("/")[0] for name in arrays}
+        if len(scopes) == 1 and all("/" in name for name in arrays):
+            arrays = {name.partition("/")[2]: array for name, array in arrays.items()}
+    elif source.format == "caffemodel":
+        kinds_of = {name: layer.kind for layer in source.layers for name in layer.arrays}
+        arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
+    return arrays
+
+
+def _squeezed(array: Array, kind: str) -> Array:
+    """A blob of Caffe before 2015, (1, 1, N, K) or (1, 1, 1, N), as the matrix or vector that it is."""
+    matrix = kind == "InnerProduct" and array.name.endswith("/0")
+    if kind == "Convolution" and array.name.endswith("/0"):
+        return array
+    if len(array.shape) != 4 or array.shape[: 2 if matrix else 3] != (1, 1, 1)[: 2 if matrix else 3]:
+        return array
+    shape = array.shape[2:] if matrix else array.shape[3:]
+    return Array(array.name, shape, array.dtype, lambda: array.read().reshape(shape))
+
+
+def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Iterator[Match]:
+    """Every reading of a file's names and shapes; `rows`, where there are any, are the only ones that count."""
+    for scheme, base in (*CANDIDATES, *_branch_candidates(shapes)):
+        row = find_spec(base)
+        spec: Spec | None = None
+        if isinstance(row, StackSpec):
+            spec = infer_stack(shapes, scheme, row)
+        elif isinstance(row, AlexNetSpec):
+            spec = infer_alexnet(shapes, scheme, row)
+        if spec is not None and (not rows or spec.name in rows):
+            yield _match(spec, scheme, shapes)
+
+
+def best(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Match | None:
+    """The reading that leaves over and lacks the least, the first of equals; None where no scheme fits at all."""
+    return min(matches(shapes, rows), key=lambda one: len(one.left) + len(one.missing), default=None)
+
+
+def _branch_candidates(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[Scheme, str]]:
+    """Caffe's names (res2a_branch2a), and Keras's older ones, whose classifier is called after its classes."""
+    found = [re.fullmatch(r"(fc\d+)/(kernel|0)", name) for name in shapes]
+    candidates: list[tuple[Scheme, str]] = []
+    for classifier, weight in (one.groups() for one in found if one):
+        if weight == "kernel":
+            # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
+            row = "resnet_v1_50.keras" if classifier == "fc1000" else "resnet_v1_50.signs"
+            candidates.append((resnet.keras_branches(classifier), row))
+        elif classifier != "fc1000":
+            candidates += [(resnet.caffe(classifier), f"resnet_v1_{depth}.original") for depth in (50, 101, 152)]
+    return candidates
+
+
+def _match(spec: Spec, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]]) -> Match:
+    places = scheme.places(spec)
+    taken = {place.source for place in places.values() if place}
+    taken |= {place.divisor for place in places.values() if place and place.divisor}
+    return Match(
+        spec=spec,
+        scheme=scheme.name,
+        places=places,
+        left=tuple(name for name in shapes if name not in taken),
+        missing=tuple(
+            key for key, place in places.items() if place and place.source not in shapes and not place.optional
+        ),
+    )
