@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipway.weights.mapping.input_mean import input_mean
+from skipway.weights.mapping.input_mean import InputMean, convention, input_mean
 
 
 @pytest.mark.parametrize("bias", [None, np.linspace(-1, 1, 8)])
@@ -27,3 +27,17 @@ def test_no_mean_is_found_where_nothing_was_kept() -> None:
     assert input_mean(weight[:4], None, np.ones(4)) is None
     assert input_mean(np.repeat(weight[:, :1], 3, 1), None, np.ones(8)) is None  # channels that cannot be told apart
     assert input_mean(weight, None, np.full(8, np.nan)) is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "unexplained", "name"),
+    [
+        ((0.49, 0.48, 0.44), 0.07, "unit"),
+        ((117.5, 117.7, 108.3), 0.1, "counts"),
+        ((-0.2, -0.2, -0.2), 0.1, None),
+        ((0.49, 0.48, 0.44), 0.5, None),
+        ((3.0, 4.0, 5.0), 0.1, None),
+    ],
+)
+def test_a_mean_names_its_convention(channels: tuple[float, ...], unexplained: float, name: str | None) -> None:
+    assert convention(InputMean(channels, unexplained)) == name

@@ -23,6 +23,7 @@ from skipway.weights.doubts import live_norms, same_answer, untouched_statistics
 from skipway.weights.formats.reading import read_any
 from skipway.weights.formats.source import Array, Source
 from skipway.weights.formats.torch_state import Average
+from skipway.weights.mapping.input_mean import convention, input_mean
 from skipway.weights.mapping.keras_topology import recognize
 from skipway.weights.mapping.keys import Key, keys_of
 from skipway.weights.mapping.layouts import Place, source_shape, to_ours
@@ -124,20 +125,32 @@ def read_weights(
     arrays = network_arrays(source, average)
     match, settings = _matched(source, arrays, model, allow_unused)
     spec = match.spec
-    convention, doubts = (preprocessing, []) if preprocessing else _convention(match)
-    rule = preset(convention, spec.input_size, grey=spec.in_channels == 1)
     tensors = _tensors(file, match, arrays)
+    rule_name, doubts = (preprocessing, []) if preprocessing else _convention(match, tensors)
+    rule = preset(rule_name, spec.input_size, grey=spec.in_channels == 1)
+    if preprocessing or (match.scheme == "keras_graph" and doubts):
+        settings = [one for one in settings if "pictures" not in one]  # answered by the user, or better by the doubts
     bundle = Bundle(spec, rule, tuple(labels) or default_labels(spec.num_classes), tensors, _provenance(source, match))
     used = len(arrays) - len(match.left)
     warnings = (*source.warnings, *live_norms(source), *settings, *doubts, *untouched_statistics(tensors))
     return Found(bundle, match.scheme, source.format, used, match.left, match.missing, warnings)
 
 
-def _convention(match: Match) -> tuple[str, list[str]]:
-    """The convention of the row, or of who uses these names; and a doubt where they are used with several."""
+def _convention(match: Match, tensors: Mapping[str, Tensor]) -> tuple[str, list[str]]:
+    """The convention of the row, of who uses these names, or of what the first normalization has seen; and a doubt
+    where it might be another."""
     if match.scheme == "cifar_torch":
         doubt = "nothing in the file tells how its pictures were standardized: taken as ImageNet's means and deviations"
         return "imagenet_statistics", [f"{doubt}; --preprocessing cifar takes CIFAR-10's own"]
+    if match.spec.name.endswith(".keras_file"):
+        stem = [tensors.get(f"stem.{name}") for name in ("conv.weight", "conv.bias", "norm.running_mean")]
+        weight, bias, kept = (None if one is None else one.numpy() for one in stem)
+        seen = input_mean(weight, bias, kept) if weight is not None and kept is not None else None
+        name = None if seen is None else convention(seen)
+        if seen is not None and name is not None:
+            means = ", ".join(f"{one:.3g}" for one in seen.channels)
+            told = f"the first normalization has seen pictures with channel means of about {means}"
+            return name, [f"{told}: taken as --preprocessing {name}"]
     return match.spec.preprocessing, []
 
 

@@ -36,3 +36,14 @@ def input_mean(weight: np.ndarray, bias: np.ndarray | None, running_mean: np.nda
         return None
     unexplained = float(np.linalg.norm(sums @ found - kept)) / size
     return InputMean(tuple(float(one) for one in found), unexplained)
+
+
+def convention(mean: InputMean) -> str | None:
+    """The preset that gives such pictures: `unit` for values from 0 to 1, `counts` for 0 to 255; None where the mean
+    is that of neither, as with centred pictures, or explains too little."""
+    low, high = min(mean.channels), max(mean.channels)
+    if mean.unexplained > 0.3:
+        return None
+    if low > 0.2 and high < 0.8:
+        return "unit"
+    return "counts" if low > 50 and high < 200 else None
