@@ -19,7 +19,6 @@ Message = dict[str, list[Any]]
 # Thousands of layers fit in; a file made of nothing but tiny fields is refused in time.
 MAX_FIELDS = 300_000
 MAX_TEXT = 1 << 16  # bytes
-_INT64 = 1 << 63
 _SPANS = {"float32s": (protobuf.FIXED32, 4), "float64s": (protobuf.FIXED64, 8), "raw": (protobuf.BYTES, 1)}
 
 
