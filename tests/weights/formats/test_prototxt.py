@@ -190,6 +190,15 @@ def test_a_byte_order_mark_and_foreign_letters(tmp_path: Path) -> None:
     assert source.layers[0].name == "é"
 
 
+def test_padding_layers_may_begin_with_a_capital(tmp_path: Path) -> None:
+    text = (FIXTURES / "v0.prototxt").read_text()
+    assert text.count('type: "padding"') == 1
+    assert (
+        read(tmp_path, text.replace('"padding"', '"Padding"')).layers
+        == prototxt.read(FIXTURES / "v0.prototxt").layers
+    )
+
+
 def test_errors_of_the_parser_name_the_line() -> None:
     with pytest.raises(TextError, match=r"^line 3: "):
         parse("a: 1\nb: 2\nc 3")

@@ -107,7 +107,7 @@ def _from_v0(connection: Message) -> Message:
         made[param] = [{_V0_NAMES.get(name, name): inner[name] for name in names if name in inner}]
     if transform := {_V0_NAMES.get(name, name): inner[name] for name in _V0_TRANSFORM if name in inner}:
         made["transform_param"] = [transform]
-    if kind == "padding":
+    if made["type"] == ["Padding"]:  # some wrote it so, too
         made["pad"] = inner.get("pad", [])
     return made
 
