@@ -38,14 +38,25 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu h5py pillow
 	@touch $@
 
-parity: $(STAMP) $(PARITY)/.installed  ## run the original code of every network and print how far ours is from it
-	$(BIN)/python -m tests.parity.table --tensorflow $(PARITY)/tensorflow/bin/python --timm $(PARITY)/timm/bin/python
+parity: $(STAMP) $(PARITY)/.tensorflow $(PARITY)/.keras $(PARITY)/.timm  ## run the original code, import what its frameworks save, and print how far ours is
+	$(BIN)/python -m tests.parity.table --tensorflow $(PARITY)/tensorflow/bin/python --keras $(PARITY)/keras/bin/python \
+	  --timm $(PARITY)/timm/bin/python
 
-# TensorFlow 2.15 is the last that runs tf_slim, and needs Python 3.11. timm uses the torch of $(VENV).
-$(PARITY)/.installed: $(STAMP)
+# TensorFlow 2.15 is the last that runs tf_slim, and needs Python 3.11.
+$(PARITY)/.tensorflow:
 	$(PYTHON) -m venv $(PARITY)/tensorflow
 	$(PARITY)/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check \
-	  'tensorflow-cpu==2.15.*' 'tf_keras==2.15.*' 'tf_slim==1.1.*' 'opencv-python-headless<4.12' 'numpy<2'
+	  'tensorflow-cpu==2.15.*' 'tf_keras==2.15.*' 'tf_slim==1.1.*' 'opencv-python-headless<4.12' 'numpy<2' 'pillow<14'
+	@touch $@
+
+$(PARITY)/.keras:
+	$(PYTHON) -m venv $(PARITY)/keras
+	$(PARITY)/keras/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'tensorflow-cpu==2.21.*' 'keras==3.15.*' 'pillow<14'
+	@touch $@
+
+# timm uses the torch of $(VENV).
+$(PARITY)/.timm: $(STAMP)
 	$(PYTHON) -m venv $(PARITY)/timm
 	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 	  "$$($(PARITY)/timm/bin/python -c 'import site; print(site.getsitepackages()[0])')/skipway.pth"

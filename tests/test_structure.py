@@ -25,7 +25,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("evaluation",),
     ("training",),
-    ("benchmark", "claims", "demo", "drawing", "serving"),
+    ("claims", "demo", "drawing", "serving"),
+    ("benchmark",),
     ("cli",),
     ("__main__",),
 )
@@ -128,6 +129,9 @@ HEAVY = (
     "safetensors",
     "jinja2",
     "mlxtend",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 )
 
 

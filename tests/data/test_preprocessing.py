@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from PIL import Image
 
 from skipway.data.dataset import FilePictures, Split
 from skipway.data.loading import evaluation_batches
+from skipway.data.mean_image import MeanImage
 from skipway.data.pictures import open_picture
-from skipway.data.preprocessing import KERNELS, Preprocessing, preset
+from skipway.data.preprocessing import Preprocessing, preset
+from skipway.data.resizing import PILLOW
 from skipway.errors import DataError, SkipwayError, UnknownNameError
 from skipway.values import from_plain
 
-PRESETS = ("unit", "torch", "cifar", "caffe", "slim_v2")
+PRESETS = ("unit", "torch", "cifar", "caffe", "slim_v1", "slim_v2")
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -103,11 +106,11 @@ def test_geometry_is_pillows_resize_and_torchvisions_centre_crop() -> None:
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", PILLOW)
 def test_kernels_are_pillows(kernel: str) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
     ours = Preprocessing(4, kernel=kernel).pixels(image)  # type: ignore[arg-type]
-    theirs = np.asarray(image.resize((4, 4), KERNELS[kernel]))
+    theirs = np.asarray(image.resize((4, 4), PILLOW[kernel]))
     np.testing.assert_array_equal(ours.permute(1, 2, 0).numpy(), theirs)
 
 
@@ -140,6 +143,12 @@ PURPLE = np.array([[[200, 100, 50]]], np.uint8)
         ("torch", ((200 / 255 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, (50 / 255 - 0.406) / 0.225)),
         ("cifar", ((200 - 125.307) / 62.993, (100 - 122.950) / 62.089, (50 - 113.865) / 66.705)),
         ("caffe", (50 - 104.00699, 100 - 116.66877, 200 - 122.67892)),  # blue first
+        ("caffe_resnet", (50 - 103.0626, 100 - 115.9029, 200 - 123.1516)),  # blue first
+        ("keras_caffe", (50 - 103.939, 100 - 116.779, 200 - 123.68)),  # blue first
+        ("keras_tf", (200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1)),
+        ("signs", (200 / 255, 100 / 255, 50 / 255)),
+        ("counts", (200, 100, 50)),
+        ("slim_v1", (200 - 123.68, 100 - 116.78, 50 - 103.94)),
         ("slim_v2", (200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1)),
     ],
 )
@@ -161,7 +170,17 @@ def test_grey_presets_average_the_colours() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "resize_to"),
-    [("torch", 224, 256), ("caffe", 227, 256), ("slim_v2", 224, 256), ("unit", 64, 64), ("cifar", 32, 32)],
+    [
+        ("torch", 224, 256),
+        ("caffe", 227, 256),
+        ("caffe_resnet", 224, 256),
+        ("slim_v1", 224, 256),
+        ("slim_v2", 299, 299),
+        ("keras_tf", 224, 224),
+        ("unit", 64, 64),
+        ("signs", 64, 64),
+        ("cifar", 32, 32),
+    ],
 )
 def test_sizes_of_the_presets(name: str, size: int, resize_to: int) -> None:
     assert (preset(name, size).size, preset(name, size).resize_to) == (size, resize_to)
@@ -217,6 +236,9 @@ def test_arrays_that_are_no_pictures(array: np.ndarray, message: str) -> None:
         ({"size": 4, "mean": (0.5,)}, "3 means"),
         ({"size": 4, "std": (1.0, 0.0, 1.0)}, "other than 0"),
         ({"size": 4, "channels": "L"}, "1 means"),
+        ({"size": 4, "central": 0.0}, "a share up to 1"),
+        ({"size": 4, "central": 1.1}, "a share up to 1"),
+        ({"size": 4, "central": float("nan")}, "a share up to 1"),
     ],
 )
 def test_impossible_values_are_refused(fields: dict[str, object], message: str) -> None:
@@ -234,6 +256,7 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 def test_a_preprocessing_survives_json(name: str, grey: bool) -> None:
     before = preset(name, 100, grey=grey)
     assert from_plain(Preprocessing, json.loads(json.dumps(asdict(before))), "preprocessing") == before
+    assert Preprocessing.from_dict(json.loads(json.dumps(before.to_dict()))) == before
 
 
 @pytest.mark.parametrize(
@@ -243,6 +266,9 @@ def test_a_preprocessing_survives_json(name: str, grey: bool) -> None:
         ({"size": True}, "size is True; it must be a whole number"),
         ({"scale": 10**400}, "it must be a number"),
         ({"kernel": "cubic"}, "it must be one of bilinear"),
+        ({"kernel": "tf2_bilinear"}, "it must be one of bilinear"),
+        ({"central": "0.9"}, "central is '0.9'; it must be a number"),
+        ({"mean_image": [[[1.0]]]}, "mean_image is"),
         ({"mean": 0.5}, "mean is 0.5; it must be a list"),
         ({"mean": [0.5, "0.5", 0.5]}, r"mean\[1\] is '0.5'; it must be a number"),
         ({"sizes": 100}, "unknown key of preprocessing 'sizes'; the nearest: size"),
@@ -258,3 +284,103 @@ def test_a_header_without_a_size_is_refused() -> None:
         from_plain(Preprocessing, {}, "preprocessing")
     with pytest.raises(SkipwayError, match="it must be a table"):
         from_plain(Preprocessing, [1], "preprocessing")
+
+
+# ----------------------------------------------------------------------------------------------------- a mean image
+
+
+def mean_of(side: int, depth: int = 3) -> np.ndarray:
+    return np.random.default_rng(side).uniform(90, 140, (depth, side, side)).astype(np.float32)
+
+
+def test_a_mean_image_is_subtracted_like_the_picture_is_cut() -> None:
+    """Caffe's data layer: of a picture squashed to 20 the central 16, minus the same pixels of the mean, blue first."""
+    mean = mean_of(20)
+    rule = Preprocessing(16, "squash", 20, "opencv_bilinear", "BGR", 1.0, mean_image=MeanImage(mean))
+    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    expected = (picture[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) - mean)[:, 2:18, 2:18]
+    assert np.array_equal(rule.tensor(picture)[0].numpy(), expected)
+
+
+def test_a_mean_image_of_the_cut_is_subtracted_whole() -> None:
+    """As He et al.'s ResNet_mean.binaryproto, for 224 pixels cut from a short side of 256."""
+    mean = mean_of(14)
+    rule = replace(preset("caffe_resnet", 14), mean_image=MeanImage(mean))
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    plain = preset("caffe_resnet", 14)
+    pixels = plain.pixels(picture).flip(0).float()
+    assert torch.equal(rule.tensor(picture)[0], pixels - torch.from_numpy(mean))
+    std = replace(rule, std=(2.0, 4.0, 8.0)).tensor(picture)[0]
+    np.testing.assert_allclose(std[2].numpy(), (pixels[2].numpy() - mean[2]) / 8, rtol=1e-6, atol=1e-5)
+
+
+def test_a_mean_image_for_grey() -> None:
+    rule = replace(preset("caffe", 8, grey=True), resize_to=8, mean_image=MeanImage(np.full((1, 8, 8), 50.0)))
+    assert torch.equal(rule.tensor(np.full((8, 8), 60, np.uint8)), torch.full((1, 1, 8, 8), 10.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("caffe", (3, 17, 17), r"3 channels of 17 x 17, pictures have 3 channels of 16 x 16 or .*; give the mean of"),
+        ("caffe", (1, 18, 18), "1 channels of 18 x 18, pictures have 3 channels"),
+        ("caffe", (3, 18, 16), "3 channels of 18 x 16, pictures have"),
+        ("torch", (3, 18, 18), "pictures have 3 channels of 16 x 16; give the mean of such pictures, or one pixel"),
+    ],
+)
+def test_a_mean_image_of_another_size_is_refused(name: str, shape: tuple[int, ...], message: str) -> None:
+    rule = preset(name, 16)
+    with pytest.raises(SkipwayError, match=message):
+        replace(rule, mean_image=MeanImage(np.zeros(shape)))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((2, 2)), r"shape \(2, 2\); give one of \(C, H, W\)"),
+        (np.zeros((3, 0, 2)), r"shape \(3, 0, 2\); give"),
+        (np.full((1, 2, 2), np.nan), "not finite"),
+    ],
+)
+def test_no_mean_images(values: np.ndarray, message: str) -> None:
+    with pytest.raises(SkipwayError, match=message):
+        MeanImage(values)
+
+
+def test_mean_images_are_values() -> None:
+    one, same, other = MeanImage(mean_of(8)), MeanImage(mean_of(8)), MeanImage(mean_of(8) + 1)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != MeanImage(mean_of(8).reshape(3, 4, 16))
+    rules = {replace(preset("caffe", 8), resize_to=8, mean_image=image) for image in (one, same, other)}
+    assert len(rules) == 2
+    array = mean_of(8)
+    kept = MeanImage(array)
+    array[:] = 0
+    assert kept == one  # a copy: the value cannot change behind its hash
+
+
+def test_a_mean_image_travels_beside_the_plain_values() -> None:
+    rule = replace(preset("caffe", 8), resize_to=8, mean_image=MeanImage(mean_of(8)))
+    plain = json.loads(json.dumps(rule.to_dict()))
+    assert "mean_image" not in plain
+    kept = io.BytesIO()
+    torch.save({"preprocessing": rule.to_dict(), "mean_image": rule.mean_values}, kept)  # as checkpoints have them
+    kept.seek(0)
+    loaded = torch.load(kept, weights_only=True)
+    assert Preprocessing.from_dict(loaded["preprocessing"], loaded["mean_image"]) == rule
+    assert Preprocessing.from_dict(plain, rule.mean_values) == rule
+    assert Preprocessing.from_dict(plain) == replace(rule, mean_image=None)
+
+
+def test_standardizing_by_a_mean_image_can_be_exported() -> None:
+    rule = replace(preset("caffe", 8), resize_to=9, mean_image=MeanImage(mean_of(9)))
+
+    class Standardize(torch.nn.Module):
+        def forward(self, counts: torch.Tensor) -> torch.Tensor:
+            return rule.standardized(counts)
+
+    counts = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    exported = torch.export.export(Standardize(), (counts,), strict=False).module()
+    assert torch.equal(exported(counts.flip(0)), rule.standardized(counts.flip(0)))

@@ -62,7 +62,7 @@ def test_no_line_of_the_page_is_empty_of_words() -> None:
         ("resnet_v2_50.slim", "stem", "64 of 7x7/2; max pool 3x3/2: TensorFlow's SAME"),
         ("resnet_v2_50.keras", "stem", "64 of 7x7/2; max pool 3x3/2: half a window of zeros on every side"),
         ("resnet_v2_110.cifar", "shortcut of a stage's first unit", "from the pre-activation, as the branch"),
-        ("resnet_v2_50.timm", "picture", "224 pixels cut from 236, bicubic, RGB, counts / 255 - (0.5, 0.5, 0.5) over "
+        ("resnet_v2_50.timm", "picture", "224 pixels cut from 235, bicubic, RGB, counts / 255 - (0.5, 0.5, 0.5) over "
          "(0.5, 0.5, 0.5) (`timm_95`)"),
         ("plain_18", "shortcut", "none"),
         ("alexnet.caffe", "conv2", "256 of 5x5/1, padding 2, 2 groups, then norm, then pool"),

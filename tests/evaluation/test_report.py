@@ -15,6 +15,7 @@ from PIL import Image
 from readout import confident, judged
 
 from skipway.data.dataset import ArrayPictures, FilePictures, Split
+from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import StorageError
 from skipway.evaluation.report import Report, describe_preprocessing, render, wilson_interval, write_report
@@ -279,6 +280,11 @@ def test_preprocessing_in_words() -> None:
     assert caffe["Resize"] == "both sides to 256 pixels, whatever the shape, then the central 227 × 227 cut out"
     assert caffe["Values"] == "counts 0 to 255, less mean, over deviation"
     assert "blue, green, red" in caffe["Input"]
+    assert caffe["Kernel"] == "opencv_bilinear"
+    slim = describe_preprocessing(preset("slim_v2", 299))
+    assert slim["Resize"] == "the central 87.5 % of both sides kept; both sides to 299 pixels, whatever the shape"
+    image = replace(preset("caffe", 8), mean=(1.0, 2.0, 3.0), mean_image=MeanImage(np.ones((3, 8, 8))))
+    assert describe_preprocessing(image)["Mean"] == "an image, on average 1, 2, 3"
     grey = describe_preprocessing(Preprocessing(28, channels="L", mean=(0.1307,), std=(0.3081,)))
     assert grey["Input"] == "28 × 28 pixels, grey"
     assert grey["Values"] == "counts 0 to 255 times 1/255, less mean, over deviation"

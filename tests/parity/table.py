@@ -7,30 +7,19 @@ import importlib
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from tests.parity.compare import differences
+from tests.parity.files import judge as files
+from tests.parity.line import Line
 from tests.parity.store import FIXTURES, SAMPLES, load, sampled
 from tests.parity.test_parity import REFERENCES
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Line:
-    """What one reference found: the worst array, and what failed."""
-
-    ours: str
-    theirs: str
-    cases: int = 0
-    arrays: int = 0
-    worst: float = 0.0
-    where: str = ""
-    failed: tuple[str, ...] = ()
 
 
 def judge(module: ModuleType, folder: Path) -> Line:
@@ -42,8 +31,7 @@ def judge(module: ModuleType, folder: Path) -> Line:
         line.cases += 1
         line.arrays += len(found)
         worst = max(found, key=lambda one: one.relative)
-        if worst.relative > line.worst:
-            line.worst, line.where = worst.relative, f"{case.name}: {worst.name}"
+        line.saw(worst.relative, f"{case.name}: {worst.name}")
         if worst.relative > case.tolerance:
             line.failed += (f"{case.name}: {worst.name} differs by {worst.relative:.1e}, over {case.tolerance:.0e}",)
         if not case.full and not same_as_committed(file):
@@ -73,23 +61,45 @@ def table(lines: list[Line]) -> str:
     return "\n".join([*text, *(f"FAILED {one}" for line in lines for one in line.failed)])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tensorflow", required=True, help="Python with TensorFlow 2.15, tf_slim and OpenCV")
-    parser.add_argument("--timm", required=True, help="Python with timm")
-    parser.add_argument("--only", default="", help="references whose name contains this")
-    options = parser.parse_args()
-    pythons = {"tensorflow": options.tensorflow, "timm": options.timm, "own": sys.executable}
-    lines = []
+def networks(pythons: Mapping[str, str], only: str) -> Iterator[Line]:
+    """Every endpoint of networks with weights by formula."""
     for name in REFERENCES:
-        if options.only not in name:
+        if only not in name:
             continue
         module = importlib.import_module(f"tests.parity.references.{name}")
         print(f"{name}: {module.THEIRS}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             command = [pythons[module.ENVIRONMENT], "-W", "ignore", "-m", "tests.parity.record", name, "--full"]
             subprocess.run([*command, "--to", folder], cwd=ROOT, check=True, stdout=sys.stderr)
-            lines.append(judge(module, Path(folder)))
+            yield judge(module, Path(folder))
+
+
+def weight_files(pythons: Mapping[str, str], only: str) -> Iterator[Line]:
+    """The frameworks' own weight files, imported, on real photos."""
+    photos = files.photo_files()
+    if not photos:
+        print("no photos, so no weight files are compared; set SKIPWAY_TEST_DATA", file=sys.stderr)
+        return
+    for pair in files.PAIRS:
+        if only in f"files/{pair.script}/{pair.name}":
+            print(f"files/{pair.script}/{pair.name}: {pair.theirs}", file=sys.stderr, flush=True)
+            yield files.run(pair, pythons, photos)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tensorflow", required=True, help="Python with TensorFlow 2.15, tf_slim and OpenCV")
+    parser.add_argument("--keras", required=True, help="Python with Keras 3")
+    parser.add_argument("--timm", required=True, help="Python with timm")
+    parser.add_argument("--only", default="", help="references, and files/SCRIPT/PAIR, whose name contains this")
+    options = parser.parse_args()
+    pythons = {
+        "tensorflow": options.tensorflow,
+        "keras": options.keras,
+        "timm": options.timm,
+        "own": sys.executable,
+    }
+    lines = [*networks(pythons, options.only), *weight_files(pythons, options.only)]
     print(table(lines))
     return 1 if any(line.failed for line in lines) else 0
 

@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from skipway.data.mean_image import MeanImage
 from skipway.errors import ModelFileError, SpecError, UnknownNameError
 from skipway.models.alexnet import AlexNetSpec, Conv, Pool
 from skipway.models.blocks import Stem, stage
@@ -96,6 +99,45 @@ def test_the_network_gives_the_same_logits(spec: Spec, tmp_path: Path) -> None:
     for name, buffer in loaded.named_buffers():  # the bands of response normalization travel in no file
         assert not buffer.is_meta
         assert torch.equal(buffer, buffers[name]), name
+
+
+def with_mean_image(bundle: Bundle) -> Bundle:
+    size = bundle.preprocessing.size
+    image = MeanImage(torch.rand(3, size, size) * 255)
+    return replace(bundle, preprocessing=replace(bundle.preprocessing, mean=image.channels, mean_image=image))
+
+
+def test_a_mean_image_travels_beside_the_weights(tmp_path: Path) -> None:
+    before = with_mean_image(bundle_of(TWO_TOWERS))
+    save_bundle(tmp_path / "m.safetensors", before)
+    after = load_bundle(tmp_path / "m.safetensors")
+    assert after.preprocessing == before.preprocessing
+    assert after.tensors.keys() == before.tensors.keys()
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    assert torch.equal(after.preprocessing.tensor(picture), before.preprocessing.tensor(picture))
+    with safe_open(tmp_path / "m.safetensors", "pt") as opened:
+        assert "mean_image" not in json.loads(opened.metadata()["skipway"])["preprocessing"]
+
+
+def test_a_changed_mean_image_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_bundle(path, with_mean_image(bundle_of(TWO_TOWERS)))
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
+    (extra,) = set(tensors) - set(bundle_of(TWO_TOWERS).tensors)
+    tensors[extra][0, 0, 0] += 1
+    save_file(tensors, path, metadata)
+    assert "not those that were written" in refusal(path)
+    del tensors[extra]
+    save_file(tensors, path, metadata)
+    assert "not those that were written" in refusal(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("keras_v1", "keras_caffe"), ("keras_v2", "keras_tf")])
+def test_conventions_by_their_early_names_are_understood(file: Path, old: str, new: str) -> None:
+    reheaded(file, _set("spec", "preprocessing", to=old))
+    assert load_bundle(file).spec.preprocessing == new
 
 
 def test_a_loaded_network_can_be_trained(file: Path) -> None:
@@ -274,6 +316,7 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "preprocessing of another kind": (_set("preprocessing", "kernel", to="magic"), "kernel is 'magic'"),
     "preprocessing with a field of its own": (_set("preprocessing", "gamma", to=2.2), "'gamma'"),
     "preprocessing lacks its size": (_without("preprocessing", "size"), "lacks size"),
+    "preprocessing with a mean image of its own": (_set("preprocessing", "mean_image", to=[[[1.0]]]), "mean_image"),
     "preprocessing not finite": (_set("preprocessing", "scale", to=float("inf")), "finite"),
     "preprocessing huge": (_set("preprocessing", "resize_to", to=10**9), "cuts"),
     "provenance a number": (_set("provenance", to=3), "damaged"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.weights.imported import SAME, apart
+from torchvision.models import ResNet50_Weights
 
 from skipway.errors import ModelFileError
 from skipway.models.alexnet import AlexNetSpec
@@ -28,6 +29,8 @@ FILES = [
     ("slim_v1_saved_v2", "model.ckpt.data-00000-of-00001", "resnet_v1_17.slim", "slim"),
     ("slim_v2_saved_v1", "model.ckpt", "resnet_v2_17.slim", "slim"),
     ("slim_v2_saved_v2", "model.ckpt", "resnet_v2_17.slim", "slim"),
+    ("slim_v1_frozen", "frozen.pb", "resnet_v1_17.slim", "slim"),
+    ("slim_v2_frozen", "frozen.pb", "resnet_v2_17.slim", "slim"),
     ("torchvision_resnet_zip", "model.pth", "resnet_v1_17.torchvision", "torchvision"),
     ("torchvision_resnet_wrapped", "checkpoint.pth.tar", "resnet_v1_12.torchvision", "torchvision"),
     ("torchvision_alexnet_legacy", "model.pth", "alexnet.owt", "torchvision"),
@@ -93,6 +96,7 @@ def test_labels_are_imagenets(written: Path) -> None:
     assert len(set(default_labels(1000))) >= 998  # crane and maillot are two classes each
     assert default_labels(1000)[0] == "tench"
     assert default_labels(1001)[:2] == ("background", "tench")
+    assert default_labels(1000) == tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
     assert default_labels(3) == ("0", "1", "2")
 
 

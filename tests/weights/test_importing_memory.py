@@ -18,22 +18,25 @@ from skipway.weights.mapping.keys import keys_of
 from skipway.weights.mapping.layouts import source_shape
 
 _MEASURED = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from skipway.models.catalog import find_spec
 from skipway.weights import importing
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(field):  # of this process alone: ru_maxrss starts with what its parent had
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
-before, start = peak(), time.monotonic()
+before, start = memory("VmRSS"), time.monotonic()
 importing.import_weights(Path(sys.argv[1]), Path(sys.argv[2]))
-print(json.dumps({"bytes": peak() - before, "seconds": time.monotonic() - start}))
+print(json.dumps({"bytes": memory("VmHWM") - before, "seconds": time.monotonic() - start}))
 """
 
 
-@pytest.mark.parametrize("ending", ["pth", "npy", "caffemodel"])
-def test_an_alexnet_of_240_mb_takes_little_time_and_memory(to: Path, tmp_path: Path, ending: str) -> None:
+# The largest matrix, three fifths of all, is turned for a .npy: it is there twice.
+@pytest.mark.parametrize(("ending", "times"), [("pth", 1.35), ("npy", 1.5), ("caffemodel", 1.35)])
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of memory")
+def test_an_alexnet_of_240_mb_takes_little_time_and_memory(to: Path, tmp_path: Path, ending: str, times: float) -> None:
     file = _large(tmp_path / f"alexnet.{ending}")
     size = file.stat().st_size
     assert size > 240e6
@@ -41,7 +44,7 @@ def test_an_alexnet_of_240_mb_takes_little_time_and_memory(to: Path, tmp_path: P
         [sys.executable, "-c", _MEASURED, file, to], capture_output=True, text=True, check=True, timeout=120
     )
     used = json.loads(answer.stdout.splitlines()[-1])
-    assert used["bytes"] < 2.2 * size
+    assert used["bytes"] < times * size
     assert used["seconds"] < 10
 
 

@@ -91,6 +91,29 @@ def test_live_normalization_is_told(written: Path, to: Path) -> None:
     assert not any("training=True" in one for one in frozen.warnings)
 
 
+@pytest.mark.parametrize(
+    ("case", "file", "told"),
+    [
+        ("torchvision_resnet_zip", "model.pth", "but one set of weights"),
+        ("torchvision_resnet_wrapped", "checkpoint.pth.tar", "but those of `state_dict`"),
+        ("slim_v1_saved_v2", "model.ckpt", r"but one set of 97 arrays \("),
+        ("slim_v1_frozen", "frozen.pb", r"but one set of 97 arrays \("),
+        ("keras2_v1", "whole.h5", r"but one set of \d+ arrays \("),
+        ("alexnet_caffe", "net.caffemodel", r"but one set of 16 arrays \(conv1/0, "),
+        ("hugging_face_folder", "", r"but one set of \d+ arrays \("),
+    ],
+)
+def test_averages_that_a_file_lacks_are_told(written: Path, to: Path, case: str, file: str, told: str) -> None:
+    with pytest.raises(ModelFileError, match=rf"holds no averaged weights, {told}.*; leave out --average ema"):
+        import_weights(written / case / file, to, average="ema")
+    assert not to.exists()
+
+
+def test_norms_folded_into_a_frozen_graph_are_told(written: Path, to: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"batch norms are folded into the convolutions .*; give the frozen graph"):
+        import_weights(written / "slim_v1_frozen" / "folded.pb", to)
+
+
 def test_untouched_statistics_are_told(written: Path, to: Path, tmp_path: Path) -> None:
     file = copied(written, "torchvision_resnet_zip", tmp_path)
     assert not _told_of(import_weights(file, to), "running means are 0")

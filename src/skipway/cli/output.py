@@ -12,6 +12,11 @@ import typer
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on stdout.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda.")]
+Engine = Annotated[str, typer.Option(help="auto (the fastest, by measurement), eager, compile, onnxruntime, openvino.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or int8.")]
+Calibrate = Annotated[
+    str, typer.Option(help="Data whose training pictures int8 takes its ranges from, the first time.")
+]
 Workers = Annotated[int, typer.Option(help="Processes that decode pictures; -1 chooses.")]
 Out = Annotated[str, typer.Option(help="Run folder; the default is runs/<data>-<model>.")]
 

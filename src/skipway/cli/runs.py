@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipway.cli.output import Device, Json, Out, Workers, answer, harmless, tell
+from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, harmless, tell
 from skipway.errors import SkipwayError
 
 DEMO_FOLDER = "runs/demo"
@@ -109,6 +109,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test or all; else test, val, all, the first there is.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 64,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
+    calibrate: Calibrate = "",
     workers: Workers = -1,
     json_: Json = False,
 ) -> None:
@@ -123,8 +126,12 @@ def evaluate(
             split=split,
             batch_size=batch_size,
             device=device,
+            engine=engine,
+            precision=precision,  # type: ignore[arg-type]  # whatever was typed; the library says what there is
+            calibrate=calibrate,
             workers=workers,
             progress=console.counting,
+            say=console.say,
         )
     for error in found.bad:
         typer.echo(harmless(f"left out: {error}"), err=True)
@@ -137,14 +144,26 @@ def predict(
     pictures: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
     top: Annotated[int, typer.Option(min=1, help="Answers a picture.")] = 5,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
+    calibrate: Calibrate = "",
     json_: Json = False,
 ) -> None:
     """Say what pictures show. `-` reads one picture, or a list of file names, from stdin."""
-    from skipway.inference.classifier import load
+    from skipway.inference.classifier import CHUNK, load
     from skipway.inference.predict import find_pictures, predict_files, told
 
     files = find_pictures(pictures, sys.stdin.buffer if sys.stdin else io.BytesIO())
-    rows = predict_files(load(model, device), files, top)
+    classifier = load(model, device)
+    classifier.use(
+        engine,
+        batch_size=min(CHUNK, len(files)),
+        precision=precision,  # type: ignore[arg-type]  # whatever was typed; the library says what there is
+        calibrate=calibrate,
+        pictures=len(files),
+        tell=lambda line: typer.echo(harmless(line), err=True),
+    )
+    rows = predict_files(classifier, files, top)
     answer(rows) if json_ else tell(told(rows))
     failed = [row for row in rows if "error" in row]
     if failed:

@@ -3,83 +3,141 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skipway.cli.output import Json, answer, tell
 
+if TYPE_CHECKING:
+    from skipway.training.console import Console
+    from skipway.weights.importing import ImportOptions
+
 commands = typer.Typer()
+Model = Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")]
+Labels = Annotated[Path | None, typer.Option(help="Text file with a label on each line, in order.")]
+Preprocessing = Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")]
+Average = Annotated[str, typer.Option(help="Which weights, where there are both: raw or ema.")]
+AllowUnused = Annotated[list[str] | None, typer.Option(help='Shell pattern of arrays to leave out, such as "aux/*".')]
+Norm = Annotated[
+    str, typer.Option(help="Statistics that evaluation normalizes with: running, or batch where the file's code does.")
+]
+Statistics = Annotated[
+    str, typer.Option(help="Data over whose training pictures the running statistics are recomputed.")
+]
+Prototxt = Annotated[
+    Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
+]
+Mean = Annotated[Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")]
+Form = Annotated[str, typer.Option(help="Whose names to write, where the ending does not tell, such as timm.")]
+WithPreprocessing = Annotated[
+    bool,
+    typer.Option(
+        "--with-preprocessing",
+        help="For .onnx and .pt2: the graph takes RGB counts (N, C, H, W) of the network's size.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+WRITTEN = ".onnx, .pt2, .pth, .bin, .ckpt (a prefix), .h5, .caffemodel, .npy or .npz"
 
 
 @commands.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Weight file, checkpoint prefix or folder of another framework.")],
     to: Annotated[Path, typer.Option(help="Model file to write, .safetensors.")],
-    model: Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")] = "",
-    labels: Annotated[Path | None, typer.Option(help="Text file with a label on each line, in order.")] = None,
-    preprocessing: Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")] = "",
-    average: Annotated[str, typer.Option(help="Which weights, where there are both: raw or ema.")] = "raw",
-    allow_unused: Annotated[
-        list[str] | None, typer.Option(help='Shell pattern of arrays to leave out, such as "aux/*".')
-    ] = None,
+    model: Model = "",
+    labels: Labels = None,
+    preprocessing: Preprocessing = "",
+    average: Average = "raw",
+    allow_unused: AllowUnused = None,
+    norm: Norm = "",
+    statistics: Statistics = "",
+    prototxt: Prototxt = None,
+    mean: Mean = None,
     json_: Json = False,
 ) -> None:
     """Make a model file of weights from Caffe, TensorFlow, Keras or PyTorch."""
-    from skipway.weights.importing import import_weights, read_labels
+    from skipway.training.console import Console
+    from skipway.weights.importing import import_weights
 
-    found = import_weights(
-        file,
-        to,
-        model=model,
-        labels=read_labels(labels) if labels else (),
-        preprocessing=preprocessing,
-        average=average,
-        allow_unused=allow_unused or (),
-    )
+    with Console() as console:
+        options = _options(
+            console, model, labels, preprocessing, average, allow_unused, norm, statistics, prototxt, mean
+        )
+        found = import_weights(file, to, **options)
     answer(found.to_dict()) if json_ else tell(found.told())
 
 
 @commands.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.")],
-    to: Annotated[Path, typer.Option(help="File to write: .pth, .bin, .ckpt (a prefix), .h5, .caffemodel or .npy.")],
-    form: Annotated[str, typer.Option(help="Whose names, where the ending does not tell, such as timm.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    to: Annotated[Path, typer.Option(help=f"File to write: {WRITTEN}.")],
+    form: Form = "",
+    with_preprocessing: WithPreprocessing = False,
+    overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Write a model's weights for PyTorch, TensorFlow, Keras or Caffe."""
-    from skipway.weights.exporting import export_weights
+    """Write a model as a graph, or its weights for PyTorch, TensorFlow, Keras or Caffe."""
+    from skipway.inference.exporting import export_model
 
-    done = export_weights(model, to, form=form, overwrite=overwrite)
+    done = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
     answer(done.to_dict()) if json_ else tell(done.told())
 
 
 @commands.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="Weight file, checkpoint prefix or folder, as `import` takes it.")],
-    to: Annotated[Path, typer.Argument(help="File to write, as `export` writes it.")],
-    form: Annotated[str, typer.Option(help="Whose names to write, where the ending does not tell.")] = "",
-    model: Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")] = "",
-    preprocessing: Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")] = "",
-    average: Annotated[str, typer.Option(help="Which weights, where there are both: raw or ema.")] = "raw",
-    allow_unused: Annotated[
-        list[str] | None, typer.Option(help='Shell pattern of arrays to leave out, such as "aux/*".')
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    to: Annotated[Path, typer.Argument(help=f"File to write: {WRITTEN}.")],
+    form: Form = "",
+    with_preprocessing: WithPreprocessing = False,
+    model: Model = "",
+    labels: Labels = None,
+    preprocessing: Preprocessing = "",
+    average: Average = "raw",
+    allow_unused: AllowUnused = None,
+    norm: Norm = "",
+    statistics: Statistics = "",
+    prototxt: Prototxt = None,
+    mean: Mean = None,
+    overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Make one framework's weight file of another's: `import` and `export` in one step."""
-    from skipway.weights.exporting import convert_weights
+    """Make one framework's file of another's: `import` and `export` in one step."""
+    from skipway.inference.exporting import convert_model
+    from skipway.training.console import Console
 
-    done = convert_weights(
-        file,
-        to,
-        form=form,
-        model=model,
-        preprocessing=preprocessing,
-        average=average,
-        allow_unused=allow_unused or (),
-        overwrite=overwrite,
-    )
+    with Console() as console:
+        options = _options(
+            console, model, labels, preprocessing, average, allow_unused, norm, statistics, prototxt, mean
+        )
+        done = convert_model(file, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite, **options)
     answer(done.to_dict()) if json_ else tell(done.told())
+
+
+def _options(
+    console: Console,
+    model: str,
+    labels: Path | None,
+    preprocessing: str,
+    average: str,
+    allow_unused: list[str] | None,
+    norm: str,
+    statistics: str,
+    prototxt: Path | None,
+    mean: Path | None,
+) -> ImportOptions:
+    """What was typed, as the library takes it."""
+    from skipway.training.statistics import recomputing
+    from skipway.weights.importing import read_labels
+
+    return {
+        "model": model,
+        "labels": read_labels(labels) if labels else (),
+        "preprocessing": preprocessing,
+        "average": average,
+        "allow_unused": allow_unused or (),
+        "norm": norm,
+        "recompute": recomputing(statistics, progress=console.counting) if statistics else None,
+        "prototxt": prototxt,
+        "mean": mean,
+    }

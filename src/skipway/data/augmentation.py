@@ -18,7 +18,9 @@ from torch import Tensor
 
 from skipway.data.dataset import Split
 from skipway.data.draws import hashed, uniform
-from skipway.data.preprocessing import KERNELS, Picture, Preprocessing, to_tensor, trimmed
+from skipway.data.geometry import trimmed
+from skipway.data.preprocessing import Picture, Preprocessing, to_tensor
+from skipway.data.resizing import resized
 from skipway.errors import RecipeError
 from skipway.values import floated
 
@@ -79,7 +81,7 @@ class Augmentation:
 def cropped(
     picture: Picture, preprocessing: Preprocessing, augmentation: Augmentation, seed: int, epoch: int, index: int
 ) -> Tensor:
-    """One training picture as uint8 (C, size, size)."""
+    """One training picture as counts (C, size, size), uint8 or float32 as `Preprocessing.pixels` gives them."""
     sample = np.array([index])
     draws = uniform(seed, epoch, sample, _CROP, 4)[0]
     if augmentation.crop == "none":
@@ -104,13 +106,11 @@ def _padded(pixels: Tensor, padding: int, draws: np.ndarray) -> Tensor:
 def _random(image: Image.Image, preprocessing: Preprocessing, crop_from: int, draws: np.ndarray) -> Tensor:
     size = preprocessing.size
     target = max(crop_from, size)
-    squash = preprocessing.resize == "squash"
-    image = image if squash else trimmed(image)
-    ratio = target / min(image.size)
-    width, height = ((target if squash else max(round(side * ratio), target)) for side in image.size)
-    image = image.resize((width, height), KERNELS[preprocessing.kernel])
+    image = image if preprocessing.resize == "squash" else trimmed(image)
+    width, height = preprocessing.scaled(image.size, target)
     left, top = int(draws[0] * (width - size + 1)), int(draws[1] * (height - size + 1))
-    return to_tensor(image.crop((left, top, left + size, top + size)))
+    counts = resized(image, (width, height), preprocessing.kernel)
+    return to_tensor(counts[top : top + size, left : left + size])
 
 
 def _random_resized(
@@ -126,7 +126,7 @@ def _random_resized(
     left, top = draws[2] * (image.width - width), draws[3] * (image.height - height)
     box = (left, top, left + width, top + height)
     size = (preprocessing.size, preprocessing.size)
-    return to_tensor(image.resize(size, KERNELS[preprocessing.kernel], box=box))
+    return to_tensor(resized(image, size, preprocessing.kernel, box))
 
 
 def _randaugmented(pixels: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
@@ -136,7 +136,8 @@ def _randaugmented(pixels: Tensor, augmentation: Augmentation, seed: int) -> Ten
     transform = v2.RandAugment(augmentation.randaugment, augmentation.randaugment_magnitude)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return transform(pixels)
+        # torchvision takes floating pictures for values from 0 to 1.
+        return transform(pixels.round().to(torch.uint8)).to(pixels.dtype)
 
 
 def principal_colours(split: Split, preprocessing: Preprocessing, limit: int = 1000) -> Tensor:

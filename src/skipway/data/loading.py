@@ -1,4 +1,4 @@
-"""Splits -> uint8 batches, in the main process or in workers, for one rank of a world."""
+"""Splits -> batches of counts, in the main process or in workers, for one rank of a world."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from skipway.errors import DataError, PictureError
 
 
 class Batch(NamedTuple):
-    """uint8 pictures (N, C, H, W), int64 targets (N,), their positions in the split, and when they are due.
+    """Counts (N, C, H, W) as `Preprocessing.pixels` gives them, uint8 or float32, int64 targets (N,), their positions
+    in the split, and when they are due.
 
     `weight` is what this rank's mean loss counts in the mean over ranks, 1 where all have equally many pictures.
     """

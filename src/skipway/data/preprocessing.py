@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from skipway.data.geometry import central_corner, central_part, short_side_scaled, trimmed
+from skipway.data.mean_image import MeanImage, told
 from skipway.data.pictures import flattened, upright
+from skipway.data.resizing import FLOATING, Kernel, resized
 from skipway.errors import DataError, SkipwayError, UnknownNameError
+from skipway.values import from_plain
 
 Picture = Image.Image | np.ndarray
-
-KERNELS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
-
-# No photo is 50 times as long as wide; a file of 60,000 x 1 pixels is an attack on the memory.
-_LONGEST_STRIP = 50
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes a network's input.
 
-    Geometry: `resize` scales the `short_side` to `resize_to` pixels, or squashes both sides to it; then the central
-    `size` x `size` is cut out. `kernel` is Pillow's, always antialiased.
+    Geometry: the `central` share of both sides is kept; `resize` scales the `short_side` to `resize_to` pixels, or
+    squashes both sides to it, by a `kernel` (`data.resizing`); then the central `size` x `size` is cut out. Fractions
+    of pixels are rounded as the kernel's library does.
 
-    Values: channels in the stated order ("L" is grey), counts 0-255 times `scale`, minus `mean`, over `std`.
+    Values: channels in the stated order ("L" is grey), counts 0-255 times `scale`, minus `mean`, over `std`. A
+    `mean_image` is subtracted in place of `mean`, which then is only its average: one of `size` as it is, one of the
+    squashed picture where the picture is cut, as Caffe's data layer does. Where training cuts at random, Caffe moves
+    the mean image along; here its centre is subtracted wherever the cut lies.
     """
 
     size: int
     resize: Literal["short_side", "squash"] = "short_side"
     resize_to: int = 0
-    kernel: Literal["bilinear", "bicubic", "nearest", "lanczos", "box"] = "bilinear"
+    kernel: Kernel = "bilinear"
     channels: Literal["RGB", "BGR", "L"] = "RGB"
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    central: float = 1.0
+    mean_image: MeanImage | None = None
 
     def __post_init__(self) -> None:
         if self.resize_to == 0:
@@ -56,36 +57,46 @@ class Preprocessing:
             )
         if len(self.mean) != self.depth or len(self.std) != self.depth or 0.0 in self.std:
             raise SkipwayError(f"preprocessing needs {self.depth} means and as many deviations other than 0")
+        if not 0 < self.central <= 1:
+            raise SkipwayError(f"preprocessing keeps {self.central} of a picture's sides; give a share up to 1")
+        if self.mean_image is not None:
+            self.check_mean_image(self.mean_image.shape)
 
     @property
     def depth(self) -> int:
         """Number of channels."""
         return 1 if self.channels == "L" else 3
 
+    @property
+    def floating(self) -> bool:
+        """Whether pixels keep the fractions of counts, float32, as TensorFlow's kernel leaves them; else uint8."""
+        return self.kernel in FLOATING
+
     def pixels(self, picture: Picture) -> Tensor:
-        """A picture as a uint8 tensor (C, size, size), channels still in RGB order.
+        """A picture as counts (C, size, size), channels still in RGB order: uint8, or float32 if `floating`.
 
         A uint8 array (H, W) or (H, W, 1 or 3) counts as a picture.
         """
         if isinstance(picture, np.ndarray):
             _check_array(picture)
             if self._fits(picture):  # copied: the caller's array may be read-only, or change later
-                return torch.from_numpy(np.array(_with_axis(picture).transpose(2, 0, 1), order="C"))
-        image = self.coloured(picture)
+                whole = to_tensor(_with_axis(picture))
+                return whole.float() if self.floating else whole
+        image = central_part(self.coloured(picture), self.central)
         if self.resize == "short_side":
             image = trimmed(image)
-        width, height = self._scaled(image.size)
-        if image.size != (width, height):
-            image = image.resize((width, height), KERNELS[self.kernel])
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        return to_tensor(image.crop((left, top, left + self.size, top + self.size)))
+        size = self.scaled(image.size, self.resize_to)
+        left, top = central_corner(size, self.size, self.kernel)
+        counts = resized(image, size, self.kernel)
+        return to_tensor(counts[top : top + self.size, left : left + self.size])
 
     def pixels_of(self, array: np.ndarray) -> Tensor | None:
         """Many uint8 pictures of the right size at once, (N, H, W[, C]) -> (N, C, H, W); None if they need resizing."""
         if not self._fits(array[0]):
             return None
         whole = array[:, None] if array.ndim == 3 else array.transpose(0, 3, 1, 2)
-        return torch.from_numpy(np.ascontiguousarray(whole))
+        pixels = torch.from_numpy(np.ascontiguousarray(whole))
+        return pixels.float() if self.floating else pixels
 
     def standardized(self, counts: Tensor) -> Tensor:
         """Counts 0-255 (N, C, H, W), uint8 or floating, as the network's fp32 input, on the same device."""
@@ -95,10 +106,18 @@ class Preprocessing:
         return counts.float() * factor + offset
 
     def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Factor and offset of each channel, (C, 1, 1): (count * scale - mean) / std in one multiplication and sum."""
-        factor = torch.tensor([self.scale / one for one in self.std], dtype=torch.float32)
-        offset = torch.tensor([-mean / one for mean, one in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
-        return factor[:, None, None].to(device), offset[:, None, None].to(device)
+        """Factor (C, 1, 1) and offset, (C, 1, 1) or with a mean image (C, size, size), of each count:
+        (count * scale - mean) / std in one multiplication and sum."""
+        factor = torch.tensor([self.scale / one for one in self.std], dtype=torch.float32)[:, None, None]
+        if self.mean_image is None:
+            means = zip(self.mean, self.std, strict=True)
+            offset = torch.tensor([-mean / one for mean, one in means], dtype=torch.float32)[:, None, None]
+        else:
+            height, width = self.mean_image.shape[1:]
+            left, top = central_corner((width, height), self.size, self.kernel)
+            centre = self.mean_image.values[:, top : top + self.size, left : left + self.size]
+            offset = -centre / torch.tensor(self.std, dtype=torch.float32)[:, None, None]
+        return factor.to(device), offset.to(device)
 
     def tensor(self, picture: Picture) -> Tensor:
         """One picture as the network's input (1, C, size, size)."""
@@ -113,16 +132,40 @@ class Preprocessing:
             image = flattened(image)
         return image if image.mode == mode else image.convert(mode)
 
-    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
-        if self.resize == "squash":
-            return self.resize_to, self.resize_to
-        short = min(size)
-        width, height = (max(round(side * self.resize_to / short), self.resize_to) for side in size)
-        return width, height
+    def scaled(self, size: tuple[int, int], target: int) -> tuple[int, int]:
+        """Width and height of a picture of `size` once the resize rule has brought it to `target` pixels."""
+        return (target, target) if self.resize == "squash" else short_side_scaled(size, target, self.kernel)
+
+    def check_mean_image(self, shape: tuple[int, ...]) -> None:
+        """Raises SkipwayError unless a mean image of this shape (C, H, W) covers the pictures."""
+        sides = {self.size, self.resize_to} if self.resize == "squash" else {self.size}
+        if shape not in {(self.depth, side, side) for side in sides}:
+            wanted = " or ".join(told((self.depth, side, side)) for side in sorted(sides))
+            raise SkipwayError(
+                f"the mean image has {told(shape)}, pictures have {wanted}; give the mean of such pictures, or one "
+                "pixel, its average over the picture"
+            )
+
+    @property
+    def mean_values(self) -> Tensor | None:
+        """The mean image's counts (C, H, W), which go beside `to_dict` into a file."""
+        return None if self.mean_image is None else self.mean_image.values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the mean image's."""
+        return {key: value for key, value in asdict(replace(self, mean_image=None)).items() if key != "mean_image"}
+
+    @classmethod
+    def from_dict(cls, plain: Any, mean_image: Tensor | None = None, where: str = "preprocessing") -> Preprocessing:
+        """The inverse of `to_dict`, with the values of the mean image (C, H, W). Raises SkipwayError."""
+        if mean_image is not None and isinstance(plain, Mapping):
+            plain = {**plain, "mean_image": MeanImage(mean_image)}
+        return from_plain(cls, plain, where)
 
     def _fits(self, picture: np.ndarray) -> bool:
         depth = 1 if picture.ndim == 2 else picture.shape[2]
-        return depth == self.depth and picture.shape[:2] == (self.size, self.size) and self.resize_to == self.size
+        untouched = self.resize_to == self.size and self.central == 1
+        return depth == self.depth and picture.shape[:2] == (self.size, self.size) and untouched
 
 
 @cache
@@ -132,19 +175,9 @@ def _on_gpu(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor,
         return preprocessing._affine(device)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """uint8 (C, H, W) of an L or RGB picture."""
-    return torch.from_numpy(np.ascontiguousarray(_with_axis(np.array(image)).transpose(2, 0, 1)))
-
-
-def trimmed(image: Image.Image) -> Image.Image:
-    """The middle of a picture that is a mere strip: scaled by its short side, all of it would fill the memory."""
-    longest = _LONGEST_STRIP * min(image.size)
-    width, height = (min(side, longest) for side in image.size)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+def to_tensor(counts: np.ndarray) -> Tensor:
+    """Counts (H, W, C) as a tensor (C, H, W) of its own memory."""
+    return torch.from_numpy(np.array(counts.transpose(2, 0, 1), order="C"))
 
 
 def _check_array(array: np.ndarray) -> None:
@@ -162,46 +195,75 @@ def _squeezed(array: np.ndarray) -> np.ndarray:
     return array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
-# Conventions of the sources, for a picture side that the network chooses. `resize_ratio` is resize_to / size.
+def _of(cut: int, whole: int) -> Callable[[int], int]:
+    """Pictures resized to `whole` where `cut` pixels are cut out, and other sizes in proportion."""
+    return lambda size: round(size * whole / cut)
+
+
+def _share(cut: float) -> Callable[[int], int]:
+    """Pictures resized so that `cut` of a side is cut out, rounded down as by timm (transforms_factory.py)."""
+    return lambda size: math.floor(size / cut)
+
+
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_PRESETS: dict[str, tuple[float, Preprocessing]] = {
-    # Counts scaled to 0-1 and nothing else: the MNIST and hand-signs code.
-    "unit": (1.0, Preprocessing(1)),
+_HALF = (0.5, 0.5, 0.5)  # mean and deviation that take values of 0-1 to [-1, 1]
+_WHOLE = _of(1, 1)
+
+# Conventions of the sources for pictures of a size that the network chooses: what they are resized to, and the rest.
+_PRESETS: dict[str, tuple[Callable[[int], int], Preprocessing]] = {
+    # Counts scaled to 0-1 and nothing else: the MNIST code.
+    "unit": (_WHOLE, Preprocessing(1)),
     # Counts as they are: some Keras networks leave even the scaling to their first normalization.
-    "counts": (1.0, Preprocessing(1, scale=1.0)),
+    "counts": (_WHOLE, Preprocessing(1, scale=1.0)),
+    # deeplearning.ai's hand signs: arrays of 64 x 64 pixels over 255. Other pictures are squashed, as by Keras's
+    # load_img with a target_size, but not by the nearest pixels, its default: the arrays had been scaled smoothly.
+    "signs": (_WHOLE, Preprocessing(1, resize="squash")),
     # torchvision's ImageNet models: 224 from a short side of 256.
-    "torch": (256 / 224, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
+    "torch": (_of(224, 256), Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
     # Mean and deviation of the 50,000 training pictures of CIFAR-10.
     "cifar": (
-        1.0,
+        _WHOLE,
         Preprocessing(1, scale=1.0, mean=(125.307, 122.950, 113.865), std=(62.993, 62.089, 66.705)),
     ),
     # CIFAR networks that were trained with ImageNet's statistics (akamaster/pytorch_resnet_cifar10).
-    "imagenet_statistics": (1.0, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
-    # BVLC reference models: squashed to 256, central 227, BGR counts minus the mean pixel of ILSVRC 2012.
+    "imagenet_statistics": (_WHOLE, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
+    # BVLC reference models: squashed to 256 by convert_imageset, that is cv::resize; central 227; BGR counts minus the
+    # mean pixel of ILSVRC 2012.
     "caffe": (
-        256 / 227,
-        Preprocessing(1, resize="squash", channels="BGR", scale=1.0, mean=(104.00699, 116.66877, 122.67892)),
+        _of(227, 256),
+        Preprocessing(
+            1,
+            resize="squash",
+            kernel="opencv_bilinear",
+            channels="BGR",
+            scale=1.0,
+            mean=(104.00699, 116.66877, 122.67892),
+        ),
     ),
-    # He et al.'s Caffe models: 224 from a short side of 256, BGR counts minus the mean of their training pictures.
+    # He et al.'s Caffe models: 224 from a short side of 256, by code of their own; BGR counts minus the mean of their
+    # training pictures, of which ResNet_mean.binaryproto has every pixel.
     "caffe_resnet": (
-        256 / 224,
+        _of(224, 256),
         Preprocessing(1, channels="BGR", scale=1.0, mean=(103.0626, 115.9029, 123.1516)),
     ),
-    # Keras applications, mode "caffe": squashed, BGR counts minus a mean.
-    "keras_v1": (
-        1.0,
-        Preprocessing(1, resize="squash", channels="BGR", scale=1.0, mean=(103.939, 116.779, 123.68)),
+    # Keras applications: load_img with a target_size, as their documentation has it, squashes a picture and by default
+    # takes the nearest pixels; preprocess_input in mode "caffe" gives BGR counts minus a mean ...
+    "keras_caffe": (
+        _WHOLE,
+        Preprocessing(1, resize="squash", kernel="nearest", channels="BGR", scale=1.0, mean=(103.939, 116.779, 123.68)),
     ),
-    # Keras applications, mode "tf": squashed, values in [-1, 1].
-    "keras_v2": (1.0, Preprocessing(1, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    # ... and in mode "tf" values in [-1, 1].
+    "keras_tf": (_WHOLE, Preprocessing(1, resize="squash", kernel="nearest", mean=_HALF, std=_HALF)),
     # timm's configuration of resnetv2_50 and deeper, and of 18 and 34: central 95 or 90 %, values in [-1, 1].
-    "timm_95": (1 / 0.95, Preprocessing(1, kernel="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
-    "timm_90": (1 / 0.9, Preprocessing(1, kernel="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
-    # TF-Slim's VGG style: RGB counts minus a mean.
-    "slim_v1": (256 / 224, Preprocessing(1, scale=1.0, mean=(123.68, 116.78, 103.94))),
-    # TF-Slim's inception style: central 87.5 %, values in [-1, 1].
-    "slim_v2": (1 / 0.875, Preprocessing(1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))),
+    "timm_95": (_share(0.95), Preprocessing(1, kernel="bicubic", mean=_HALF, std=_HALF)),
+    "timm_90": (_share(0.9), Preprocessing(1, kernel="bicubic", mean=_HALF, std=_HALF)),
+    # TF-Slim's vgg_preprocessing: 224 from a short side of 256, RGB counts minus a mean.
+    "slim_v1": (_of(224, 256), Preprocessing(1, kernel="tf1_bilinear", scale=1.0, mean=(123.68, 116.78, 103.94))),
+    # TF-Slim's inception_preprocessing: the central 87.5 % squashed, values in [-1, 1].
+    "slim_v2": (
+        _WHOLE,
+        Preprocessing(1, resize="squash", kernel="tf1_bilinear", mean=_HALF, std=_HALF, central=0.875),
+    ),
 }
 
 
@@ -209,8 +271,8 @@ def preset(name: str, size: int, *, grey: bool = False) -> Preprocessing:
     """The named convention for pictures of `size` pixels a side. Raises UnknownNameError."""
     if name not in _PRESETS:
         raise UnknownNameError("preprocessing", name, sorted(_PRESETS))
-    ratio, base = _PRESETS[name]
-    changes: dict[str, object] = {"size": size, "resize_to": round(size * ratio)}
+    resize_to, base = _PRESETS[name]
+    changes: dict[str, object] = {"size": size, "resize_to": resize_to(size)}
     if grey:
         changes |= {
             "channels": "L",

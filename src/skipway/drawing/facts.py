@@ -12,6 +12,11 @@ from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 
+_LIVE = {
+    "running": "",
+    "batch": ", with the statistics of the batch in evaluation, too",
+    "batch_in_units": ", in units with the statistics of the batch in evaluation, too",
+}
 _POOLS = {
     "valid": "unpadded, rounded down",
     "same": "TensorFlow's SAME",
@@ -102,7 +107,7 @@ def _(spec: StackSpec) -> dict[str, str]:
         "stride": _stride_place(spec),
         **_shortcuts(spec),
         "batch normalization": f"epsilon {spec.norm.eps:g}, momentum {spec.norm.momentum:g} (decay "
-        f"{1 - spec.norm.momentum:g})",
+        f"{1 - spec.norm.momentum:g}){_LIVE[spec.norm.statistics]}",
         "convolutions with bias": _biases(spec),
     }
     if spec.head != "global":
@@ -166,6 +171,8 @@ def _picture(spec: Spec) -> str:
     side = f"{spec.input_size} pixels"
     if rule.resize_to != rule.size:
         side += f" cut from {rule.resize_to}"
+    if rule.central < 1:
+        side += f", the central {rule.central * 100:g} % of both sides"
     if rule.resize == "squash":
         side += ", squashed"
     if rule.kernel != "bilinear":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from skipway.data.checking import check_split
 from skipway.data.dataset import Split
@@ -18,21 +20,34 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.inference.classifier import Classifier, load
 from skipway.machine import usable_cores
 
+if TYPE_CHECKING:
+    from skipway.inference.engines import Precision
+
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """An evaluation, the name of the split it is about, and the pictures of it that could not be read."""
+    """An evaluation, the name of the split it is about, and the pictures of it that could not be read.
+
+    `engine` is what answered. `exact` is the evaluation of the network itself, in fp32, where another precision was
+    judged.
+    """
 
     split: str
     evaluation: Evaluation
     bad: tuple[PictureError, ...]
+    engine: str = "network"
+    precision: Precision = "fp32"
+    exact: Evaluation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         bad = [{"file": error.file, "error": error.reason} for error in self.bad]
-        return {"split": self.split, **self.evaluation.to_dict(), "bad": bad}
+        facts: dict[str, Any] = {"split": self.split, "engine": self.engine, "precision": self.precision}
+        if self.exact is not None:
+            facts |= {"fp32_top1": self.exact.top1, "fp32_images_per_second": self.exact.images_per_second}
+        return {**facts, **self.evaluation.to_dict(), "bad": bad}
 
     def told(self) -> str:
         """The figures as text, a line a class."""
@@ -41,6 +56,7 @@ class Judgement:
         lines = [
             f"{found.count:,} pictures ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
+            *self._beside(),
             f"{'class':{width}}  precision  recall      F1  support",
         ]
         lines += [
@@ -48,6 +64,14 @@ class Judgement:
             for one in found.per_class
         ]
         return "\n".join(lines)
+
+    def _beside(self) -> list[str]:
+        """What a faster way of answering costs."""
+        if self.exact is None:
+            return [] if self.engine == "network" else [f"answered by {self.engine}"]
+        loss = 100 * (self.exact.top1 - self.evaluation.top1)
+        told = f"answered by {self.engine} in {self.precision}; in fp32 top-1 is {self.exact.top1:.2%}"
+        return [f"{told}, {loss:+.2f} points are lost"]
 
 
 def evaluate(
@@ -58,12 +82,17 @@ def evaluate(
     batch_size: int = 64,
     workers: int = -1,
     device: str = "auto",
+    engine: str = "auto",
+    precision: Precision = "fp32",
+    calibrate: Path | str = "",
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Judgement:
     """Judge a model file, or a loaded one, on a split of a data set (test, else val, else all there is).
 
     Targets are matched to the model's labels by name. Unreadable pictures are left out and listed. Raises DataError
-    when the labels do not fit, ModelFileError for a bad model file.
+    when the labels do not fit, ModelFileError for a bad model file. `engine`, `precision` and `calibrate` are those of
+    `Classifier.use`; `say` gets a line on each engine that is measured.
     """
     classifier = model if isinstance(model, Classifier) else load(model, device)
     source = open_source(data)
@@ -74,31 +103,41 @@ def evaluate(
     checked = check_split(chosen, usable_cores(), lambda done, total: tell("checking pictures", done, total))
     if not len(checked.split):
         raise DataError(f"{source.name}: no picture of {name} can be read; the first: {checked.bad[0]}")
+    classifier.use(
+        engine,
+        batch_size=min(batch_size, len(checked.split)),
+        precision=precision,
+        calibrate=calibrate,
+        pictures=len(checked.split),
+        tell=say,
+    )
+    judge = partial(_judged, classifier, checked.split, batch_size, workers, tell)
+    exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
+    return Judgement(
+        name, judge(classifier.engine, "evaluating"), checked.bad, classifier.engine_name, precision, exact
+    )
+
+
+def _judged(
+    classifier: Classifier, split: Split, batch_size: int, workers: int, tell: Progress, network: nn.Module, what: str
+) -> Evaluation:
     cuda = classifier.device.type == "cuda"
     batches = evaluation_batches(
-        checked.split,
+        split,
         classifier.preprocessing,
         batch_size=batch_size,
-        workers=workers if workers >= 0 else default_workers(checked.split, usable_cores(), cuda=cuda),
+        workers=workers if workers >= 0 else default_workers(split, usable_cores(), cuda=cuda),
         pin=cuda,
     )
-    total = len(checked.split)
 
     def counted() -> Iterator[Batch]:
         done = 0
         for batch in batches:
             yield batch
             done += len(batch.targets)
-            tell("evaluating", done, total)
+            tell(what, done, len(split))
 
-    evaluation = evaluate_network(
-        classifier.network,
-        counted(),
-        classifier.preprocessing,
-        classifier.labels,
-        classifier.device,
-    )
-    return Judgement(name, evaluation, checked.bad)
+    return evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
 
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:

@@ -86,7 +86,7 @@ def evaluate_network(
     precision: torch.dtype = torch.float32,
     distributed: bool = True,
 ) -> Evaluation:
-    """Judge a network on uint8 batches. Each of its modules is left in the mode, training or not, that it came in.
+    """Judge a network on batches of counts. Each of its modules is left in the mode, training or not, that it came in.
 
     `distributed` sums over the ranks of a torchrun world, each of which then brings its own part of the pictures.
     Raises DataError where there is nothing to judge: no picture at all, or one class only.

@@ -22,6 +22,7 @@ from PIL import Image
 
 from skipway.data.dataset import Split
 from skipway.data.preprocessing import Picture, Preprocessing
+from skipway.data.resizing import ANTIALIASED
 from skipway.errors import PictureError
 from skipway.evaluation import figures
 from skipway.evaluation.figures import column_points, percent
@@ -237,15 +238,17 @@ def describe_preprocessing(one: Preprocessing) -> dict[str, str]:
         geometry = f"both sides to {side}, whatever the shape{cut if one.size != one.resize_to else ''}"
     else:
         geometry = f"the shorter side to {side}{cut}"
+    if one.central < 1:
+        geometry = f"the central {one.central * 100:g} % of both sides kept; {geometry}"
     inverse = 1 / one.scale if one.scale else 0.0
     factor = f"1/{inverse:.0f}" if inverse > 1 and math.isclose(inverse, round(inverse)) else f"{one.scale:g}"
     order = {"RGB": "red, green, blue", "BGR": "blue, green, red", "L": "grey"}[one.channels]
     return {
         "Input": f"{one.size} × {one.size} pixels, {order}",
         "Resize": geometry,
-        "Kernel": f"{one.kernel}, antialiased",
+        "Kernel": f"{one.kernel}, antialiased" if one.kernel in ANTIALIASED else one.kernel,
         "Values": "counts 0 to 255" + ("" if one.scale == 1 else f" times {factor}") + ", less mean, over deviation",
-        "Mean": ", ".join(f"{value:g}" for value in one.mean),
+        "Mean": ("" if one.mean_image is None else "an image, on average ") + ", ".join(f"{m:g}" for m in one.mean),
         "Deviation": ", ".join(f"{value:g}" for value in one.std),
     }
 

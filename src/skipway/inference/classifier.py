@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from skipway.data.pictures import open_picture
 from skipway.data.preprocessing import Picture, Preprocessing
 from skipway.errors import DataError, SkipwayError
+from skipway.machine import limit_threads
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, load_bundle
+
+if TYPE_CHECKING:
+    from skipway.inference.engines import Precision
 
 CHUNK = 32  # pictures decoded and classified at once, so that many do not fill the memory
 
@@ -29,9 +34,13 @@ class Prediction:
 
 
 class Classifier:
-    """`.network` gives logits, `.preprocessing` makes its input, `.labels` names its answers."""
+    """`.network` gives logits, `.preprocessing` makes its input, `.labels` names its answers.
 
-    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+    `.engine` gives the same logits, as fast as was asked for: it is the network itself unless `use` replaced it.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device, file: Path | None = None) -> None:
+        self.file = file
         self.device = device
         self.preprocessing: Preprocessing = bundle.preprocessing
         self.labels = bundle.labels
@@ -40,6 +49,55 @@ class Classifier:
         self.provenance = bundle.provenance
         # nn.Module.to is untyped for memory formats
         self.network: Network = bundle.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.engine: nn.Module = self.network
+        self.engine_name = "network"
+
+    def use(
+        self,
+        engine: str,
+        *,
+        batch_size: int = CHUNK,
+        precision: Precision = "fp32",
+        calibrate: str | Path = "",
+        pictures: int | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """Answer by an engine from now on: one of `ENGINES`, or `auto` for the fastest, by measurement.
+
+        What it compiles is kept beside the model file. `pictures` is how many there are to be, where that is known:
+        few are not worth measuring for. `calibrate` names the data that int8 takes its ranges from. Raises
+        UnknownNameError, EngineError for an engine that this machine lacks or that answers differently, DataError.
+        """
+        if (engine, precision) == ("auto", "fp32") and pictures is not None and pictures <= CHUNK:
+            return
+        # Not before they are needed: they load compilers.
+        from skipway.inference.calibration import calibration_pictures
+        from skipway.inference.engines import Cache, open_engine, pick_engine
+
+        cache = Cache(self.file, self.network)
+        samples = calibration_pictures(calibrate, self.preprocessing) if calibrate else ()
+        if engine == "auto":
+            opened = pick_engine(
+                self.network,
+                batch_size=batch_size,
+                precision=precision,
+                device=self.device,
+                cache=cache,
+                calibration=samples,
+                pictures=pictures,
+                tell=tell,
+            )
+        else:
+            opened = open_engine(
+                engine,
+                self.network,
+                batch_size=batch_size,
+                precision=precision,
+                device=self.device,
+                cache=cache,
+                calibration=samples,
+            )
+        self.engine, self.engine_name = opened, opened.name
 
     def predict(self, pictures: Sequence[Path | str | bytes | Picture], top: int = 5) -> list[list[Prediction]]:
         """The `top` answers for each picture (path, encoded bytes, PIL image or uint8 array), best first.
@@ -55,14 +113,14 @@ class Classifier:
         return answers
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Softmax over the classes for uint8 pictures (N, C, size, size), on the CPU."""
+        """Softmax over the classes for counts (N, C, size, size) as `Preprocessing.pixels` gives them, on the CPU."""
         with torch.inference_mode():
             inputs = self.preprocessing.standardized(pixels.to(self.device))
-            logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+            logits = self.engine(inputs.contiguous(memory_format=torch.channels_last))
             return logits.float().softmax(1).cpu()
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
-        """The `top` answers for each of the uint8 pictures (N, C, size, size), all where there are fewer classes."""
+        """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes."""
         if top < 1:
             raise SkipwayError(f"top is {top}; give 1 or more")
         probabilities = self.probabilities(pixels)
@@ -84,7 +142,7 @@ def load(file: Path | str, device: str = "auto") -> Classifier:
 
     Raises ModelFileError for a bad file and SkipwayError for a device that is not there.
     """
-    return Classifier(load_bundle(file), pick_device(device))
+    return Classifier(load_bundle(file), pick_device(device), Path(file))
 
 
 def pick_device(name: str) -> torch.device:
@@ -93,4 +151,5 @@ def pick_device(name: str) -> torch.device:
         raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
+    limit_threads()  # here, since whatever computes begins by asking for a device
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

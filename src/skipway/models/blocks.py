@@ -12,13 +12,14 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from skipway.errors import SpecError
-from skipway.models.layers import Conv2dSame, MaxPool2d, PoolPadding, conv2d_same, pooled_size
+from skipway.models.layers import BatchStatisticsNorm2d, Conv2dSame, MaxPool2d, PoolPadding, conv2d_same, pooled_size
 from skipway.models.network import Network, Spec, smallest_side
 
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
 Shortcut = Literal["projection", "pad"]
 Padding = Literal["symmetric", "same"]
+Statistics = Literal["running", "batch", "batch_in_units"]
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,22 @@ def convolution(
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalization. `momentum` is torch's, one minus the decay of Keras and TF-Slim."""
+    """Batch normalization. `momentum` is torch's, one minus the decay of Keras and TF-Slim.
+
+    `statistics` are those of evaluation: `running`; `batch`, as code that calls its norms with training=True has it; or
+    `batch_in_units`, where that code leaves the stem and whatever else is in no unit at its running ones (the hand
+    signs). With the batch's a picture's answer depends on the pictures beside it.
+    """
 
     eps: float = 1e-5
     momentum: float = 0.1
+    statistics: Statistics = "running"
 
-    def layer(self, channels: int) -> nn.BatchNorm2d:
+    def layer(self, channels: int, *, in_unit: bool = True) -> nn.BatchNorm2d:
         """For maps (N, channels, H, W)."""
-        return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
+        live = self.statistics == "batch" or (in_unit and self.statistics == "batch_in_units")
+        kind = BatchStatisticsNorm2d if live else nn.BatchNorm2d
+        return kind(channels, eps=self.eps, momentum=self.momentum)
 
 
 def stage(

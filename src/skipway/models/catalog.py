@@ -31,6 +31,7 @@ if len(CATALOG) != len(ENTRIES):
     raise RuntimeError("two rows of the catalog share a name")
 
 # The default layout of each architecture that has several, by what a bare name starts with.
+_RENAMED = {"keras_v1": "keras_caffe", "keras_v2": "keras_tf"}  # conventions in headers of early model files
 _DEFAULTS = {"alexnet": "caffe", "highway": "cifar", "plain": "cifar", "resnet_v1": "original", "resnet_v2": "slim"}
 
 
@@ -106,6 +107,8 @@ def create_model(name: str, /, **fields: Any) -> Network:
 def spec_from_dict(plain: Mapping[str, Any]) -> Spec:
     """The inverse of `Spec.to_dict`, for headers of model files. Raises ModelFileError."""
     fields = dict(plain)
+    if fields.get("preprocessing") in _RENAMED:
+        fields["preprocessing"] = _RENAMED[fields["preprocessing"]]
     architecture = fields.pop("architecture", None)
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ModelFileError(f"architecture '{architecture}' is not one that this version of skipway knows; update it")

@@ -19,7 +19,8 @@ def initialize(network: nn.Module, name: str) -> None:
     Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError.
     """
     require_initialization(name)
-    INITIALIZATIONS[name](network)
+    if not any(one.is_meta for one in network.parameters()):  # a network that is only looked at has no numbers
+        INITIALIZATIONS[name](network)
 
 
 def require_initialization(name: str) -> None:

@@ -107,6 +107,30 @@ def pooled_size(size: int, kernel: int, stride: int, padding: PoolPadding) -> in
     return (size - kernel) // stride + 1
 
 
+class BatchStatisticsNorm2d(nn.BatchNorm2d):
+    """Batch normalization (N, C, H, W) -> the same that has the batch's statistics in evaluation, too.
+
+    There its running ones are neither used nor touched. A single value of a channel becomes the channel's bias, as in
+    Keras; torch's own layer refuses it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        # Not F.batch_norm, which refuses that single value.
+        return torch.batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            None,
+            None,
+            training=True,
+            momentum=0.0,
+            eps=self.eps,
+            cudnn_enabled=torch.backends.cudnn.enabled,
+        )
+
+
 class LocalResponseNorm(nn.Module):
     """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ** beta (AlexNet, section 3.3).
 
@@ -130,7 +154,12 @@ class LocalResponseNorm(nn.Module):
 
     def reset_constants(self) -> None:
         """Fill what the state dict does not carry; a network built on the meta device calls this again."""
-        offset = torch.arange(self.channels, device="cpu" if self.band is not None else None)
+        again = self._buffers["band"] is not None
+        if not again and torch.get_default_device().type == "meta":
+            # Nothing is to be computed yet, for which torch would load its compiler: 150 MB.
+            self.band = torch.empty(self.channels, self.channels, 1, 1)
+            return
+        offset = torch.arange(self.channels, device="cpu" if again else None)
         near = (offset[:, None] - offset[None, :]).abs() <= self.size // 2
         self.band = (near * (self.alpha / self.size))[:, :, None, None].float()
 

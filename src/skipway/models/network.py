@@ -18,12 +18,13 @@ from skipway.values import verify
 # The presets of `data.preprocessing`, which networks cannot see.
 Convention = Literal[
     "unit",
+    "signs",
     "torch",
     "cifar",
     "caffe",
     "caffe_resnet",
-    "keras_v1",
-    "keras_v2",
+    "keras_caffe",
+    "keras_tf",
     "timm_90",
     "timm_95",
     "slim_v1",

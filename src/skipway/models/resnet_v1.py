@@ -59,7 +59,7 @@ class StemV1(nn.Module):
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         self.conv = spec.stem.convolution(spec.in_channels)
-        self.norm = spec.norm.layer(spec.stem.width)
+        self.norm = spec.norm.layer(spec.stem.width, in_unit=False)
         self.pool = spec.stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ class ResNetV2(Stack):
         return self.unit_types[kind](channels, row, spec, rate=rate, shared=shared)
 
     def add_tail(self, channels: int, spec: UnitsV2) -> None:
-        self.postnorm = spec.norm.layer(channels)
+        self.postnorm = spec.norm.layer(channels, in_unit=False)
 
     def walk_tail(self, x: Tensor, note: Note) -> Tensor:
         x = F.relu(self.postnorm(x), inplace=True)

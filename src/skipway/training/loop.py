@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from types import FrameType
 from typing import NoReturn
 
@@ -214,7 +213,8 @@ class Loop:
             "scaler": updater.scaler.state_dict(),
             "average": None if average is None else average.shadow.state_dict(),
             "spec": updater.network.spec.to_dict(),
-            "preprocessing": asdict(self.preprocessing),
+            "preprocessing": self.preprocessing.to_dict(),
+            "mean_image": self.preprocessing.mean_values,
             "fingerprint": self.material.fingerprint,
             "recipe": recipe_to_toml(self.recipe),
         }

@@ -88,7 +88,8 @@ def resume(run: str | Path, *, reporter: Reporter | None = None) -> RunResult:
                 "or begin a new run with --overwrite"
             )
         network = spec_from_dict(tensors["spec"]).build()
-        preprocessing = from_plain(Preprocessing, tensors["preprocessing"], "the checkpoint's preprocessing")
+        plain_rule, mean_image = tensors["preprocessing"], tensors.get("mean_image")
+        preprocessing = Preprocessing.from_dict(plain_rule, mean_image, "the checkpoint's preprocessing")
         start = Start(folder, request, recipe, material, network, preprocessing, progress)
         loop = build_loop(start, world, voice)
         restore(loop.updater, progress, tensors)

@@ -71,7 +71,7 @@ class Events:
         FigureCanvasAgg(figure)
         for column, i in enumerate(places):
             axes = figure.add_subplot(1, len(places), column + 1)
-            axes.imshow(pixels[column].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
+            axes.imshow(pixels[column].byte().permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
             right = int(answers[column]) == int(split.targets[i])
             truth, answer = labels[int(split.targets[i])], labels[int(answers[column])]
             axes.set_title(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Network, Spec
-from skipway.values import from_plain
 from skipway.version import __version__
 from skipway.weights.files import write_whole
 
 FORMAT = 1
+_MEAN_IMAGE = "preprocessing.mean_image"  # the tensor beside the network's
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
         "format": FORMAT,
         "version": __version__,
         "spec": bundle.spec.to_dict(),
-        "preprocessing": asdict(bundle.preprocessing),
+        "preprocessing": bundle.preprocessing.to_dict(),
         "labels": list(bundle.labels),
         "provenance": bundle.provenance,
         "metrics": bundle.metrics,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
+    if bundle.preprocessing.mean_values is not None:
+        tensors[_MEAN_IMAGE] = bundle.preprocessing.mean_values
     header["digest"] = _digest(tensors)
     metadata = {"skipway": json.dumps(header)}
     write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
@@ -128,9 +130,10 @@ def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
     labels = header["labels"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ModelFileError("labels must be a list of texts")
+    mean_image = tensors.pop(_MEAN_IMAGE, None)
     return Bundle(
         spec=spec_from_dict(header["spec"]),
-        preprocessing=from_plain(Preprocessing, header["preprocessing"], "preprocessing"),
+        preprocessing=Preprocessing.from_dict(header["preprocessing"], mean_image),
         labels=tuple(labels),
         tensors=tensors,
         provenance=dict(header.get("provenance", {})),

@@ -8,19 +8,9 @@ import torch
 from torch import Tensor
 
 from skipway.data.preprocessing import Preprocessing
+from skipway.models.blocks import StackSpec
 from skipway.weights.bundle import Bundle
-from skipway.weights.formats.source import Source
 from skipway.weights.varied import varied_pictures
-
-
-def live_norms(source: Source) -> list[str]:
-    """Keras layers that were called with training=True."""
-    if not any(layer.fields.get("live") for layer in source.layers):
-        return []
-    return [
-        "the code that wrote the file normalizes with the statistics of the batch wherever it was called with "
-        "training=True; evaluation here uses the running statistics of the file, so answers differ from that code's"
-    ]
 
 
 def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -28,7 +18,10 @@ def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[str]:
     means = [value for key, value in tensors.items() if key.endswith("running_mean")]
     variances = [value for key, value in tensors.items() if key.endswith("running_var")]
     if means and all(not one.any() for one in means) and all(bool((one == 1).all()) for one in variances):
-        return ["all running means are 0 and all variances 1: saved before training, or the statistics were left out"]
+        return [
+            "all running means are 0 and all variances 1: saved before training, or the statistics were left out; "
+            "`import --statistics DATA` recomputes them over your training pictures"
+        ]
     return []
 
 
@@ -37,14 +30,19 @@ def same_answer(bundle: Bundle) -> list[str]:
     network, rule = bundle.network(), bundle.preprocessing
     if bundle.spec.num_classes < 2:
         return []
-    with torch.no_grad():
-        logits = torch.cat([network(rule.tensor(picture)) for picture in varied_pictures(rule)])
+    pictures = [rule.tensor(picture) for picture in varied_pictures(rule)]
+    alone = not isinstance(bundle.spec, StackSpec) or bundle.spec.norm.statistics == "running"
+    with torch.no_grad():  # one at a time, which takes the least memory, where that is what each would get in a batch
+        logits = torch.cat([network(one) for one in (pictures if alone else [torch.cat(pictures)])])
     if not logits.isfinite().all():
         return ["the network's answers are not finite: numbers in the file are broken"]
     answers = set(logits.argmax(1).tolist())
     if len(answers) == 1:
         name = bundle.labels[answers.pop()]
-        return [f"{len(logits)} very different pictures are all '{name}': is --preprocessing right ({_rule(rule)})?"]
+        told = f"{len(logits)} very different pictures are all '{name}': is --preprocessing right ({_rule(rule)})?"
+        if any(key.endswith("running_var") for key in bundle.tensors):
+            told += " Or do the running statistics lag behind the weights: `import --statistics DATA` recomputes them"
+        return [told]
     return []
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import RunError, StorageError
 from skipway.weights.bundle import Bundle, load_bundle
+from skipway.weights.form import Form
 from skipway.weights.formats.reading import read_any
-from skipway.weights.forms import Form, find_form
-from skipway.weights.importing import Found, read_weights
+from skipway.weights.forms import find_form
+from skipway.weights.importing import Found, ImportOptions, read_weights
 from skipway.weights.mapping.keys import keys_of
 from skipway.weights.mapping.layouts import to_source
 from skipway.weights.mapping.scheme import Scheme
@@ -35,19 +35,12 @@ class Exported:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        rule = self.preprocessing
         return {
             "model": self.model,
             "form": self.form,
             "arrays": self.arrays,
             "files": [str(file) for file in self.files],
-            "pictures": {
-                "size": rule.size,
-                "channels": rule.channels,
-                "scale": rule.scale,
-                "mean": list(rule.mean),
-                "std": list(rule.std),
-            },
+            "pictures": picture_values(self.preprocessing),
         }
 
     def told(self) -> str:
@@ -63,12 +56,33 @@ class Exported:
         return "\n".join(lines)
 
 
+def picture_values(rule: Preprocessing) -> dict[str, Any]:
+    """How the form's runner must be given pictures, as plain values for JSON."""
+    return {
+        "size": rule.size,
+        "channels": rule.channels,
+        "scale": rule.scale,
+        "mean": list(rule.mean),
+        "std": list(rule.std),
+    }
+
+
+class Written(Protocol):
+    """What any export answers: weights under other names, or a graph."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+
+    def told(self) -> str:
+        """The same as text."""
+
+
 @dataclass(frozen=True)
 class Converted:
     """A weight file understood, and what it became."""
 
     found: Found
-    exported: Exported
+    exported: Written
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: those of the export, and what there was to say about the file."""
@@ -105,21 +119,13 @@ def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bo
 
 
 def convert_weights(
-    file: Path,
-    to: Path,
-    *,
-    form: str = "",
-    model: str = "",
-    preprocessing: str = "",
-    average: str = "raw",
-    allow_unused: Sequence[str] = (),
-    overwrite: bool = False,
+    file: Path, to: Path, *, form: str = "", overwrite: bool = False, **options: Unpack[ImportOptions]
 ) -> Converted:
     """From one framework's weight file to another's: an import and an export, without the model file in between.
 
     Arguments and errors are those of `import_weights` and `export_weights`.
     """
-    found = read_weights(file, model=model, preprocessing=preprocessing, average=average, allow_unused=allow_unused)
+    found = read_weights(file, **options)
     return Converted(found, _exported(found.bundle, to, form, overwrite=overwrite))
 
 
@@ -139,7 +145,7 @@ def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]
     """The arrays under the form's names and in its layouts. Transposed ones are views, written one at a time."""
     scope = f"{bundle.spec.name.partition('.')[0]}/" if form.scope else ""
     arrays: dict[str, np.ndarray] = {}
-    for key in form.order(keys_of(bundle.spec)):
+    for key in form.order(bundle.spec, keys_of(bundle.spec)):
         place = scheme.place(key, bundle.spec)
         if place is None:
             continue

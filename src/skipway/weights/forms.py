@@ -1,80 +1,25 @@
-"""The forms that weights are exported in: whose names, which endings, which networks, and how the files are written.
-
-A form holds a network where reading the names and shapes that it would get, as an import does, gives that network
-again. So an export needs no tables of its own, and what it writes can be imported.
-"""
+"""The forms that weights are exported in, and which of them a path means."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
-from skipway.errors import ModelFileError, UnknownNameError
-from skipway.models.alexnet import AlexNetSpec
+from skipway.errors import ModelFileError, RunError, UnknownNameError
 from skipway.models.blocks import StackSpec
-from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
+from skipway.weights.form import Arrays, Form, SchemeFor, ending_of
 from skipway.weights.formats import caffe_writer, keras_h5_writer, npy_write, safetensors_file, tf_checkpoint
 from skipway.weights.formats import torch_write as torch_writer
 from skipway.weights.mapping import alexnet, resnet
-from skipway.weights.mapping.alexnet import infer_alexnet
 from skipway.weights.mapping.caffe_graph import DATA, layers_of
-from skipway.weights.mapping.inference import infer_stack
-from skipway.weights.mapping.keys import Key, keys_of
-from skipway.weights.mapping.layouts import source_shape
+from skipway.weights.mapping.keras_network import keras_network, keras_scheme
+from skipway.weights.mapping.keys import Key
 from skipway.weights.mapping.scheme import Scheme
 
-Arrays = Mapping[str, np.ndarray]
-SchemeFor = Callable[[Spec], Scheme | None]
-
-# What a network's frameworks take from elsewhere, or not at all: the rest of a spec must be that of the form's row.
-_FREE = ("name", "input_size", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
 _MOST_LETTERS = 26  # of units named by letters
-
-
-@dataclass(frozen=True)
-class Form:
-    """`rows` pairs the names that a form uses with the row of the catalog that these names are used for. `endings` mean
-    the form by themselves, `named` only with its name. `scope` puts the network's bare name before every array's.
-
-    `files` are those that a path stands for; `write` fills them with arrays in the order that `order` brings our keys
-    into.
-    """
-
-    name: str
-    rows: tuple[tuple[SchemeFor, str], ...]
-    endings: tuple[str, ...]
-    write: Callable[[Path, Spec, Arrays], None]
-    named: tuple[str, ...] = ()
-    scope: bool = False
-    files: Callable[[Path], tuple[Path, ...]] = lambda to: (to,)
-    order: Callable[[list[Key]], list[Key]] = list
-
-    def scheme(self, spec: Spec) -> Scheme | None:
-        """The names for this network, or None where the form cannot hold it."""
-        if isinstance(spec, StackSpec) and [block.name for block in spec.blocks] != _stage_names(spec):
-            return None
-        for scheme_for, name in self.rows:
-            row = find_spec(name)
-            scheme = scheme_for(spec) if type(row) is type(spec) else None
-            if scheme is not None and _is_same(spec, _read_back(spec, scheme, row)):
-                return scheme
-        return None
-
-    def takes(self, to: Path, form: str) -> bool:
-        """Whether a path, with the form's name or without, means this form."""
-        ending = ending_of(to)
-        return (not form and ending in self.endings) or (form == self.name and ending in self.endings + self.named)
-
-    def told(self) -> str:
-        """Name and endings: `hugging_face (.bin, with --form also .pth)`."""
-        more = f", with --form also {', '.join(self.named)}" if self.named else ""
-        return f"{self.name} ({', '.join(self.endings)}{more})"
 
 
 def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
@@ -85,6 +30,11 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
     """
     if form and form not in {one.name for one in FORMS}:
         raise UnknownNameError("form", form, [one.name for one in FORMS])
+    if ending_of(to) == ".keras":
+        raise ModelFileError(
+            f"{to}: a .keras is read but not written; Keras 2 and 3 both load a whole model's .h5: "
+            f"call it {to.stem}.h5 and give --form keras_model"
+        )
     if to.name.endswith(".weights.h5"):
         raise ModelFileError(
             f"{to}: Keras takes a .weights.h5 for a form of Keras 3 alone, and this is the one that Keras 2 and 3 "
@@ -93,6 +43,11 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
     for one in FORMS:
         if one.takes(to, form) and (scheme := one.scheme(spec)) is not None:
             return one, scheme
+    if isinstance(spec, StackSpec) and spec.norm.statistics != "running":
+        raise ModelFileError(
+            f"{spec.name} normalizes with the statistics of the batch in evaluation, which of other frameworks' files "
+            "only a whole model's .h5 says; import it with --norm running and export that"
+        )
     able = [one.told() for one in FORMS if one.scheme(spec) is not None]
     if not able:
         raise ModelFileError(
@@ -101,34 +56,6 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
         )
     wanted = f"{to.name} by the names of {form}" if form else to.name
     raise ModelFileError(f"{spec.name} cannot be written as {wanted}; choose one of {'; '.join(able)}")
-
-
-def ending_of(to: Path) -> str:
-    """A path's ending, `.ckpt` for TensorFlow's numbered prefixes: model.ckpt-1000."""
-    ending = to.suffix.lower()
-    return ".ckpt" if ending.startswith(".ckpt-") else ending
-
-
-def _stage_names(spec: StackSpec) -> list[str]:
-    return [f"stage{number}" for number in range(1, len(spec.blocks) + 1)]
-
-
-def _read_back(spec: Spec, scheme: Scheme, row: Spec) -> Spec | None:
-    """What an import makes of the names and shapes that this scheme gives the network."""
-    keys = keys_of(spec)
-    places = {key.name: scheme.place(key, spec) for key in keys}
-    shapes = {place.source: source_shape(key.shape, place) for key in keys if (place := places[key.name]) is not None}
-    if isinstance(row, StackSpec):
-        return infer_stack(shapes, scheme, row)
-    assert isinstance(row, AlexNetSpec)
-    return infer_alexnet(shapes, scheme, row)
-
-
-def _is_same(spec: Spec, found: Spec | None) -> bool:
-    """Whether both are one network; pictures of another size count where the classifier does not depend on it."""
-    if found is None or found.flattened(found.input_size) != spec.flattened(spec.input_size):
-        return False
-    return found.replaced({field: getattr(spec, field) for field in _FREE}) == spec
 
 
 def _always(scheme: Scheme) -> SchemeFor:
@@ -161,12 +88,28 @@ def _write_slim(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
     tf_checkpoint.write(to, arrays)
 
 
+def _write_slim_v1(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+    index = to.with_name(f"{to.name}.index")
+    if index.exists():
+        raise RunError(f"{index} is that of a V2 checkpoint, which is read wherever both are; give another path")
+    tf_checkpoint.write(to, arrays, "V1")
+
+
 def _write_keras(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
     keras_h5_writer.write(to, arrays)
 
 
-def _write_npy(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
-    npy_write.write_npy(to, arrays)
+def _write_keras_model(to: Path, spec: Spec, arrays: Arrays) -> None:
+    network = keras_network(spec)
+    assert network is not None  # or the form would have no names for it
+    keras_h5_writer.write(to, arrays, config=network.config(spec.name.replace(".", "_")))
+
+
+def _write_numpy(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+    if ending_of(to) == ".npz":
+        npy_write.write_npz(to, arrays)
+    else:
+        npy_write.write_npy(to, arrays)
 
 
 def _write_caffe(to: Path, spec: Spec, arrays: Arrays) -> None:
@@ -176,11 +119,11 @@ def _write_caffe(to: Path, spec: Spec, arrays: Arrays) -> None:
     caffe_writer.write_prototxt(to.with_suffix(".prototxt"), layers, name=spec.name, inputs=inputs)
 
 
-def _layer_order(*, shortcut_first: bool) -> Callable[[list[Key]], list[Key]]:
+def _layer_order(*, shortcut_first: bool) -> Callable[[Spec, list[Key]], list[Key]]:
     """As Keras sorts layers, by their depth in the graph: a unit's projection stands beside its last convolution, and
     before it where the sum names it first, as in keras.applications. Keras loads weights in this order."""
 
-    def ordered(keys: list[Key]) -> list[Key]:
+    def ordered(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG001
         units = [list(unit) for _, unit in groupby(keys, key=lambda key: (key.stage, key.unit))]
         return [key for unit in units for key in (sorted(unit, key=_depth(unit)) if unit[0].stage else unit)]
 
@@ -197,6 +140,13 @@ def _layer_order(*, shortcut_first: bool) -> Callable[[list[Key]], list[Key]]:
     return ordered
 
 
+def _graph_order(spec: Spec, keys: list[Key]) -> list[Key]:
+    network = keras_network(spec)
+    assert network is not None
+    places = {layer.name: number for number, layer in enumerate(network.layers)}
+    return sorted(keys, key=lambda key: places[network.homes[key.name.rpartition(".")[0]]])
+
+
 def _with_prototxt(to: Path) -> tuple[Path, ...]:
     return to, to.with_suffix(".prototxt")
 
@@ -206,6 +156,7 @@ def _index_and_shard(prefix: Path) -> tuple[Path, ...]:
 
 
 _TORCH = (".pth", ".pt", ".th")
+_SLIM = ((_always(resnet.SLIM), "resnet_v1_50.slim"), (_always(resnet.SLIM), "resnet_v2_50.slim"))
 
 # Where two forms share an ending, the first that holds the network is meant.
 FORMS: tuple[Form, ...] = (
@@ -243,14 +194,8 @@ FORMS: tuple[Form, ...] = (
         _write_torch,
         named=(*_TORCH, ".safetensors"),
     ),
-    Form(
-        "slim",
-        ((_always(resnet.SLIM), "resnet_v1_50.slim"), (_always(resnet.SLIM), "resnet_v2_50.slim")),
-        (".ckpt",),
-        _write_slim,
-        scope=True,
-        files=_index_and_shard,
-    ),
+    Form("slim", _SLIM, (".ckpt",), _write_slim, scope=True, files=_index_and_shard),
+    Form("slim_checkpoint_v1", _SLIM, (), _write_slim_v1, named=(".ckpt",), scope=True),
     Form(
         "keras",
         ((_always(resnet.KERAS), "resnet_v1_50.keras"), (_always(resnet.KERAS), "resnet_v2_50.keras")),
@@ -265,6 +210,7 @@ FORMS: tuple[Form, ...] = (
         _write_keras,
         order=_layer_order(shortcut_first=False),
     ),
+    Form("keras_model", (), (".h5", ".hdf5"), _write_keras_model, order=_graph_order, described=keras_scheme),
     Form(
         "caffe",
         (
@@ -279,7 +225,7 @@ FORMS: tuple[Form, ...] = (
     Form(
         "npy",
         ((_always(alexnet.NPY), "alexnet.caffe"), (_always(alexnet.NPY), "alexnet.caffenet")),
-        (".npy",),
-        _write_npy,
+        (".npy", ".npz"),
+        _write_numpy,
     ),
 )

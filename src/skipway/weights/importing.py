@@ -5,36 +5,40 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypedDict, Unpack, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError, UnknownNameError
 from skipway.models.catalog import find_spec
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
-from skipway.weights.doubts import live_norms, same_answer, untouched_statistics
+from skipway.weights.conventions import prepared
+from skipway.weights.doubts import same_answer, untouched_statistics
 from skipway.weights.formats.reading import read_any
 from skipway.weights.formats.source import Array, Source
 from skipway.weights.formats.torch_state import Average
+from skipway.weights.imagenet import imagenet_names
+from skipway.weights.mapping.caffe_described import described
 from skipway.weights.mapping.input_mean import convention, input_mean
 from skipway.weights.mapping.keras_topology import recognize
 from skipway.weights.mapping.keys import Key, keys_of
 from skipway.weights.mapping.layouts import Place, source_shape, to_ours
 from skipway.weights.mapping.matching import Match, best, network_arrays
 from skipway.weights.mapping.settings import settled
+from skipway.weights.mapping.statistics import normalizing
 
 
 @dataclass(frozen=True)
 class Imported:
     """What an import did: the network and the scheme of names that found it, how many arrays were used, which were left
-    over by leave, and what the user should know."""
+    over by leave, and what the user should know. `statistics` tells over which pictures the running ones were
+    recomputed, {} where they are the file's."""
 
     model: str
     scheme: str
@@ -44,6 +48,7 @@ class Imported:
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
     to: Path
+    statistics: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,6 +61,7 @@ class Imported:
             "missing": list(self.missing),
             "warnings": list(self.warnings),
             "to": str(self.to),
+            "statistics": dict(self.statistics),
         }
 
     def told(self) -> str:
@@ -67,6 +73,12 @@ class Imported:
             *(f"warning   {warning}" for warning in self.warnings),
             f"model     {self.to}",
         ]
+        if self.statistics:
+            lines.insert(
+                -1,
+                "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
+                "unreadable left out".format(**self.statistics),
+            )
         return "\n".join(lines)
 
 
@@ -83,56 +95,62 @@ class Found:
     warnings: tuple[str, ...]
 
 
-def import_weights(
-    file: Path,
-    to: Path,
-    *,
-    model: str = "",
-    labels: Sequence[str] = (),
-    preprocessing: str = "",
-    average: str = "raw",
-    allow_unused: Sequence[str] = (),
-) -> Imported:
+class ImportOptions(TypedDict, total=False):
+    """What a user may settle, where the file leaves it open.
+
+    The network is found from names and shapes; `model` names the row instead. `labels` are the classes' names,
+    `preprocessing` a convention for pictures. Arrays that match a shell pattern of `allow_unused` may stay unused;
+    `average="ema"` takes averaged weights in place of the last ones, `raw`. `norm` says whose statistics evaluation
+    normalizes with: `running`, or `batch` where the file's code does; left out, the running ones, and a warning where
+    that code does not. `recompute` gives the model its running statistics afresh (`training.statistics.recomputing`).
+    `prototxt` describes the network of a Caffe file; the one beside a caffemodel with its name counts by itself. `mean`
+    is a file with the mean image or pixel that Caffe subtracts.
+    """
+
+    model: str
+    labels: Sequence[str]
+    preprocessing: str
+    average: str
+    allow_unused: Sequence[str]
+    norm: str
+    recompute: Callable[[Bundle], Bundle] | None
+    prototxt: Path | None
+    mean: Path | None
+
+
+def import_weights(file: Path, to: Path, **options: Unpack[ImportOptions]) -> Imported:
     """Read `file`, write the model file `to`, load it again and look at its answers.
 
-    The network is found from names and shapes; `model` names the row instead. Every array must find its place but
-    those that match a shell pattern of `allow_unused`, and every tensor its array. Raises ModelFileError and
-    UnknownNameError.
+    Every array must find its place, and every tensor its array. Raises ModelFileError and UnknownNameError.
     """
-    found = read_weights(
-        file, model=model, labels=labels, preprocessing=preprocessing, average=average, allow_unused=allow_unused
-    )
+    found = read_weights(file, **options)
     save_bundle(to, found.bundle)
-    name = found.bundle.spec.name
+    name, statistics = found.bundle.spec.name, found.bundle.provenance.get("statistics", {})
     found.bundle.tensors.clear()  # or the weights would be in memory twice
     warnings = (*found.warnings, *same_answer(load_bundle(to)))
-    return Imported(name, found.scheme, found.format, found.used, found.left, found.missing, warnings, to)
+    return Imported(name, found.scheme, found.format, found.used, found.left, found.missing, warnings, to, statistics)
 
 
-def read_weights(
-    file: Path,
-    *,
-    model: str = "",
-    labels: Sequence[str] = (),
-    preprocessing: str = "",
-    average: str = "raw",
-    allow_unused: Sequence[str] = (),
-) -> Found:
+def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
     """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
+    average, preprocessing = options.get("average", "raw"), options.get("preprocessing", "")
+    recompute = options.get("recompute")
     if average not in get_args(Average):
         raise UnknownNameError("average", average, get_args(Average))
-    source = read_any(file, cast(Average, average))
+    source = described(read_any(file, cast(Average, average)), options.get("prototxt"))
     arrays = network_arrays(source, average)
-    match, settings = _matched(source, arrays, model, allow_unused)
-    spec = match.spec
+    match, settings = _matched(source, arrays, options.get("model", ""), options.get("allow_unused", ()))
+    match, live = normalizing(match, source, options.get("norm") or ("running" if recompute else ""))
     tensors = _tensors(file, match, arrays)
     rule_name, doubts = (preprocessing, []) if preprocessing else _convention(match, tensors)
-    rule = preset(rule_name, spec.input_size, grey=spec.in_channels == 1)
+    spec, rule = prepared(match.spec, rule_name, options.get("mean"))
     if preprocessing or (match.scheme == "keras_graph" and doubts):
         settings = [one for one in settings if "pictures" not in one]  # answered by the user, or better by the doubts
-    bundle = Bundle(spec, rule, tuple(labels) or default_labels(spec.num_classes), tensors, _provenance(source, match))
+    labels = tuple(options.get("labels", ())) or default_labels(spec.num_classes)
+    bundle = Bundle(spec, rule, labels, tensors, _provenance(source, match))
+    bundle = recompute(bundle) if recompute else bundle
     used = len(arrays) - len(match.left)
-    warnings = (*source.warnings, *live_norms(source), *settings, *doubts, *untouched_statistics(tensors))
+    warnings = (*source.warnings, *live, *settings, *doubts, *untouched_statistics(bundle.tensors))
     return Found(bundle, match.scheme, source.format, used, match.left, match.missing, warnings)
 
 
@@ -157,9 +175,7 @@ def _convention(match: Match, tensors: Mapping[str, Tensor]) -> tuple[str, list[
 def default_labels(count: int) -> tuple[str, ...]:
     """ImageNet's 1,000 classes, TF-Slim's 1,001 with the background first, or numbers."""
     if count in {1000, 1001}:
-        from torchvision.models import ResNet50_Weights
-
-        names = tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+        names = imagenet_names()
         return names if count == 1000 else ("background", *names)
     return tuple(str(number) for number in range(count))
 

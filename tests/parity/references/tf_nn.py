@@ -176,13 +176,15 @@ def _tflearn(x: Any, weights: Weights) -> dict[str, Any]:
     return ends | {"pre_logits": x, "logits": tf.nn.bias_add(tf.matmul(x, w), b)}
 
 
-def _bvlc(x: Any, weights: Weights) -> dict[str, Any]:
+def _bvlc(x: Any, weights: Weights, conv1: str = "SAME") -> dict[str, Any]:
+    """`conv1`: the padding of the first convolution, which the page has otherwise than Caffe."""
     import tensorflow as tf
 
     def conv(x: Any, kernel: Any, biases: Any, stride: int, group: int) -> Any:
+        padding = conv1 if stride == 4 else "SAME"
         inputs, kernels = tf.split(x, group, 3), tf.split(kernel, group, 3)
         outputs = [
-            tf.nn.conv2d(i, k, [1, stride, stride, 1], padding="SAME") for i, k in zip(inputs, kernels, strict=True)
+            tf.nn.conv2d(i, k, [1, stride, stride, 1], padding=padding) for i, k in zip(inputs, kernels, strict=True)
         ]
         return tf.nn.bias_add(tf.concat(outputs, 3), biases)
 

@@ -194,8 +194,7 @@ def test_padding_layers_may_begin_with_a_capital(tmp_path: Path) -> None:
     text = (FIXTURES / "v0.prototxt").read_text()
     assert text.count('type: "padding"') == 1
     assert (
-        read(tmp_path, text.replace('"padding"', '"Padding"')).layers
-        == prototxt.read(FIXTURES / "v0.prototxt").layers
+        read(tmp_path, text.replace('"padding"', '"Padding"')).layers == prototxt.read(FIXTURES / "v0.prototxt").layers
     )
 
 

@@ -146,7 +146,7 @@ def _keras(depth: int) -> Entry:
     return Entry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.keras",
-            preprocessing="keras_v1",
+            preprocessing="keras_caffe",
             initialization="glorot_uniform",
             year=2015,
             paper=PAPER,
@@ -251,7 +251,7 @@ SIGNS = Entry(
         name="resnet_v1_50.signs",
         num_classes=6,
         input_size=64,
-        preprocessing="unit",
+        preprocessing="signs",
         initialization="keras_signs",
         year=2017,
         paper=PAPER,

@@ -63,7 +63,7 @@ def _keras(depth: int) -> Entry:
     return Entry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.keras",
-            preprocessing="keras_v2",
+            preprocessing="keras_tf",
             initialization="glorot_uniform",
             year=2016,
             paper=PAPER,

@@ -71,11 +71,13 @@ def is_text(head: bytes) -> bool:
 def told(head: bytes) -> str:
     """What a file of another kind is, and what to do about it."""
     if is_text(head):
-        return "a prototxt, which describes a network and has no weights; give a .caffemodel"
+        return (
+            "a prototxt, which describes a network and has no weights; give its .caffemodel, and this with --prototxt"
+        )
     if is_net(head):
         return "a .caffemodel, a network with its weights; give it as that"
     if is_blob(head):
-        return "a .binaryproto, one blob; give it as the mean picture"
+        return "a .binaryproto, one blob such as a mean picture; give it with --mean beside the weights"
     return told_foreign(head)
 
 

@@ -1,4 +1,5 @@
-"""Keras .h5 weights as Keras 2 wrote them, the form that Keras 2 and Keras 3 both load, in order or by name."""
+"""Keras .h5 as Keras 2 wrote it, the form that Keras 2 and Keras 3 both load: weights in order or by name, or a whole
+model."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ KERAS_VERSION = "2.15.0"  # whose form this is; Keras takes a file that states n
 _ATTRIBUTE_LIMIT = 64512  # bytes; HDF5 keeps attributes in an object's header, which is not larger
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write weights named `<layer>/<weight>`, the layers in the order in which they first come.
+def write(path: Path, arrays: Mapping[str, np.ndarray], *, config: str = "") -> None:
+    """Write weights named `<layer>/<weight>`, the layers in the order in which they first come. With a `config`, the
+    JSON that describes the network, the file is a whole model.
 
     Kernels are (height, width, in, out). Keras loads by the order of layers, or by their names with `by_name=True`;
     within a layer the weights are put into Keras's order. Raises ModelFileError for names or types that the form cannot
@@ -28,7 +30,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, values in arrays.items():
         layer, weight = _checked(name, values)
         layers.setdefault(layer, []).append(weight)
-    write_whole(path, lambda temporary: _write(temporary, arrays, layers))
+    write_whole(path, lambda temporary: _write(temporary, arrays, layers, config))
 
 
 def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
@@ -42,17 +44,26 @@ def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
     return layer, weight
 
 
-def _write(file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]]) -> None:
+def _write(file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]], config: str) -> None:
     with h5py.File(file, "w") as root:
-        root.attrs["backend"] = np.bytes_("tensorflow")
-        root.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
-        _set_texts(root, "layer_names", list(layers))
-        for layer, weights in layers.items():
-            group = root.require_group(layer)
-            ordered = in_keras_order(weights)
-            _set_texts(group, "weight_names", [f"{layer}/{weight}:0" for weight in ordered])
-            for weight in ordered:
-                group.create_dataset(f"{layer}/{weight}:0", data=arrays[f"{layer}/{weight}"])
+        weights = root
+        if config:
+            _set_versions(root)
+            root.attrs["model_config"] = config.encode()
+            weights = root.create_group("model_weights")
+        _set_versions(weights)
+        _set_texts(weights, "layer_names", list(layers))
+        for layer, names in layers.items():
+            group = weights.require_group(layer)
+            ordered = in_keras_order(names)
+            _set_texts(group, "weight_names", [f"{layer}/{name}:0" for name in ordered])
+            for name in ordered:
+                group.create_dataset(f"{layer}/{name}:0", data=arrays[f"{layer}/{name}"])
+
+
+def _set_versions(owner: Any) -> None:
+    owner.attrs["backend"] = np.bytes_("tensorflow")
+    owner.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
 
 
 def _set_texts(owner: Any, key: str, texts: Sequence[str]) -> None:

@@ -17,7 +17,8 @@ from skipway.weights.formats import (
     tf_graph,
     torch_file,
 )
-from skipway.weights.formats.foreign import checked_head, told_foreign
+from skipway.weights.formats.caffe_looks import told
+from skipway.weights.formats.foreign import checked_head
 from skipway.weights.formats.source import Source
 from skipway.weights.formats.torch_state import Average
 
@@ -47,4 +48,4 @@ def read_any(path: Path, average: Average = "raw") -> Source:
     for reader in _READERS:
         if reader.looks_like(head, path):
             return torch_file.read(path, average) if reader is torch_file else reader.read(path)
-    raise ModelFileError(f"{path} is no weight file that skipway reads but {told_foreign(head)}")
+    raise ModelFileError(f"{path} is no weight file that skipway reads but {told(head)}")

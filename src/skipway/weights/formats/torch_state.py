@@ -54,7 +54,8 @@ def unwrapped(path: Path, root: Any, average: Average) -> State:
         within.append(key)
         content = content[key]
     if average == "ema" and "average" not in notes:
-        raise ModelFileError(f"{path} holds no averaged weights; take those that it has with `raw`")
+        held = f"those of `{'.'.join(within)}`" if within else "one set of weights"
+        raise ModelFileError(f"{path} holds no averaged weights, but {held}; leave out --average ema")
     if not isinstance(content, dict):
         raise damaged(path, "holds no dictionary of tensors", "save a state_dict")
     if within:

@@ -37,27 +37,37 @@ def _numbered(key: Key, spec: Spec) -> str:
     return key.layer.partition(".")[0]
 
 
-def _caffe(key: Key, spec: Spec) -> Place:
-    return caffe_place(_numbered(key, spec), key)
+def _named(key: Key, spec: Spec, classifier: str) -> str:
+    return classifier if classifier and key.layer == "logits" else _numbered(key, spec)
 
 
-def _npy(key: Key, spec: Spec) -> Place:
+def _npy_place(key: Key, spec: Spec, layer: str) -> Place:
     """caffe-tensorflow's arrays: convolutions (H, W, in, out), and fc6 for a map that TensorFlow flattens."""
     assert isinstance(spec, AlexNetSpec)
-    layer = _numbered(key, spec)
     if key.tensor == "bias":
         return Place(f"{layer}/biases")
     if key.kind == "conv":
         return Place(f"{layer}/weights", "hwio")
-    if layer != f"fc{len(spec.convs) + 1}":
+    if key.layer != f"fc{len(spec.convs) + 1}.fc":
         return Place(f"{layer}/weights", "io")
     side = spec.flattened(spec.input_size)
     return Place(f"{layer}/weights", "hwc_io", map_shape=(spec.convs[-1].depth, side, side))
 
 
 TORCHVISION = Scheme("torchvision", _torchvision)
-CAFFE = Scheme("caffe", _caffe)
-NPY = Scheme("npy", _npy)
+
+
+def caffe(classifier: str = "") -> Scheme:
+    """Caffe's names. Who trained a network further for other classes gave its classifier another name than fc8."""
+    return Scheme("caffe", lambda key, spec: caffe_place(_named(key, spec, classifier), key))
+
+
+def npy(classifier: str = "") -> Scheme:
+    """caffe-tensorflow's names, with the classifier's as in `caffe`."""
+    return Scheme("npy", lambda key, spec: _npy_place(key, spec, _named(key, spec, classifier)))
+
+
+CAFFE, NPY = caffe(), npy()
 
 
 def infer_alexnet(shapes: Mapping[str, tuple[int, ...]], scheme: Scheme, base: AlexNetSpec) -> AlexNetSpec | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -33,6 +34,11 @@ class Key:
 
 def keys_of(spec: Spec) -> list[Key]:
     """The keys of a spec's network in its own order, without taking memory for its weights."""
+    return list(_keys_of(spec))
+
+
+@lru_cache(maxsize=16)  # every scheme that might name a network asks
+def _keys_of(spec: Spec) -> tuple[Key, ...]:
     with torch.device("meta"):
         network = spec.build()
     kinds: dict[str, Kind] = {}
@@ -49,4 +55,4 @@ def keys_of(spec: Spec) -> list[Key]:
         found = re.fullmatch(r"stage(\d+)\.unit(\d+)\.(.+)", path)
         stage, unit, layer = (int(found[1]), int(found[2]), found[3]) if found else (0, 0, path)
         keys.append(Key(name, stage, unit, layer, tensor, kinds[path], tuple(value.shape)))
-    return keys
+    return tuple(keys)

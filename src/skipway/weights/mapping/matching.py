@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from skipway.errors import ModelFileError
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
+from skipway.weights.formats import tf_graph
 from skipway.weights.formats.source import Array, Source
 from skipway.weights.formats.tf_names import Kind, classified
 from skipway.weights.mapping import alexnet, resnet
 from skipway.weights.mapping.alexnet import infer_alexnet
+from skipway.weights.mapping.frozen import variables
 from skipway.weights.mapping.inference import infer_stack
 from skipway.weights.mapping.layouts import Place
 from skipway.weights.mapping.scheme import Scheme
@@ -39,6 +42,9 @@ CANDIDATES: tuple[tuple[Scheme, str], ...] = (
     (alexnet.NPY, "alexnet.caffenet"),
 )
 
+_HIDDEN = ("fc6", "fc7")
+_MOST_CANDIDATES = 60  # of classifiers: a file of a thousand matrices is none of these networks
+
 
 @dataclass(frozen=True)
 class Match:
@@ -54,11 +60,14 @@ class Match:
 def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     """A file's arrays without what training keeps beside the weights, and without the scope around them all.
 
-    `average="ema"` takes TensorFlow's moving averages in place of the variables that have one.
+    `average="ema"` takes TensorFlow's moving averages in place of the variables that have one. Raises ModelFileError
+    where the file has no averages.
     """
-    arrays = dict(source.arrays)
+    arrays = variables(source) if source.format == tf_graph.FORMAT else dict(source.arrays)
+    averaged = source.notes.get("average") == "ema"
     if source.format.startswith("TensorFlow"):
         kinds = {name: classified(name, arrays) for name in arrays}
+        averaged = any(one.kind is Kind.AVERAGE for one in kinds.values())
         chosen = {name: array for name, array in arrays.items() if kinds[name].kind is Kind.VARIABLE}
         if average == "ema":
             chosen |= {kinds[name].variable: arrays[name] for name in arrays if kinds[name].kind is Kind.AVERAGE}
@@ -69,6 +78,12 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     elif source.format == "caffemodel":
         kinds_of = {name: layer.kind for layer in source.layers for name in layer.arrays}
         arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
+    if average == "ema" and not averaged:
+        some = ", ".join(list(arrays)[:3])
+        raise ModelFileError(
+            f"{source.path} holds no averaged weights, but one set of {len(arrays)} arrays ({some}, ...); "
+            "leave out --average ema"
+        )
     return arrays
 
 
@@ -85,7 +100,7 @@ def _squeezed(array: Array, kind: str) -> Array:
 
 def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Iterator[Match]:
     """Every reading of a file's names and shapes; `rows`, where there are any, are the only ones that count."""
-    for scheme, base in (*CANDIDATES, *_branch_candidates(shapes)):
+    for scheme, base in (*CANDIDATES, *_classifier_candidates(shapes)):
         row = find_spec(base)
         spec: Spec | None = None
         if isinstance(row, StackSpec):
@@ -101,18 +116,26 @@ def best(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset
     return min(matches(shapes, rows), key=lambda one: len(one.left) + len(one.missing), default=None)
 
 
-def _branch_candidates(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[Scheme, str]]:
-    """Caffe's names (res2a_branch2a), and Keras's older ones, whose classifier is called after its classes."""
-    found = [re.fullmatch(r"(fc\d+)/(kernel|0)", name) for name in shapes]
+def _classifier_candidates(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[Scheme, str]]:
+    """Schemes whose classifier is called as this file calls it: Caffe's ResNets and AlexNets, which are given another
+    name when they are trained for other classes, caffe-tensorflow's, and Keras's older ResNets."""
     candidates: list[tuple[Scheme, str]] = []
-    for classifier, weight in (one.groups() for one in found if one):
+    for name, shape in shapes.items():
+        classifier, _, weight = name.rpartition("/")
+        if len(shape) != 2:
+            continue
+        alexnets = () if classifier in _HIDDEN else ("alexnet.caffe", "alexnet.caffenet")
         if weight == "kernel":
             # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
-            row = "resnet_v1_50.keras" if classifier == "fc1000" else "resnet_v1_50.signs"
+            signs = re.fullmatch(r"fc\d+", classifier) and classifier != "fc1000"
+            row = "resnet_v1_50.signs" if signs else "resnet_v1_50.keras"
             candidates.append((resnet.keras_branches(classifier), row))
-        elif classifier != "fc1000":
+        elif weight == "0":
             candidates += [(resnet.caffe(classifier), f"resnet_v1_{depth}.original") for depth in (50, 101, 152)]
-    return candidates
+            candidates += [(alexnet.caffe(classifier), row) for row in alexnets]
+        elif weight == "weights":
+            candidates += [(alexnet.npy(classifier), row) for row in alexnets]
+    return candidates[:_MOST_CANDIDATES]
 
 
 def _match(spec: Spec, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]]) -> Match:

@@ -1,0 +1,116 @@
+"""The step under the clock: one batch through an engine, or one update of the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skipway.benchmark.subject import Subject
+from skipway.data.loading import Batch
+from skipway.drawing.tracing import on_meta, trace
+from skipway.errors import SkipwayError
+from skipway.inference.engines import Precision, open_engine, pick_engine
+from skipway.models.network import Spec
+from skipway.training.recipe import Recipe
+from skipway.training.start import freeze_stages
+from skipway.training.updater import Updater
+from skipway.training.world import World
+
+Say = Callable[[str], None]
+CALIBRATION = 32  # pictures for int8
+
+
+@dataclass(frozen=True)
+class Work:
+    """`step` does it once; `engine` is what does it."""
+
+    engine: str
+    step: Callable[[], object]
+
+
+def forward_work(
+    subject: Subject, *, engine: str, precision: Precision, batch_size: int, device: torch.device, seed: int, say: Say
+) -> Work:
+    """Logits of a batch of random pictures, which lies on the device already. Raises SkipwayError."""
+    network = subject.build()
+    # The ranges of int8 change its answers, not its speed.
+    calibration = [random_pictures(subject.spec, CALIBRATION, seed)] if precision == "int8" else []
+    if engine == "auto":
+        opened = pick_engine(
+            network, batch_size=batch_size, precision=precision, device=device, calibration=calibration, tell=say
+        )
+    else:
+        opened = open_engine(
+            engine, network, batch_size=batch_size, precision=precision, device=device, calibration=calibration
+        )
+    inputs = random_pictures(subject.spec, batch_size, seed).to(device)
+    return Work(opened.name, lambda: opened(inputs))
+
+
+def random_pictures(spec: Spec, batch_size: int, seed: int) -> Tensor:
+    """fp32 (N, C, S, S) uniform from 0 to 1, channels last, a function of the seed."""
+    draws = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(batch_size, *_shape(spec), generator=draws)
+    return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def training_work(
+    subject: Subject,
+    recipe: Recipe,
+    *,
+    precision: Precision,
+    batch_size: int,
+    device: torch.device,
+    seed: int,
+    steps: int,
+) -> Work:
+    """Updates number 0 to `steps` as `skipway train` makes them, on one uint8 batch that is decoded already.
+
+    What `recipe` asks of an update is in it: augmentation on the device, the optimizer, the average of the weights.
+    Reading, decoding and cropping pictures is not. Raises SkipwayError.
+    """
+    _require_classifier(subject.spec)
+    parts = min(recipe.accumulation, batch_size)
+    recipe = recipe.replaced(precision=precision, batch_size=batch_size, accumulation=parts)
+    network = copy.deepcopy(subject.build())  # a model file's weights stay as they are
+    if batch_size < 2 and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
+        raise SkipwayError(f"batch normalization trains on 2 pictures or more; raise --batch-size {batch_size}")
+    channels = subject.spec.in_channels
+    updater = Updater(
+        network,
+        recipe,
+        subject.preprocessing,
+        World(0, 1, device),
+        seed=seed,
+        total_steps=steps,
+        frozen=freeze_stages(network, recipe.freeze),
+        class_weights=None,
+        colours=torch.eye(channels) if recipe.augmentation.lighting else None,
+    )
+    updater.train_mode()
+    batch = _random_batch(subject.spec, batch_size, seed)
+    if device.type == "cuda":  # as the loader hands it over
+        batch = batch._replace(pixels=batch.pixels.pin_memory(), targets=batch.targets.pin_memory())
+    numbers = iter(range(steps))
+    return Work("eager", lambda: updater.update(batch, next(numbers)))
+
+
+def _require_classifier(spec: Spec) -> None:
+    shape = list(trace(on_meta(spec)).values())[-1].shape
+    if not spec.num_classes or len(shape) != 1:
+        raise SkipwayError(f"{spec.name} has no classifier of whole pictures to train; measure --mode forward")
+
+
+def _random_batch(spec: Spec, batch_size: int, seed: int) -> Batch:
+    draws = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (batch_size, *_shape(spec)), dtype=torch.uint8, generator=draws)
+    targets = torch.randint(0, spec.num_classes, (batch_size,), generator=draws)
+    return Batch(pixels, targets, torch.arange(batch_size), 0, 0)
+
+
+def _shape(spec: Spec) -> tuple[int, int, int]:
+    return spec.in_channels, spec.input_size, spec.input_size

@@ -1,0 +1,72 @@
+"""What every engine is: the network's answers behind one call, at a batch size that it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skipway.errors import SkipwayError
+from skipway.inference.engines.cache import Cache
+from skipway.models.layers import BatchStatisticsNorm2d
+from skipway.models.network import Network
+
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class EngineError(SkipwayError):
+    """An engine cannot run here, or cannot be trusted; the message names those that can."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine is made for: the network, how many pictures come at once, in which arithmetic, where.
+
+    `calibration` holds standardized pictures (N, C, S, S) that stand for those to come; int8 takes its ranges from
+    them.
+    """
+
+    network: Network
+    batch_size: int
+    precision: Precision
+    device: torch.device
+    cache: Cache
+    calibration: Sequence[Tensor] = field(default=())
+
+
+class Engine(nn.Module):
+    """Standardized fp32 pictures (N, C, S, S) -> logits, in any memory format and for any N.
+
+    An engine that was made for one batch size gets its pictures in such batches, the last filled up with zeros.
+    """
+
+    def __init__(
+        self, name: str, precision: Precision, run: Callable[[Tensor], Tensor], batch_size: int | None = None
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.precision = precision
+        self.batch_size = batch_size
+        self._run = run
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        with torch.inference_mode():
+            if self.batch_size is None or len(pictures) == self.batch_size:
+                return self._run(pictures)
+            return torch.cat([self._filled(part) for part in torch.split(pictures, self.batch_size)])
+
+    def _filled(self, part: Tensor) -> Tensor:
+        assert self.batch_size is not None
+        missing = self.batch_size - len(part)
+        # Cloned: engines may hand out the same memory at every call.
+        return self._run(F.pad(part, (0, 0) * 3 + (0, missing)) if missing else part)[: len(part)].clone()
+
+
+def depends_on_batch(network: Network) -> bool:
+    """Whether a picture's answer depends on the pictures beside it: then batches must stay as they are."""
+    return any(isinstance(module, BatchStatisticsNorm2d) for module in network.modules())

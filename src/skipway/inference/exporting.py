@@ -1,0 +1,52 @@
+"""What `skipway export` and `skipway convert` write, by the ending: a graph that runs, or weights by other names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Unpack
+
+from skipway.errors import ModelFileError
+from skipway.inference.graphs import ENDINGS, export_graph
+from skipway.weights.bundle import load_bundle
+from skipway.weights.exporting import Converted, Written, convert_weights, export_weights
+from skipway.weights.importing import ImportOptions, read_weights
+
+
+def export_model(
+    model: Path | str, to: Path, *, form: str = "", with_preprocessing: bool = False, overwrite: bool = False
+) -> Written:
+    """The model file `model` as `to`: `export_graph` for .onnx and .pt2, `export_weights` for the rest, which tell of
+    the arguments and the errors. Raises ModelFileError for an option of the other of the two."""
+    if _is_graph(to, form, with_preprocessing=with_preprocessing):
+        return export_graph(load_bundle(model), to, with_preprocessing=with_preprocessing, overwrite=overwrite)
+    return export_weights(model, to, form=form, overwrite=overwrite)
+
+
+def convert_model(
+    file: Path,
+    to: Path,
+    *,
+    form: str = "",
+    with_preprocessing: bool = False,
+    overwrite: bool = False,
+    **options: Unpack[ImportOptions],
+) -> Converted:
+    """Another framework's weight file as `to`: an import and an export in one.
+
+    Arguments and errors are those of `import_weights` and `export_model`.
+    """
+    if not _is_graph(to, form, with_preprocessing=with_preprocessing):
+        return convert_weights(file, to, form=form, overwrite=overwrite, **options)
+    found = read_weights(file, **options)
+    return Converted(found, export_graph(found.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite))
+
+
+def _is_graph(to: Path, form: str, *, with_preprocessing: bool) -> bool:
+    graph = to.suffix.lower() in ENDINGS
+    if graph and form:
+        raise ModelFileError(f"{to} becomes a graph, which takes nobody's names; leave out --form {form}")
+    if with_preprocessing and not graph:
+        raise ModelFileError(
+            f"{to} holds weights alone; leave out --with-preprocessing, or let the file end in {' or '.join(ENDINGS)}"
+        )
+    return graph

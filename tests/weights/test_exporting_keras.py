@@ -1,0 +1,121 @@
+"""Whole models for Keras: any ResNet that Keras's own layers can build, with the network in the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from tests.weights.test_exporting import assert_equal, bundle_of, model_file, narrow
+
+from skipway.errors import ModelFileError
+from skipway.models.blocks import StackSpec
+from skipway.models.catalog import find_spec
+from skipway.models.network import Spec
+from skipway.weights.bundle import load_bundle
+from skipway.weights.exporting import export_weights
+from skipway.weights.formats.reading import read_any
+from skipway.weights.importing import import_weights
+from skipway.weights.mapping.keras_network import keras_network, keras_scheme
+
+# Fields that no graph tells.
+_UNTOLD = ("name", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet_v1_50.torchvision", "resnet_v1_50.slim", "resnet_v1_50.signs", "resnet_v2_50.keras"]
+)
+def test_a_whole_model_gives_network_and_weights_back(name: str, tmp_path: Path) -> None:
+    spec = narrow(name).replaced({"input_size": 64})
+    done = export_weights(model_file(tmp_path, spec), tmp_path / "w.h5", form="keras_model")
+    found = import_weights(tmp_path / "w.h5", tmp_path / "again.safetensors")
+    assert (done.form, found.scheme, found.left, found.missing) == ("keras_model", "keras_graph", (), ())
+    again = load_bundle(tmp_path / "again.safetensors")
+    assert again.spec.replaced({field: getattr(spec, field) for field in _UNTOLD}) == spec
+    assert_equal(bundle_of(spec).tensors, again.tensors)
+
+
+def test_the_cifar_example_goes_back_by_its_own_names_and_order(real_data: Path, tmp_path: Path) -> None:
+    """Keras loads weights by the order of layers: that of the file, which Keras itself wrote, must come again."""
+    file = real_data / "checkpoints" / "cifar10_ResNet20v1_model.h5"
+    import_weights(file, tmp_path / "m.safetensors")
+    done = export_weights(tmp_path / "m.safetensors", tmp_path / "w.h5")
+    assert done.form == "keras_model"
+    theirs, ours = list(read_any(file).arrays.values()), list(read_any(tmp_path / "w.h5").arrays.values())
+    assert [_counted_from_one(one.name) for one in ours] == [one.name for one in theirs]
+    assert all(one.read().tobytes() == other.read().tobytes() for one, other in zip(ours, theirs, strict=True))
+
+
+def _counted_from_one(name: str) -> str:
+    """conv2d, conv2d_1 as older Keras counted them: conv2d_1, conv2d_2."""
+    layer, _, weight = name.rpartition("/")
+    base, _, number = layer.rpartition("_")
+    return f"{base}_{int(number) + 1}/{weight}" if number.isdigit() else f"{layer}_1/{weight}"
+
+
+def test_the_configuration_is_one_that_keras_reads(tmp_path: Path) -> None:
+    """Keras 2.15 and 3.15 loaded such files and answered as we do (docs/log.md); they need every one of these."""
+    export_weights(model_file(tmp_path, narrow("resnet_v1_50.torchvision")), tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5") as root:
+        model = json.loads(root.attrs["model_config"])
+        assert root.attrs["keras_version"].decode() == root["model_weights"].attrs["keras_version"].decode() == "2.15.0"
+        assert len(root["model_weights"].attrs["layer_names"]) == 53 + 53 + 1
+    layers = {layer["name"]: layer for layer in model["config"]["layers"]}
+    assert (model["class_name"], model["config"]["name"]) == ("Functional", "resnet_v1_50_torchvision")
+    assert model["config"]["input_layers"] == [["input", 0, 0]]
+    assert model["config"]["output_layers"] == [["dense", 0, 0]]
+    assert layers["input"]["config"]["batch_input_shape"] == [None, 224, 224, 3]
+    assert layers["add"]["inbound_nodes"] == [
+        [["batch_normalization_4", 0, 0, {}], ["batch_normalization_3", 0, 0, {}]]
+    ]
+    assert layers["batch_normalization"]["config"]["epsilon"] == 1e-5
+    assert layers["batch_normalization"]["config"]["momentum"] == 0.9
+    assert layers["dense"]["config"] == {"name": "dense", "units": 7, "activation": "softmax"}
+
+
+@pytest.mark.parametrize("statistics", ["batch", "batch_in_units"])
+def test_live_norms_are_called_in_training(statistics: str, tmp_path: Path) -> None:
+    row = narrow("resnet_v1_50.signs")
+    assert isinstance(row, StackSpec)
+    spec = row.replaced({"norm": dataclasses.replace(row.norm, statistics=statistics)})
+    assert export_weights(model_file(tmp_path, spec), tmp_path / "w.h5").form == "keras_model"
+    import_weights(tmp_path / "w.h5", tmp_path / "again.safetensors", norm="batch")
+    again = load_bundle(tmp_path / "again.safetensors").spec
+    assert isinstance(again, StackSpec)
+    assert again.norm == spec.norm  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("resnet_v1_20.cifar", {}),  # zeros beside the channels are a Lambda's
+        ("resnet_v1_50.original", {}),  # a pool that counts a last partial window
+        ("resnet_v2_50.timm", {}),  # a pool that pads with what never wins
+        ("resnet_v1_50.torchvision", {"output_stride": 8}),
+        ("resnet_v1_50.torchvision", {"include_root_block": False}),
+        ("alexnet.owt", {}),
+    ],
+)
+def test_what_keras_layers_cannot_build_is_refused(name: str, fields: dict[str, object], tmp_path: Path) -> None:
+    spec = find_spec(name).replaced(fields)
+    assert keras_scheme(spec) is None
+    with pytest.raises(ModelFileError, match=r"cannot be written as w\.h5|no other framework's names"):
+        export_weights(model_file(tmp_path, _small(spec)), tmp_path / "w.h5", form="keras_model")
+    assert not (tmp_path / "w.h5").exists()
+
+
+def _small(spec: Spec) -> Spec:
+    """The same network for few classes, with one unit a stage."""
+    if not isinstance(spec, StackSpec):
+        return narrow(spec.name)
+    blocks = tuple(dataclasses.replace(block, rows=block.rows[:1]) for block in spec.blocks[:2])
+    return spec.replaced({"blocks": blocks, "num_classes": 7})
+
+
+def test_deep_networks_are_described() -> None:
+    """The order of layers is found without recursion."""
+    network = keras_network(find_spec("resnet_v2_200.slim"))
+    assert network is not None
+    assert len([layer for layer in network.layers if layer.kind == "Conv2D"]) == 200 + 3
