@@ -64,6 +64,7 @@ STRANGE = Recipe(
     keep_checkpoints=3,
     validation=0.2,
     precision="fp32",
+    compile="on",
     augmentation=Augmentation(
         crop="padded",
         crop_from=300,

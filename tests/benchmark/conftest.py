@@ -13,4 +13,4 @@ from skipway.benchmark import peak
 def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peak, "SIZES", {"cpu": (128, 256)})
     monkeypatch.setattr(peak, "REPEATS", 1)
-    monkeypatch.setattr(gc, "collect", lambda: 0)  # what a whole session of tests left behind takes a while
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # what a whole session of tests left behind takes a while

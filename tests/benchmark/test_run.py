@@ -145,7 +145,7 @@ def test_training_is_an_update_of_the_recipe(monkeypatch: pytest.MonkeyPatch) ->
     assert len(updaters) == 1
     assert [step for _, _, step in seen] == [0, 1, 2]
     assert updater.precision == torch.bfloat16
-    assert updater.recipe == find_recipe("strong").replaced(precision="bf16", batch_size=4)
+    assert updater.recipe == find_recipe("strong").replaced(precision="bf16", batch_size=4, compile="off")
     assert updater.network.training
     assert batch.pixels.dtype == torch.uint8
     assert batch.pixels.shape == (4, 3, 32, 32)
@@ -249,7 +249,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
         ({"seed": -1}, "--seed is -1; give 0 or more"),
         ({"seed": 2**64}, "--seed is 18446744073709551616; give "),
         ({"image_size": -1}, "--image-size is -1; give 0 or more"),
-        ({"mode": "train", "engines": ("compile",)}, "training has no engine compile; leave"),
+        ({"mode": "train", "engines": ("openvino",)}, "training has no engine openvino; give eager"),
         ({"mode": "train", "precisions": ("int8",)}, "training in int8 does not exist; give"),
         ({"mode": "train", "batch_sizes": (1,)}, "batch normalization trains on 2 pictures or more; raise"),
         ({"device": "tpu"}, "unknown device 'tpu'; give"),

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from skipway.data.loading import Batch
+from skipway.errors import SkipwayError
 from skipway.models.catalog import create_model
 from skipway.models.network import Network
 from skipway.training.averaging import Average
@@ -21,7 +22,7 @@ from skipway.training.choice import choose_model, preprocessing_for
 from skipway.training.optimizer import build_optimizer
 from skipway.training.recipe import Recipe
 from skipway.training.schedule import learning_rate
-from skipway.training.updater import Updater
+from skipway.training.updater import Updater, compiles
 from skipway.training.world import World
 
 CPU = torch.device("cpu")
@@ -108,6 +109,42 @@ def test_bf16_is_close_to_fp32() -> None:
         losses[precision] = float(updater.loss_sum)
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+def test_a_compiled_network_is_trained_alike() -> None:
+    losses, weights = {}, {}
+    for way in ("off", "on"):
+        torch.manual_seed(0)
+        updater = _updater(_network(), Recipe(optimizer="sgd", learning_rate=0.05, compile=way))
+        updater.train_mode()
+        for step in range(3):
+            updater.update(_batch(8 if step < 2 else 6), step)  # the last batch is smaller
+        losses[way] = float(updater.loss_sum)
+        weights[way] = {name: value.clone() for name, value in updater.judged.state_dict().items()}
+    assert losses["on"] == pytest.approx(losses["off"], rel=1e-5)
+    assert weights["on"].keys() == weights["off"].keys(), "a compiled network is saved as it was written"
+    for name, value in weights["off"].items():
+        torch.testing.assert_close(weights["on"][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("way", "device", "steps", "expected"),
+    [
+        ("auto", "cuda", 5000, True),
+        ("auto", "cuda", 100, False),
+        ("auto", "cpu", 5000, False),
+        ("on", "cpu", 1, True),
+        ("off", "cuda", 5000, False),
+    ],
+)
+def test_when_a_run_compiles(way: str, device: str, steps: int, expected: bool) -> None:
+    assert compiles(Recipe(compile=way), torch.device(device), steps) is expected
+
+
+def test_without_a_compiler_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SkipwayError, match=r"C\+\+ compiler"):
+        _updater(_network(), Recipe(compile="on"))
 
 
 def test_average_follows_by_its_decay() -> None:

@@ -45,8 +45,8 @@ class Settings:
     """What to measure, and how.
 
     `model` is a name of the catalog or a model file; `image_size` the side of its pictures in pixels (0: its own).
-    `engines` are names of `inference.engines`, or `auto` for the fastest; training knows `eager`, and what `recipe`
-    asks of a step. Every engine is measured with every precision and every batch size. `profile` is a folder for
+    `engines` are names of `inference.engines`, or `auto` for the fastest; training knows `eager`, `compile`, and `auto`
+    as the recipe has it. Every engine is measured with every precision and every batch size. `profile` is a folder for
     traces, empty for none.
     """
 
@@ -79,8 +79,8 @@ class Settings:
         ):
             if not least <= number < 2**63:
                 raise SkipwayError(f"{name} is {number}; give {least} or more")
-        if self.mode == "train" and not set(self.engines) <= {"auto", "eager"}:
-            raise SkipwayError(f"training has no engine {', '.join(self.engines)}; leave --engine out")
+        if self.mode == "train" and not set(self.engines) <= {"auto", "eager", "compile"}:
+            raise SkipwayError(f"training has no engine {', '.join(self.engines)}; give eager or compile")
         if self.mode == "train" and "int8" in self.precisions:
             raise SkipwayError("training in int8 does not exist; give --precision fp32 or bf16")
 
@@ -211,6 +211,7 @@ class _Bench:
             return training_work(
                 self.subject,
                 self.recipe,
+                engine=one.engine,
                 precision=one.precision,
                 batch_size=one.batch_size,
                 device=self.device,

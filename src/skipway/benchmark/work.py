@@ -17,7 +17,7 @@ from skipway.inference.engines import Precision, open_engine, pick_engine
 from skipway.models.network import Spec
 from skipway.training.recipe import Recipe
 from skipway.training.start import freeze_stages
-from skipway.training.updater import Updater
+from skipway.training.updater import Updater, compiles
 from skipway.training.world import World
 
 Say = Callable[[str], None]
@@ -62,6 +62,7 @@ def training_work(
     subject: Subject,
     recipe: Recipe,
     *,
+    engine: str = "auto",
     precision: Precision,
     batch_size: int,
     device: torch.device,
@@ -71,11 +72,14 @@ def training_work(
     """Updates number 0 to `steps` as `skipway train` makes them, on one uint8 batch that is decoded already.
 
     What `recipe` asks of an update is in it: augmentation on the device, the optimizer, the average of the weights.
-    Reading, decoding and cropping pictures is not. Raises SkipwayError.
+    Reading, decoding and cropping pictures is not. `engine` is `eager`, `compile`, or `auto` for the recipe's own way.
+    Raises SkipwayError.
     """
     _require_classifier(subject.spec)
     parts = min(recipe.accumulation, batch_size)
     recipe = recipe.replaced(precision=precision, batch_size=batch_size, accumulation=parts)
+    if engine != "auto":
+        recipe = recipe.replaced(compile="on" if engine == "compile" else "off")
     network = copy.deepcopy(subject.build())  # a model file's weights stay as they are
     if batch_size < 2 and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
         raise SkipwayError(f"batch normalization trains on 2 pictures or more; raise --batch-size {batch_size}")
@@ -96,7 +100,8 @@ def training_work(
     if device.type == "cuda":  # as the loader hands it over
         batch = batch._replace(pixels=batch.pixels.pin_memory(), targets=batch.targets.pin_memory())
     numbers = iter(range(steps))
-    return Work("eager", lambda: updater.update(batch, next(numbers)))
+    engine = "compile" if compiles(recipe, device, steps) else "eager"
+    return Work(engine, lambda: updater.update(batch, next(numbers)))
 
 
 def _require_classifier(spec: Spec) -> None:

@@ -45,7 +45,8 @@ class Recipe:
     newest `keep_checkpoints` of which stay. `validation` is the share held out where the data have no val part;
     0 holds nothing out and trains on a val part, too.
 
-    `precision`: `auto` is bf16 on a GPU and fp32 on a CPU.
+    `precision`: `auto` is bf16 on a GPU and fp32 on a CPU. `compile`: `auto` compiles the network on a GPU for runs of
+    2,000 steps and more, which earn back the minute that it takes; `on` does so anywhere.
     """
 
     name: str = "custom"
@@ -85,6 +86,7 @@ class Recipe:
     keep_checkpoints: int = 1
     validation: float = 0.1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

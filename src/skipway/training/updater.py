@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,12 +13,15 @@ from skipway.data.augmentation import BatchAugmentation, Mixed, mixed
 from skipway.data.draws import seed_torch
 from skipway.data.loading import Batch
 from skipway.data.preprocessing import Preprocessing
+from skipway.errors import SkipwayError
 from skipway.models.network import Network
 from skipway.training.averaging import Average
 from skipway.training.optimizer import build_optimizer
 from skipway.training.recipe import Recipe
 from skipway.training.schedule import learning_rate
 from skipway.training.world import World
+
+_WORTH_COMPILING = 2000  # steps
 
 
 class Updater:
@@ -41,6 +47,8 @@ class Updater:
         self.forward: nn.Module = self.network
         if world.size > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.network)
+        if compiles(recipe, self.device, total_steps):
+            self.forward = compiled(self.forward)
         self.optimizer = build_optimizer(self.network, recipe, self.device)
         self.average = Average(self.network, recipe.ema) if recipe.ema else None
         self.precision = pick_precision(recipe.precision, self.device)
@@ -110,6 +118,24 @@ class Updater:
             return loss
         other = F.cross_entropy(logits, blend.partners[part], self.class_weights, label_smoothing=smoothing)
         return blend.share * loss + (1 - blend.share) * other
+
+
+def compiles(recipe: Recipe, device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps compiles its network."""
+    if recipe.compile == "auto":
+        return device.type == "cuda" and steps >= _WORTH_COMPILING
+    return recipe.compile == "on"
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network as one program, for its forward and its backward pass. Parameters and modes are those of `network`.
+
+    The size of a batch is part of the program: an epoch's last, smaller one compiles once more. Raises SkipwayError
+    where there is no compiler.
+    """
+    if next(network.parameters()).device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise SkipwayError("compiling needs a C++ compiler, and there is no g++; install one, or give compile = 'off'")
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
