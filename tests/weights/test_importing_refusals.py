@@ -64,11 +64,6 @@ def test_a_network_of_another_kind_is_one_clear_line(to: Path, tmp_path: Path) -
     assert not to.exists()
 
 
-def test_numbered_layers_are_told(written: Path, to: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"numbers its layers .*; save the whole model with"):
-        import_weights(written / "keras2_v1" / "w.weights.h5", to)
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [

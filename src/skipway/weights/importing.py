@@ -26,6 +26,8 @@ from skipway.weights.formats.torch_state import Average
 from skipway.weights.imagenet import imagenet_names
 from skipway.weights.mapping.caffe_described import described
 from skipway.weights.mapping.input_mean import convention, input_mean
+from skipway.weights.mapping.keras_numbered import SCHEME as KERAS_ORDER
+from skipway.weights.mapping.keras_numbered import in_order
 from skipway.weights.mapping.keras_topology import recognize
 from skipway.weights.mapping.keys import Key, keys_of
 from skipway.weights.mapping.layouts import Place, source_shape, to_ours
@@ -144,7 +146,7 @@ def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
     tensors = _tensors(file, match, arrays)
     rule_name, doubts = (preprocessing, []) if preprocessing else _convention(match, tensors)
     spec, rule = prepared(match.spec, rule_name, options.get("mean"))
-    if preprocessing or (match.scheme == "keras_graph" and doubts):
+    if preprocessing or (match.scheme in {"keras_graph", KERAS_ORDER} and doubts):
         settings = [one for one in settings if "pictures" not in one]  # answered by the user, or better by the doubts
     labels = tuple(options.get("labels", ())) or default_labels(spec.num_classes)
     bundle = Bundle(spec, rule, labels, tensors, _provenance(source, match))
@@ -241,6 +243,8 @@ def _named(
 ) -> tuple[Match, list[str]]:
     """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for."""
     match = best(shapes, frozenset({row}) if row else frozenset())
+    if match is None and (counted := in_order(source, shapes, row)) is not None:
+        return counted
     if match is None and "conv2d/kernel" in shapes and not source.layers:
         raise ModelFileError(
             f"{source.path} numbers its layers instead of naming them, and does not describe them; save the whole "

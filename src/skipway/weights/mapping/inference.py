@@ -64,7 +64,7 @@ def infer_stack(shapes: Shapes, scheme: Scheme, base: StackSpec) -> StackSpec | 
         ),
         "shortcut": "projection" if projected or not _widens(stem[0], blocks) else "pad",
     }
-    return _named(base.replaced(fields), base)
+    return named_alike(base.replaced(fields), base)
 
 
 def _blocks(probe: Probe) -> tuple[Block, ...]:
@@ -102,7 +102,7 @@ def _widens(channels: int, blocks: tuple[Block, ...]) -> bool:
     return len(set(depths)) > 1
 
 
-def _named(spec: StackSpec, base: StackSpec) -> StackSpec:
+def named_alike(spec: StackSpec, base: StackSpec) -> StackSpec:
     """Called as the row of the base's layout that has the same blocks, or else as the base with its depth."""
     layout = base.name.partition(".")[2]
     for name, entry in CATALOG.items():

@@ -117,7 +117,7 @@ def keras_network(spec: Spec) -> KerasNetwork | None:
         place = keras_place(graph.homes[key.name.rpartition(".")[0]], key)
         if place is not None:
             arrays.setdefault(place.source.rpartition("/")[0], []).append(place.source)
-    layers = tuple(replace(layer, arrays=tuple(arrays.get(layer.name, ()))) for layer in _sorted(graph.layers))
+    layers = tuple(replace(layer, arrays=tuple(arrays.get(layer.name, ()))) for layer in sorted_layers(graph.layers))
     return KerasNetwork(layers, MappingProxyType(graph.homes))
 
 
@@ -126,7 +126,7 @@ def _widens(spec: StackSpec) -> bool:
     return depths != {spec.stem_channels()}
 
 
-def _sorted(layers: Mapping[str, Layer]) -> list[Layer]:
+def sorted_layers(layers: Mapping[str, Layer]) -> list[Layer]:
     """As Keras sorts a model's layers: the farthest from the end first, equally far ones as a walk back from the end
     comes upon them, the first input of a layer first."""
     *_, end = layers
