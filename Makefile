@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PEERS := .venv-keras
 PARITY := .venv-parity
 
 .PHONY: demo test check format peers parity clean
@@ -31,11 +30,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-peers: $(PEERS)/.installed  ## build the environment that benchmarks/signs_vs_keras.py runs Keras in
+peers: $(STAMP) $(PARITY)/.tensorflow $(PARITY)/.timm $(PARITY)/.peers  ## build the environments that benchmarks/compare_*.py run the peers in
 
-$(PEERS)/.installed:
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check tensorflow-cpu h5py pillow
+# Keras on JAX and, with the torch of $(VENV), on torch, beside TensorFlow.
+$(PARITY)/.peers: $(STAMP) $(PARITY)/.keras
+	$(PARITY)/keras/bin/python -m pip install --quiet --disable-pip-version-check 'jax[cpu]'
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$($(PARITY)/keras/bin/python -c 'import site; print(site.getsitepackages()[0])')/skipway.pth"
 	@touch $@
 
 parity: $(STAMP) $(PARITY)/.tensorflow $(PARITY)/.keras $(PARITY)/.timm  ## run the original code, import what its frameworks save, and print how far ours is
@@ -64,4 +65,4 @@ $(PARITY)/.timm: $(STAMP)
 	@touch $@
 
 clean:  ## remove what this file made, but no runs
-	rm -rf $(VENV) $(PEERS) $(PARITY) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PARITY) .mypy_cache .ruff_cache .pytest_cache
