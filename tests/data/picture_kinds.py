@@ -201,3 +201,27 @@ def _oriented(orientation: int) -> Kind:
 
 for _orientation in TURNS:
     MAKERS[f"exif {_orientation}"] = lambda orientation=_orientation: _oriented(orientation)
+
+
+def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """Smooth shapes and some noise, in strong colours: chroma that is halved shows."""
+    draw = np.random.default_rng(width)
+    coarse = Image.fromarray(draw.integers(0, 256, (5, 6, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    noisy = np.asarray(coarse).astype(int) + draw.integers(-12, 13, (height, width, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).convert(mode)
+
+
+# JPEGs as most are: the fast path takes them.
+PLAIN_JPEGS: dict[str, bytes] = {
+    "420": encoded(photo(67, 90), "JPEG", subsampling=2),
+    "422": encoded(photo(67, 90), "JPEG", subsampling=1),
+    "444": encoded(photo(70, 91), "JPEG", subsampling=0),
+    "grey": encoded(photo(61, 90, "L"), "JPEG"),
+    "progressive": encoded(photo(66, 90), "JPEG", progressive=True),
+    "restarts": encoded(photo(64, 96), "JPEG", restart_marker_rows=1),
+    "rgb": encoded(photo(33, 90), "JPEG", keep_rgb=True),
+    "tiny": encoded(photo(1, 1), "JPEG"),
+    "upright": encoded(photo(40, 90), "JPEG", exif=exif(1)),
+}

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from skipway.data.cropping import random_resized
 from skipway.data.dataset import Split
 from skipway.data.draws import hashed, uniform
+from skipway.data.encoded import Encoded
 from skipway.data.geometry import trimmed
 from skipway.data.preprocessing import Picture, Preprocessing, to_tensor
 from skipway.data.resizing import resized
@@ -78,23 +80,44 @@ class Augmentation:
             raise RecipeError(f"augmentation: randaugment_magnitude is {self.randaugment_magnitude}; give 0 to 30")
 
 
+def crop_draws(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """What `cropped` draws for these samples: float64 (len(indices), 4)."""
+    return uniform(seed, epoch, indices, _CROP, 4)
+
+
 def cropped(
-    picture: Picture, preprocessing: Preprocessing, augmentation: Augmentation, seed: int, epoch: int, index: int
+    picture: Picture | Encoded | Tensor,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+    index: int,
+    draws: np.ndarray | None = None,
 ) -> Tensor:
-    """One training picture as counts (C, size, size), uint8 or float32 as `Preprocessing.pixels` gives them."""
+    """One training picture as counts (C, size, size), uint8 or float32 as `Preprocessing.pixels` gives them.
+
+    For the crops `none` and `padded` a tensor is what `Preprocessing.pixels` gave for the picture. `draws` is its row
+    of `crop_draws`, where that is at hand.
+    """
     sample = np.array([index])
-    draws = uniform(seed, epoch, sample, _CROP, 4)[0]
-    if augmentation.crop == "none":
-        pixels = preprocessing.pixels(picture)
-    elif augmentation.crop == "padded":
-        pixels = _padded(preprocessing.pixels(picture), augmentation.crop_padding, draws)
-    elif augmentation.crop == "random":
-        pixels = _random(preprocessing.coloured(picture), preprocessing, augmentation.crop_from, draws)
+    draws = crop_draws(seed, epoch, sample)[0] if draws is None else draws
+    if augmentation.crop == "random_resized" and not isinstance(picture, Tensor):
+        pixels = random_resized(picture, preprocessing, augmentation.crop_scale, augmentation.crop_ratio, draws)
     else:
-        pixels = _random_resized(preprocessing.coloured(picture), preprocessing, augmentation, draws)
+        picture = picture.decoded() if isinstance(picture, Encoded) else picture
+        pixels = _cut(picture, preprocessing, augmentation, draws)
     if augmentation.randaugment:
         pixels = _randaugmented(pixels, augmentation, int(hashed(seed, epoch, sample, _OPERATIONS, 1)[0, 0] >> 1))
     return pixels
+
+
+def _cut(
+    picture: Picture | Tensor, preprocessing: Preprocessing, augmentation: Augmentation, draws: np.ndarray
+) -> Tensor:
+    if augmentation.crop == "random" and not isinstance(picture, Tensor):
+        return _random(preprocessing.coloured(picture), preprocessing, augmentation.crop_from, draws)
+    pixels = picture if isinstance(picture, Tensor) else preprocessing.pixels(picture)
+    return _padded(pixels, augmentation.crop_padding, draws) if augmentation.crop == "padded" else pixels
 
 
 def _padded(pixels: Tensor, padding: int, draws: np.ndarray) -> Tensor:
@@ -111,22 +134,6 @@ def _random(image: Image.Image, preprocessing: Preprocessing, crop_from: int, dr
     left, top = int(draws[0] * (width - size + 1)), int(draws[1] * (height - size + 1))
     counts = resized(image, (width, height), preprocessing.kernel)
     return to_tensor(counts[top : top + size, left : left + size])
-
-
-def _random_resized(
-    image: Image.Image, preprocessing: Preprocessing, augmentation: Augmentation, draws: np.ndarray
-) -> Tensor:
-    """A box of random area, aspect and place, resized. A box that would not fit is narrowed to the picture."""
-    low, high = augmentation.crop_scale
-    area = image.width * image.height * (low + draws[0] * (high - low))
-    narrow, wide = (math.log(one) for one in augmentation.crop_ratio)
-    aspect = math.exp(narrow + draws[1] * (wide - narrow))
-    width = min(math.sqrt(area * aspect), image.width)
-    height = min(math.sqrt(area / aspect), image.height)
-    left, top = draws[2] * (image.width - width), draws[3] * (image.height - height)
-    box = (left, top, left + width, top + height)
-    size = (preprocessing.size, preprocessing.size)
-    return to_tensor(resized(image, size, preprocessing.kernel, box))
 
 
 def _randaugmented(pixels: Tensor, augmentation: Augmentation, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skipway.data.dataset import ArrayPictures, FilePictures, Split
+from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
 from skipway.errors import DataError, PictureError
 
 MAX_BAD_SHARE = 0.05
@@ -33,7 +33,7 @@ class Checked:
 
 def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
     """Decode all pictures of a split. Arrays were checked as a whole when they were read."""
-    if not isinstance(split.pictures, FilePictures):
+    if not isinstance(split.pictures, EncodedPictures):
         return _check_array(split)
     bad: list[PictureError] = []
     good: list[int] = []
@@ -52,14 +52,14 @@ def check_split(split: Split, threads: int = 2, progress: Progress | None = None
     return Checked(kept, tuple(bad), int(np.median(sides)) if sides else 0, grey)
 
 
-def _probe_all(pictures: FilePictures, threads: int) -> Iterator[tuple[int, bool] | PictureError]:
+def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[tuple[int, bool] | PictureError]:
     # Decoders release the interpreter lock, so threads are enough and no picture crosses a process.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for start in range(0, len(pictures), 4096):  # bounded: map() would queue a million futures at once
             yield from pool.map(lambda i: _probe(pictures, i), range(start, min(start + 4096, len(pictures))))
 
 
-def _probe(pictures: FilePictures, index: int) -> tuple[int, bool] | PictureError:
+def _probe(pictures: EncodedPictures, index: int) -> tuple[int, bool] | PictureError:
     try:
         picture = pictures[index]
     except PictureError as error:

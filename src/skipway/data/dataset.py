@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from skipway.data.pictures import open_picture
+from skipway.data.encoded import Encoded
+from skipway.data.pictures import read_bytes
 from skipway.data.preprocessing import Picture
 from skipway.errors import DataError, UnknownNameError
 
@@ -31,7 +33,31 @@ class Pictures(Protocol):
         ...
 
 
-class FilePictures:
+class EncodedPictures(ABC):
+    """Pictures that lie in files, and may therefore be bad: each is decoded when asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def encoded(self, index: int) -> Encoded:
+        """The file of a picture. Raises PictureError where it cannot be read."""
+
+    @abstractmethod
+    def name(self, index: int) -> str: ...
+
+    @abstractmethod
+    def subset(self, indices: np.ndarray) -> Pictures: ...
+
+    @abstractmethod
+    def joined(self, other: EncodedPictures) -> EncodedPictures:
+        """These pictures and then those, of the same kind."""
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.encoded(index).decoded()
+
+
+class FilePictures(EncodedPictures):
     """Picture files on disk."""
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -40,14 +66,20 @@ class FilePictures:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Picture:
-        return open_picture(self.files[index])
+    def encoded(self, index: int) -> Encoded:
+        name = self.name(index)
+        return Encoded(read_bytes(self.files[index], name), name)
 
     def name(self, index: int) -> str:
         return str(self.files[index])
 
     def subset(self, indices: np.ndarray) -> FilePictures:
         return FilePictures([self.files[i] for i in indices])
+
+    def joined(self, other: EncodedPictures) -> FilePictures:
+        if not isinstance(other, FilePictures):
+            raise TypeError("pictures of different kinds do not join")
+        return FilePictures([*self.files, *other.files])
 
 
 class ArrayPictures:
@@ -123,8 +155,8 @@ def joined(one: Split, other: Split) -> Split:
     """The pictures of both, in order. Raises DataError where arrays of different sizes would have to be one."""
     targets = np.concatenate([one.targets, other.targets])
     first, second = one.pictures, other.pictures
-    if isinstance(first, FilePictures) and isinstance(second, FilePictures):
-        return Split(FilePictures([*first.files, *second.files]), targets)
+    if isinstance(first, EncodedPictures) and isinstance(second, EncodedPictures):
+        return Split(first.joined(second), targets)
     if isinstance(first, ArrayPictures) and isinstance(second, ArrayPictures):
         if first.array.shape[1:] != second.array.shape[1:]:
             raise DataError("the train and val parts have pictures of different sizes; resize them or drop --val 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from skipway.data.augmentation import Augmentation, cropped
-from skipway.data.dataset import ArrayPictures, FilePictures, Split
+from skipway.data.augmentation import Augmentation, crop_draws, cropped
+from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
 from skipway.data.draws import permutation
-from skipway.data.preprocessing import Preprocessing
+from skipway.data.encoded import Encoded
+from skipway.data.memory import Memory, memory_for
+from skipway.data.preprocessing import Picture, Preprocessing
 from skipway.errors import DataError, PictureError
 
 
@@ -83,12 +86,22 @@ class _Batches(Dataset[Batch]):
     """Makes the batch of a key. Errors are returned, not raised: torch would bury them in a worker's traceback."""
 
     def __init__(
-        self, split: Split, preprocessing: Preprocessing, augmentation: Augmentation | None = None, seed: int = 0
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         self.split = split
         self.preprocessing = preprocessing
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
+        self.memory = memory
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Only forked workers share memory: one that is started afresh would fill a whole one of its own.
+        return {**self.__dict__, "memory": None}
 
     def __getitems__(self, key: Key) -> Batch | PictureError:
         try:
@@ -104,9 +117,35 @@ class _Batches(Dataset[Batch]):
             whole = self.preprocessing.pixels_of(pictures.array[key.indices])
             if whole is not None:
                 return whole
-        return torch.stack(
-            [cropped(pictures[i], self.preprocessing, one, self.seed, key.epoch, int(i)) for i in key.indices]
-        )
+        size, depth = self.preprocessing.size, self.preprocessing.depth
+        kind = torch.float32 if self.preprocessing.floating else torch.uint8
+        batch = _empty((len(key.indices), depth, size, size), kind)
+        untouched = one.crop == "none" and not one.randaugment
+        if untouched and self.memory is not None and self.memory.copy_to(batch, key.indices):
+            return batch
+        draws = crop_draws(self.seed, key.epoch, key.indices)
+        for row, index, drawn in zip(batch, key.indices.tolist(), draws, strict=True):
+            row.copy_(cropped(self._read(index), self.preprocessing, one, self.seed, key.epoch, index, drawn))
+        return batch
+
+    def _read(self, index: int) -> Picture | Encoded | Tensor:
+        pictures = self.split.pictures
+        if self.memory is None:
+            return pictures.encoded(index) if isinstance(pictures, EncodedPictures) else pictures[index]
+        pixels = self.memory.get(index)
+        if pixels is None:
+            pixels = self.preprocessing.pixels(pictures[index])
+            self.memory.put(index, pixels)
+        return pixels
+
+
+def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+    """A batch to fill. In a worker it lies where the main process will see it, so that it need not be copied there."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    size = math.prod(shape)
+    storage = torch.UntypedStorage._new_shared(size * kind.itemsize, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=kind).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def training_batches(
@@ -120,8 +159,13 @@ def training_batches(
     workers: int,
     pin: bool,
 ) -> Iterator[Batch]:
-    """The batches of steps `start` to `stop`, across epochs without a pause between them. Raises DataError."""
-    batches = _Batches(split, preprocessing, augmentation, plan.seed)
+    """The batches of steps `start` to `stop`, across epochs without a pause between them. Raises DataError.
+
+    Pictures that each epoch begins with anew, uncropped, are kept in memory if they fit.
+    """
+    fixed = augmentation.crop in {"none", "padded"} and stop - start > plan.steps_per_epoch
+    memory = memory_for(split, preprocessing) if fixed else None
+    batches = _Batches(split, preprocessing, augmentation, plan.seed, memory)
     return _checked(_loader(batches, plan.keys(start, stop), workers, pin=pin))
 
 
@@ -134,11 +178,12 @@ def evaluation_batches(
     pin: bool,
     rank: int = 0,
     world: int = 1,
+    memory: Memory | None = None,
 ) -> Iterator[Batch]:
-    """Each picture of this rank once, in order. Raises DataError."""
+    """Each picture of this rank once, in order. `memory` serves whoever evaluates again. Raises DataError."""
     mine = np.arange(len(split))[rank::world]
     keys = [Key(0, at, mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)]
-    return _checked(_loader(_Batches(split, preprocessing), keys, workers, pin=pin))
+    return _checked(_loader(_Batches(split, preprocessing, memory=memory), keys, workers, pin=pin))
 
 
 def _loader(batches: _Batches, keys: Iterable[Key], workers: int, *, pin: bool) -> Iterable[Any]:
@@ -164,7 +209,7 @@ def _checked(batches: Iterable[Batch | PictureError]) -> Iterator[Batch]:
 
 def default_workers(split: Split, cores: int, *, cuda: bool) -> int:
     """Worker processes for a split: none for arrays, where a copy costs more than it hides."""
-    if not isinstance(split.pictures, FilePictures):
+    if not isinstance(split.pictures, EncodedPictures):
         return 0
     # On a CPU the network needs the cores; decoding for it takes a fraction of one.
     return min(cores, 16) if cuda else max(cores // 2, 1)

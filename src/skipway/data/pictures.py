@@ -1,4 +1,5 @@
-"""One picture file in, the picture that a person sees out: the only place where files are decoded."""
+"""One picture file in, the picture that a person sees out: the only place where files are decoded, but for the plain
+JPEGs of `jpeg.py`, which leaves every doubt to this one."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ class _Silence:
                 self._caught.__exit__(None, None, None)
 
 
-_SILENCE = _Silence()
+SILENCE = _Silence()
 
 
 def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Image:
@@ -75,14 +76,11 @@ def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Ima
     applied. `name` stands in for the file in error messages. Raises PictureError for whatever is no whole picture.
     """
     label = name or ("<bytes>" if isinstance(file, bytes) else str(file))
-    try:
-        data = file if isinstance(file, bytes) else _read(Path(file), label)
-    except OSError as error:
-        raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
+    data = file if isinstance(file, bytes) else read_bytes(Path(file), label)
     if not data:
         raise PictureError(label, "is empty (0 bytes); restore or delete it")
     try:
-        with _SILENCE:  # Pillow warns about odd metadata; the pixels decide here
+        with SILENCE:  # Pillow warns about odd metadata; the pixels decide here
             return _decode(data)
     except UnidentifiedImageError:
         raise PictureError(label, "is no picture in a known format; re-save it as JPEG or PNG") from None
@@ -96,8 +94,16 @@ def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Ima
         raise PictureError(label, f"is damaged ({_reason(error)}); restore or delete it") from None
 
 
+def read_bytes(file: Path, label: str) -> bytes:
+    """Bytes of a regular file of bearable size: a pipe would never end, a sparse file would take all memory. Raises
+    PictureError."""
+    try:
+        return _read(file, label)
+    except OSError as error:
+        raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
 def _read(file: Path, label: str) -> bytes:
-    """Bytes of a regular file of bearable size: a pipe would never end, a sparse file would take all memory."""
     found = file.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")

@@ -23,11 +23,14 @@ from skipway.data.arrays import (
 )
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.folders import read_folder
+from skipway.data.shards import INDEX, SPLITS, read_shards, shards_in, shards_of
 from skipway.errors import DataError, UnknownNameError
 
 
 def open_source(data: str | Path) -> Source:
-    """The data set that `data` names: `digits`, `mnist:DIR` and its kin, a folder, an .npz or an .h5.
+    """The data set that `data` names: `digits`, `mnist:DIR` and its kin, a folder, shards, an .npz or an .h5.
+
+    Shards are a folder that `skipway pack` wrote, or any of .tar files, or `DIR/{000..012}.tar`.
 
     Raises UnknownNameError for a form that does not exist and DataError for data that cannot be read.
     """
@@ -44,6 +47,8 @@ def open_source(data: str | Path) -> Source:
         return NAMED[form](Path(rest))
     if path.is_dir():
         return _folder(path)
+    if (shards := shards_of(text)) is not None:
+        return read_shards({_split_of(path.parent): shards}, _home(path.parent))
     if path.is_file():
         return _file(path)
     if len(path.parts) == 1 and not path.suffix:
@@ -55,7 +60,18 @@ def open_source(data: str | Path) -> Source:
 def _folder(path: Path) -> Source:
     if (path / "train.npz").is_file() or (path / "test.npz").is_file():
         return read_npz_source(path)
+    if shards := shards_in(path):
+        return read_shards(shards, _home(path))
     return read_folder(path)
+
+
+def _home(folder: Path) -> Path:
+    """Where the index of shards in `folder` lies: there, or above it where that is one of several splits."""
+    return folder.parent if _split_of(folder) != "all" and not (folder / INDEX).exists() else folder
+
+
+def _split_of(folder: Path) -> str:
+    return folder.name if folder.name in SPLITS and (folder.parent / INDEX).exists() else "all"
 
 
 def _file(path: Path) -> Source:

@@ -13,6 +13,7 @@ from typing import NoReturn
 import torch
 
 from skipway.data.loading import Plan, evaluation_batches, training_batches
+from skipway.data.memory import memory_for
 from skipway.errors import DivergedError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.models.network import Network
@@ -46,6 +47,7 @@ class Loop:
         self.total = total_steps(start.recipe, plan)
         self.epochs = -(-self.total // plan.steps_per_epoch)
         self.events: Events | None = None
+        self._val_memory = None if self.material.val is None else memory_for(self.material.val, self.preprocessing)
         self._stop_asked = False
 
     def run(self) -> None:
@@ -137,6 +139,7 @@ class Loop:
             pin=self.world.device.type == "cuda",
             rank=self.world.rank,
             world=self.world.size,
+            memory=self._val_memory,
         )
         return evaluate_network(
             network,

@@ -1,0 +1,42 @@
+"""Prepare data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipway.cli.output import Json, answer, tell
+
+commands = typer.Typer()
+
+
+@commands.command()
+def pack(
+    data: Annotated[str, typer.Argument(help="Any data that `train` takes.")],
+    to: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.", metavar="DIR")],
+    short_side: Annotated[
+        int, typer.Option(help="Pixels that larger pictures are scaled to; 0 keeps every file as it is.")
+    ] = 256,
+    quality: Annotated[int, typer.Option(help="Of the JPEGs that scaled pictures become, 1 to 100.")] = 95,
+    shard_size: Annotated[int, typer.Option(help="Megabytes that a shard may have.")] = 256,
+    json_: Json = False,
+) -> None:
+    """Pack pictures into shards (tar files, as WebDataset reads them), which all commands take as data."""
+    from skipway.data.packing import Packing
+    from skipway.data.packing import pack as write
+    from skipway.data.sources import open_source
+    from skipway.errors import DataError
+    from skipway.machine import usable_cores
+    from skipway.training.console import Console
+
+    packing = Packing(short_side=short_side, quality=quality, shard_size=shard_size * 10**6)
+    source = open_source(data)
+    if Path(data).is_dir() and to.resolve().is_relative_to(Path(data).resolve()):
+        raise DataError(f"{to} would lie among the pictures of {data}; name a folder elsewhere")
+    with Console() as console:
+        if source.remark:
+            console.say(source.remark)
+        packed = write(source, to, packing, threads=usable_cores(), progress=console.counting)
+    answer(packed.to_dict()) if json_ else tell(packed.told())
