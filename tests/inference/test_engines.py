@@ -102,6 +102,30 @@ def test_the_fastest_is_measured_once_and_remembered(tmp_path: Path, monkeypatch
     assert pick_engine(network, batch_size=4, cache=again).name == "compile"
 
 
+@pytest.mark.parametrize(
+    ("pictures_to_come", "opened"),
+    [
+        (100, {"eager"}),
+        (1000, {"eager", "onnxruntime", "openvino"}),
+        (10_000, {"eager", "compile", "onnxruntime", "openvino"}),
+        (None, {"eager", "compile", "onnxruntime", "openvino"}),
+    ],
+)
+def test_an_engine_is_built_where_it_earns_that_back(
+    pictures_to_come: int | None, opened: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, seen = stirred(built("alexnet.tflearn")), set()
+
+    def open_one(name: str, work: choice.Work) -> Engine:
+        seen.add(name)
+        return Engine(name, work.precision, work.network)
+
+    monkeypatch.setattr(choice, "open_checked", open_one)
+    monkeypatch.setattr(choice, "_seconds", lambda engine, work: 0.2)  # of two pictures
+    pick_engine(network, batch_size=2, pictures=pictures_to_come)
+    assert seen == opened
+
+
 def test_few_pictures_build_nothing(tmp_path: Path) -> None:
     network = stirred(built("alexnet.caffe"))
     cache = Cache(tmp_path / "model.safetensors", network)

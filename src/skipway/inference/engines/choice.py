@@ -15,7 +15,10 @@ from skipway.inference.engines.table import able_engines, open_checked
 from skipway.machine import cpu_name, usable_cores
 
 _ROUNDS = 3
-_WORTH_S = 20.0  # of eager work: below, no engine earns back the time that it takes to build
+# Seconds of eager work from which on an engine earns back what building it takes: some seconds for an ONNX file and its
+# runtimes, a minute for a compiler.
+_WORTH_BUILDING_S = 60.0
+_WORTH_COMPILING_S = 600.0
 
 
 def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = None) -> Engine:
@@ -31,12 +34,15 @@ def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = N
             return open_checked(known, work)
         except SkipwayError as error:
             tell(f"{known}: {error}")
-    eager = open_checked("eager", work) if "eager" in able_engines(work.precision, work.device, work.network) else None
+    able = able_engines(work.precision, work.device, work.network)
+    eager = open_checked("eager", work) if "eager" in able else None
     if eager is not None and pictures is not None:
-        seconds = _seconds(eager, work) / work.batch_size
-        if pictures * seconds < _WORTH_S:
+        seconds = pictures * _seconds(eager, work) / work.batch_size
+        if seconds < _WORTH_BUILDING_S:
             return eager
-    engines = _opened(work, eager, tell)
+        if seconds < _WORTH_COMPILING_S:
+            able = [name for name in able if name != "compile"]
+    engines = _opened(work, able, eager, tell)
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(_ROUNDS):
         for name, engine in engines.items():
@@ -48,10 +54,10 @@ def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = N
     return engines[best]
 
 
-def _opened(work: Work, eager: Engine | None, tell: Callable[[str], None]) -> dict[str, Engine]:
+def _opened(work: Work, able: list[str], eager: Engine | None, tell: Callable[[str], None]) -> dict[str, Engine]:
     engines: dict[str, Engine] = {} if eager is None else {"eager": eager}
     refused: list[str] = []
-    for name in able_engines(work.precision, work.device, work.network):
+    for name in able:
         if name in engines:
             continue
         tell(f"building {name}")
