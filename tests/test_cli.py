@@ -771,6 +771,31 @@ def test_weights_are_imported(skipway_: Skipway, weights: Path, tmp_path: Path) 
     assert "--preprocessing" not in answer.out.replace("is --preprocessing right", "")
 
 
+def test_an_import_replaces_nothing_unasked(skipway_: Skipway, weights: Path) -> None:
+    assert skipway_("import", weights, "--to", "m.safetensors").status == 0
+    assert "exists already" in skipway_("import", weights, "--to", "m.safetensors").refusal()
+    answer = skipway_("import", weights, "--to", "m.safetensors", "--overwrite", "--json")
+    assert answer.json()["preprocessing"]["convention"] == "imagenet_statistics"
+    before = weights.read_bytes()
+    assert "call it weights.safetensors" in skipway_("import", weights, "--to", weights).refusal()
+    assert "belongs to what is read" in skipway_("convert", weights, weights, "--overwrite").refusal()
+    assert weights.read_bytes() == before
+    assert "belongs to what is read" in skipway_(
+        "export", "m.safetensors", "--to", "m.safetensors", "--form", "cifar_torch", "--overwrite"
+    ).refusal()  # fmt: skip
+
+
+def test_a_network_without_a_classifier_names_no_classes(skipway_: Skipway, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)["state_dict"]
+    torch.save({name: value for name, value in state.items() if "linear" not in name}, "headless.pth")
+    assert "warning   the file has no classifier" in skipway_("import", "headless.pth", "--to", "m.safetensors").out
+    write_picture(Path("red.png"))
+    answer = skipway_("predict", "m.safetensors", "red.png")
+    assert "m.safetensors has no classifier" in answer.refusal()
+    assert answer.out == ""
+    assert "m.safetensors has no classifier" in skipway_("evaluate", "m.safetensors", "digits").refusal()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -247,3 +249,27 @@ def test_batch_statistics_keep_batches_whole() -> None:
 
 def test_names_are_those_of_the_table() -> None:
     assert ENGINES == ("eager", "compile", "onnxruntime", "openvino")
+
+
+def test_compiling_tells_its_failures_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch's compiler warns on stderr of a GPU that nobody asked for."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    log.addHandler(handler := logging.StreamHandler(sys.stderr))
+
+    def compiled(network: Network, **_: object) -> Callable[[Tensor], Tensor]:
+        def program(inputs: Tensor) -> Tensor:
+            log.warning("No CUDA runtime is found")
+            log.error("out of registers")
+            return network(inputs)
+
+        return program
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    network = built(MIXED[0])
+    try:
+        open_engine("compile", network, batch_size=2, cache=Cache(tmp_path / "m.safetensors", network))
+    finally:
+        log.removeHandler(handler)
+    assert capsys.readouterr().err.startswith("out of registers\n")

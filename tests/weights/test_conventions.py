@@ -117,7 +117,7 @@ def test_an_import_takes_a_mean_file(case: str, written: Path, tmp_path: Path, t
     rule = load_bundle(to).preprocessing
     side = rule.resize_to if rule.resize == "squash" else rule.size
     (tmp_path / "mean.binaryproto").write_bytes(binaryproto(mean(side)))
-    import_weights(model, to, mean=tmp_path / "mean.binaryproto")
+    import_weights(model, to, overwrite=True, mean=tmp_path / "mean.binaryproto")
     found = load_bundle(to).preprocessing
     assert found.mean_values is not None
     assert torch.equal(found.mean_values, torch.from_numpy(mean(side)))

@@ -40,6 +40,8 @@ ROUNDS: list[tuple[str, str, str]] = [
     ("resnet_v1_50.slim", "", "w.ckpt"),
     ("resnet_v2_50.slim", "", "w.ckpt-1000"),
     ("resnet_v2_50.slim", "slim_checkpoint_v1", "w.ckpt-1000"),
+    ("resnet_v1_50.slim", "", "w.pb"),
+    ("resnet_v2_50.slim", "slim_frozen", "w.pb"),
     ("resnet_v1_50.keras", "", "w.h5"),
     ("resnet_v1_50.keras", "keras_branches", "w.h5"),
     ("resnet_v1_50.signs", "", "w.h5"),
@@ -164,7 +166,7 @@ def test_every_row_is_found_in_its_names_and_shapes(name: str, form: str, file: 
 
 def test_every_form_has_its_round_trip() -> None:
     tried = {find_form(narrow(name), Path(file), form)[0].name for name, form, file in ROUNDS}
-    assert tried | {"keras_model"} == {one.name for one in FORMS}  # which has tests of its own
+    assert tried | {"keras_model", "keras_3_model"} == {one.name for one in FORMS}  # which have tests of their own
 
 
 def test_a_network_that_is_no_row_is_exported(tmp_path: Path) -> None:
@@ -266,7 +268,8 @@ def test_caffes_statistics_are_not_to_be_divided(tmp_path: Path) -> None:
         ("alexnet.tflearn", "w.npy", "", "no other framework's names"),
         ("resnet_v1_20.cifar", "w.h5", "", "cifar_torch (.pth"),
         ("resnet_v1_50.keras", "w.weights.h5", "", "call it w.h5"),
-        ("resnet_v1_50.keras", "w.keras", "", "call it w.h5 and give --form keras_model"),
+        ("resnet_v1_20.cifar", "w.keras", "", "cifar_torch (.pth"),
+        ("resnet_v1_50.torchvision", "w.pb", "", "keras_3_model (.keras)"),
     ],
 )
 def test_what_a_form_cannot_hold_is_refused(row: str, file: str, form: str, told: str, tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
 import h5py
 import pytest
 from tests.weights.test_exporting import assert_equal, bundle_of, model_file, narrow
 
+from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import ModelFileError
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
-from skipway.weights.bundle import load_bundle
+from skipway.weights.bundle import load_bundle, save_bundle
 from skipway.weights.exporting import export_weights
 from skipway.weights.formats.reading import read_any
 from skipway.weights.importing import import_weights
@@ -24,17 +26,42 @@ from skipway.weights.mapping.keras_network import keras_network, keras_scheme
 _UNTOLD = ("name", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
 
 
+@pytest.mark.parametrize(("file", "form"), [("w.h5", "keras_model"), ("w.keras", "keras_3_model")])
 @pytest.mark.parametrize(
     "name", ["resnet_v1_50.torchvision", "resnet_v1_50.slim", "resnet_v1_50.signs", "resnet_v2_50.keras"]
 )
-def test_a_whole_model_gives_network_and_weights_back(name: str, tmp_path: Path) -> None:
+def test_a_whole_model_gives_network_and_weights_back(name: str, file: str, form: str, tmp_path: Path) -> None:
     spec = narrow(name).replaced({"input_size": 64})
-    done = export_weights(model_file(tmp_path, spec), tmp_path / "w.h5", form="keras_model")
-    found = import_weights(tmp_path / "w.h5", tmp_path / "again.safetensors")
-    assert (done.form, found.scheme, found.left, found.missing) == ("keras_model", "keras_graph", (), ())
+    done = export_weights(model_file(tmp_path, spec), tmp_path / file, form=form)
+    found = import_weights(tmp_path / file, tmp_path / "again.safetensors")
+    assert (done.form, found.scheme, found.left, found.missing) == (form, "keras_graph", (), ())
     again = load_bundle(tmp_path / "again.safetensors")
     assert again.spec.replaced({field: getattr(spec, field) for field in _UNTOLD}) == spec
     assert_equal(bundle_of(spec).tensors, again.tensors)
+
+
+@pytest.mark.parametrize("file", ["w.h5", "w.keras"])
+def test_a_whole_model_says_how_its_pictures_are_prepared(file: str, tmp_path: Path) -> None:
+    rule = Preprocessing(
+        64, resize="squash", resize_to=80, kernel="bicubic", channels="BGR", scale=1.0, mean=(1.5, 2.5, 3.5)
+    )
+    model = dataclasses.replace(bundle_of(narrow("resnet_v1_50.slim").replaced({"input_size": 64})), preprocessing=rule)
+    save_bundle(tmp_path / "model.safetensors", model)
+    export_weights(tmp_path / "model.safetensors", tmp_path / file)
+    found = import_weights(tmp_path / file, tmp_path / "again.safetensors")
+    assert load_bundle(tmp_path / "again.safetensors").preprocessing == rule
+    assert not [one for one in found.warnings if "pictures" in one]
+    import_weights(tmp_path / file, tmp_path / "other.safetensors", preprocessing="keras_tf")
+    assert load_bundle(tmp_path / "other.safetensors").preprocessing == preset("keras_tf", 64)
+
+
+def test_a_preprocessing_that_is_none_is_refused(tmp_path: Path) -> None:
+    spec = narrow("resnet_v1_50.slim").replaced({"input_size": 64})
+    export_weights(model_file(tmp_path, spec), tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "a") as root:
+        root.attrs["skipway_preprocessing"] = b'{"size": 0}'
+    with pytest.raises(ModelFileError, match="--preprocessing"):
+        import_weights(tmp_path / "w.h5", tmp_path / "again.safetensors")
 
 
 def test_the_cifar_example_goes_back_by_its_own_names_and_order(real_data: Path, tmp_path: Path) -> None:
@@ -75,13 +102,41 @@ def test_the_configuration_is_one_that_keras_reads(tmp_path: Path) -> None:
     assert layers["dense"]["config"] == {"name": "dense", "units": 7, "activation": "softmax"}
 
 
+def test_the_serialization_is_one_that_keras_3_reads(tmp_path: Path) -> None:
+    """Keras 3.15 loaded such files and answered as we do (docs/log.md)."""
+    export_weights(model_file(tmp_path, narrow("resnet_v1_50.torchvision")), tmp_path / "w.keras")
+    with zipfile.ZipFile(tmp_path / "w.keras") as archive:
+        assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]
+        assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert json.loads(archive.read("metadata.json"))["keras_version"] == "3.0.0"
+        model = json.loads(archive.read("config.json"))
+        with archive.open("model.weights.h5") as member, h5py.File(member) as root:
+            assert [root[f"layers/batch_normalization/vars/{number}"].shape for number in range(4)] == [(3,)] * 4
+            assert root["layers/conv2d/vars/0"].shape == (7, 7, 3, 3)
+            assert root["layers/dense/vars"].attrs["name"] == "dense"
+    assert (model["module"], model["class_name"]) == ("keras.src.models.functional", "Functional")
+    layers = {layer["name"]: layer for layer in model["config"]["layers"]}
+    assert layers["input"]["config"]["batch_shape"] == [None, 224, 224, 3]
+    assert [_taken(one) for one in layers["add"]["inbound_nodes"][0]["args"][0]] == [
+        ("batch_normalization_4", [None, 56, 56, 6]),
+        ("batch_normalization_3", [None, 56, 56, 6]),
+    ]
+    assert _taken(layers["global_average_pooling2d"]["inbound_nodes"][0]["args"][0])[1] == [None, 7, 7, 12]
+    assert _taken(layers["dense"]["inbound_nodes"][0]["args"][0]) == ("global_average_pooling2d", [None, 12])
+
+
+def _taken(tensor: dict[str, dict[str, list[object]]]) -> tuple[object, list[object]]:
+    return tensor["config"]["keras_history"][0], tensor["config"]["shape"]
+
+
+@pytest.mark.parametrize("file", ["w.h5", "w.keras"])
 @pytest.mark.parametrize("statistics", ["batch", "batch_in_units"])
-def test_live_norms_are_called_in_training(statistics: str, tmp_path: Path) -> None:
+def test_live_norms_are_called_in_training(statistics: str, file: str, tmp_path: Path) -> None:
     row = narrow("resnet_v1_50.signs")
     assert isinstance(row, StackSpec)
     spec = row.replaced({"norm": dataclasses.replace(row.norm, statistics=statistics)})
-    assert export_weights(model_file(tmp_path, spec), tmp_path / "w.h5").form == "keras_model"
-    import_weights(tmp_path / "w.h5", tmp_path / "again.safetensors", norm="batch")
+    assert export_weights(model_file(tmp_path, spec), tmp_path / file).form.endswith("_model")
+    import_weights(tmp_path / file, tmp_path / "again.safetensors", norm="batch")
     again = load_bundle(tmp_path / "again.safetensors").spec
     assert isinstance(again, StackSpec)
     assert again.norm == spec.norm  # type: ignore[attr-defined]

@@ -19,7 +19,8 @@ from skipway.models.catalog import find_spec
 from skipway.weights.bundle import load_bundle
 from skipway.weights.formats import caffe_writer, prototxt
 from skipway.weights.formats.caffe import read as read_caffe
-from skipway.weights.importing import default_labels, import_weights
+from skipway.weights.importing import import_weights
+from skipway.weights.labels import default_labels
 
 # Case, file in it ("" is the folder), the network and the names that found it.
 FILES = [
@@ -73,7 +74,7 @@ def test_a_model_that_is_asked_for_is_taken(written: Path, to: Path) -> None:
     found = import_weights(file, to)
     assert apart(file.parent, to) > 0.01
     assert any("--model alexnet.caffenet" in one for one in found.warnings)
-    found = import_weights(file, to, model="alexnet.caffenet")
+    found = import_weights(file, to, overwrite=True, model="alexnet.caffenet")
     assert apart(file.parent, to) < SAME
     assert not any("--model" in one for one in found.warnings)
 
@@ -122,7 +123,9 @@ def test_settings_in_the_caffemodel_count(written: Path, to: Path, tmp_path: Pat
     assert load_bundle(to).spec == find_spec("alexnet.caffe").replaced(
         {name: getattr(load_bundle(to).spec, name) for name in ("convs", "hidden", "num_classes")}
     )
-    import_weights(_rewritten(written, case, tmp_path / "k.caffemodel", "beta: 0.75", "beta: 0.5 k: 2"), to)
+    import_weights(
+        _rewritten(written, case, tmp_path / "k.caffemodel", "beta: 0.75", "beta: 0.5 k: 2"), to, overwrite=True
+    )
     spec = load_bundle(to).spec
     assert isinstance(spec, AlexNetSpec)
     assert (spec.norm.beta, spec.norm.k, spec.norm.size, spec.norm.alpha) == (0.5, 2.0, 5, 1e-4)

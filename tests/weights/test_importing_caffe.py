@@ -42,10 +42,10 @@ def test_a_prototxt_says_what_the_caffemodel_does_not(written: Path, to: Path, t
     assert import_weights(file, to).model == "alexnet.caffe"
     assert apart(case, to) > 0.01
     if option:
-        found = import_weights(file, to, prototxt=case / "deploy.prototxt")
+        found = import_weights(file, to, overwrite=True, prototxt=case / "deploy.prototxt")
     else:
         shutil.copy(case / "deploy.prototxt", file.with_suffix(".prototxt"))
-        found = import_weights(file, to)
+        found = import_weights(file, to, overwrite=True)
     assert found.model == "alexnet.caffenet"
     assert not any("--model" in one for one in found.warnings)
     assert apart(case, to) < SAME
@@ -74,13 +74,15 @@ def test_a_prototxt_of_another_network_is_one_line(written: Path, to: Path, tmp_
     with pytest.raises(ModelFileError, match=r"wrong\.prototxt describes another .*: fc8: the prototxt has no such"):
         import_weights(file, to, prototxt=wrong)
     with pytest.raises(ModelFileError, match=r"has weights for: fc8: the prototxt has no such layer \(and 1 more\)"):
-        import_weights(case / "net.npy", to, prototxt=wrong)
+        import_weights(case / "net.npy", to, overwrite=True, prototxt=wrong)
     assert not to.exists()
     wrong.rename(tmp_path / "net.prototxt")  # nobody asked for this one
-    found = import_weights(file, to)
+    found = import_weights(file, to, overwrite=True)
     assert any("net.prototxt beside it is not used: " in one for one in found.warnings)
     with pytest.raises(ModelFileError, match=r"is no file of Caffe, .*; leave --prototxt out"):
-        import_weights(written / "torchvision_resnet_zip" / "model.pth", to, prototxt=case / "deploy.prototxt")
+        import_weights(
+            written / "torchvision_resnet_zip" / "model.pth", to, overwrite=True, prototxt=case / "deploy.prototxt"
+        )
 
 
 def test_groups_that_a_prototxt_leaves_out_are_told(written: Path, to: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_networks_of_keras_applications_are_told_apart(written: Path, to: Pa
             layer["vars"].attrs.pop("name", None)
 
     file = changed(written / "keras3_v2" / "w.weights.h5", tmp_path / "w.weights.h5", nameless)
-    found = import_weights(file, to)
+    found = import_weights(file, to, overwrite=True)
     assert (found.model, found.scheme) == ("resnet_v2_20.keras", "keras_order")
     assert apart(written / "keras3_v2", to) < SAME
 

@@ -28,11 +28,12 @@ from skipway.weights.bundle import Bundle, load_bundle, save_bundle
 from skipway.weights.exporting import export_weights
 from skipway.weights.formats.source import Layer
 from skipway.weights.formats.source import Source as Weights
-from skipway.weights.importing import Imported, import_weights
+from skipway.weights.importing import import_weights
 from skipway.weights.mapping.keys import keys_of
 from skipway.weights.mapping.layouts import Place
 from skipway.weights.mapping.matching import Match
 from skipway.weights.mapping.statistics import normalizing
+from skipway.weights.report import Imported
 
 LIVE = Path("keras2_signs_live") / "whole.h5"
 SIDE, ACROSS = 32, 50  # CIFAR-10's pictures lie in mosaics of 50 x 50
@@ -56,10 +57,10 @@ def test_left_alone_an_import_takes_the_running_statistics_and_names_both_ways_o
     assert apart(written / LIVE.parent, to) > 0.1
     assert told(found, "`import --norm batch`")
     assert told(found, "`import --statistics DATA`")
-    chosen = import_weights(written / LIVE, to, norm="running")
+    chosen = import_weights(written / LIVE, to, overwrite=True, norm="running")
     assert not told(chosen, "--norm")
     assert apart(written / LIVE.parent, to) > 0.1
-    assert not told(import_weights(written / "keras2_signs_frozen" / "whole.h5", to), "--norm")
+    assert not told(import_weights(written / "keras2_signs_frozen" / "whole.h5", to, overwrite=True), "--norm")
 
 
 def test_the_batchs_statistics_give_keras_own_answers(written: Path, to: Path) -> None:
@@ -221,7 +222,7 @@ def test_recomputed_statistics_bring_a_network_back(
     command(capsys, "import", file, "--to", to)
     behind = load_bundle(to)
     assert command(capsys, "evaluate", to, data)["top1"] < 0.5
-    found = command(capsys, "import", file, "--to", to, "--statistics", data)
+    found = command(capsys, "import", file, "--to", to, "--overwrite", "--statistics", data)
     assert found["statistics"] == {"data": "cifar", "split": "train", "pictures": 640, "unreadable": 0}
     assert command(capsys, "evaluate", to, data)["top1"] > 0.88
     bundle = load_bundle(to)
@@ -265,7 +266,7 @@ def test_untouched_statistics_are_no_doubt_once_they_are_recomputed(written: Pat
 
     shuffled(file, untouched)
     assert told(import_weights(file, to), "were left out; `import --statistics DATA` recomputes them")
-    found = import_weights(file, to, recompute=recomputing(source_of(8, 64, "train"), device="cpu"))
+    found = import_weights(file, to, overwrite=True, recompute=recomputing(source_of(8, 64, "train"), device="cpu"))
     assert not told(found, "running means are 0")
     assert "running statistics recomputed over 8 pictures (train of made)" in found.told()
 

@@ -260,7 +260,7 @@ def test_caffes_epsilon_is_that_of_the_file(written: Path, to: Path, tmp_path: P
     case = "caffe_resnet_50"
     import_weights(_rewritten(written, case, tmp_path / "same.caffemodel"), to)
     assert apart(written / case, to) < SAME
-    import_weights(_rewritten(written, case, tmp_path / "e.caffemodel", "eps: 1e-5", "eps: 0.01"), to)
+    import_weights(_rewritten(written, case, tmp_path / "e.caffemodel", "eps: 1e-5", "eps: 0.01"), to, overwrite=True)
     assert load_bundle(to).spec.norm.eps == 0.01  # type: ignore[attr-defined]
     assert apart(written / case, to) > SHOWS
 
@@ -282,7 +282,7 @@ def test_1001_classes_begin_with_the_background(
     labels = load_bundle(to).labels
     assert (len(labels), labels[0], labels[classes - 1]) == (classes, first, "toilet tissue")
     with pytest.raises(ModelFileError, match=f"{2001 - classes} labels for {classes} classes"):
-        import_weights(tmp_path / file, to, labels=[str(number) for number in range(2001 - classes)])
+        import_weights(tmp_path / file, to, overwrite=True, labels=[str(number) for number in range(2001 - classes)])
 
 
 def test_batch_counters_come_and_go(written: Path, to: Path, tmp_path: Path) -> None:
@@ -291,11 +291,11 @@ def test_batch_counters_come_and_go(written: Path, to: Path, tmp_path: Path) -> 
     counters = [name for name in torch.load(file, weights_only=True) if name.endswith("num_batches_tracked")]
     assert counters
     shuffled(file, lambda state: {key: value for key, value in state.items() if key not in counters})
-    found = import_weights(file, to)
+    found = import_weights(file, to, overwrite=True)
     assert (found.left, found.missing) == ((), ())
     assert apart(written / "torchvision_resnet_zip", to) < SAME
     shuffled(file, lambda state: state | {name: torch.tensor(7) for name in counters})
-    import_weights(file, to)
+    import_weights(file, to, overwrite=True)
     assert apart(written / "torchvision_resnet_zip", to) < SAME
     assert load_bundle(to).tensors["stem.norm.num_batches_tracked"] == 7
 

@@ -12,7 +12,7 @@ from skipway.data.preprocessing import preset
 from skipway.data.sources import open_source
 from skipway.evaluation.judge import evaluate
 from skipway.weights.bundle import load_bundle, save_bundle
-from skipway.weights.importing import read_labels
+from skipway.weights.labels import read_labels
 
 
 def without_half_pixels(counts: np.ndarray, size: int) -> np.ndarray:

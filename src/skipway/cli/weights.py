@@ -54,6 +54,7 @@ def import_(
     statistics: Statistics = "",
     prototxt: Prototxt = None,
     mean: Mean = None,
+    overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
     """Make a model file of weights from Caffe, TensorFlow, Keras or PyTorch."""
@@ -64,7 +65,7 @@ def import_(
         options = _options(
             console, model, labels, preprocessing, average, allow_unused, norm, statistics, prototxt, mean
         )
-        found = import_weights(file, to, **options)
+        found = import_weights(file, to, overwrite=overwrite, **options)
     answer(found.to_dict()) if json_ else tell(found.told())
 
 
@@ -128,7 +129,7 @@ def _options(
 ) -> ImportOptions:
     """What was typed, as the library takes it."""
     from skipway.training.statistics import recomputing
-    from skipway.weights.importing import read_labels
+    from skipway.weights.labels import read_labels
 
     return {
         "model": model,

@@ -95,6 +95,7 @@ def evaluate(
     `Classifier.use`; `say` gets a line on each engine that is measured.
     """
     classifier = model if isinstance(model, Classifier) else load(model, device)
+    classifier.require_classes()
     source = open_source(data)
     name = split or source.evaluation_split()
     found = source.split(name)

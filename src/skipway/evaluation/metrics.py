@@ -130,7 +130,7 @@ def _judge(
 ) -> tuple[Tensor, ...]:
     inputs = preprocessing.standardized(batch.pixels.to(device, non_blocking=True))
     targets = batch.targets.to(device, non_blocking=True)
-    logits = network(inputs.contiguous(memory_format=torch.channels_last)).float()
+    logits = network(inputs).float()
     probabilities = logits.softmax(1)
     confidences, answers = probabilities.max(1)
     meters["loss"].update(F.cross_entropy(logits, targets, reduction="none"))

@@ -68,6 +68,7 @@ class Classifier:
         few are not worth measuring for. `calibrate` names the data that int8 takes its ranges from. Raises
         UnknownNameError, EngineError for an engine that this machine lacks or that answers differently, DataError.
         """
+        self.require_classes()
         if (engine, precision) == ("auto", "fp32") and pictures is not None and pictures <= CHUNK:
             return
         # Not before they are needed: they load compilers.
@@ -115,14 +116,14 @@ class Classifier:
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Softmax over the classes for counts (N, C, size, size) as `Preprocessing.pixels` gives them, on the CPU."""
         with torch.inference_mode():
-            inputs = self.preprocessing.standardized(pixels.to(self.device))
-            logits = self.engine(inputs.contiguous(memory_format=torch.channels_last))
+            logits = self.engine(self.preprocessing.standardized(pixels.to(self.device)))
             return logits.float().softmax(1).cpu()
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
         """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes."""
         if top < 1:
             raise SkipwayError(f"top is {top}; give 1 or more")
+        self.require_classes()
         probabilities = self.probabilities(pixels)
         if probabilities.ndim != 2:
             raise SkipwayError(f"{self.spec.name} answers for each pixel of a map; give a model with a global pool")
@@ -131,6 +132,14 @@ class Classifier:
             [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
             for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)
         ]
+
+    def require_classes(self) -> None:
+        """Raises SkipwayError for a network that ends in features."""
+        if not self.labels:
+            raise SkipwayError(
+                f"{self.file or self.spec.name} has no classifier, hence no classes to name; "
+                "`skipway train DATA --from MODEL` gives it one for your pictures"
+            )
 
 
 def _opened(picture: Path | str | bytes | Picture) -> Picture:

@@ -9,7 +9,8 @@ from skipway.errors import ModelFileError
 from skipway.inference.graphs import ENDINGS, export_graph
 from skipway.weights.bundle import load_bundle
 from skipway.weights.exporting import Converted, Written, convert_weights, export_weights
-from skipway.weights.importing import ImportOptions, read_weights
+from skipway.weights.importing import ImportOptions, read_files, read_weights
+from skipway.weights.outputs import check_outputs
 
 
 def export_model(
@@ -18,6 +19,7 @@ def export_model(
     """The model file `model` as `to`: `export_graph` for .onnx and .pt2, `export_weights` for the rest, which tell of
     the arguments and the errors. Raises ModelFileError for an option of the other of the two."""
     if _is_graph(to, form, with_preprocessing=with_preprocessing):
+        check_outputs([to], [Path(model)], overwrite=overwrite)
         return export_graph(load_bundle(model), to, with_preprocessing=with_preprocessing, overwrite=overwrite)
     return export_weights(model, to, form=form, overwrite=overwrite)
 
@@ -37,6 +39,7 @@ def convert_model(
     """
     if not _is_graph(to, form, with_preprocessing=with_preprocessing):
         return convert_weights(file, to, form=form, overwrite=overwrite, **options)
+    check_outputs([to], read_files(file, options), overwrite=overwrite)
     found = read_weights(file, **options)
     return Converted(found, export_graph(found.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite))
 

@@ -24,8 +24,8 @@ from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
 from skipway.models.network import Network
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
-from skipway.weights.exporting import picture_values
 from skipway.weights.files import write_whole
+from skipway.weights.report import picture_values
 from skipway.weights.varied import varied_pictures
 
 LIMIT = 1e-4  # fp32: another order of summation moves logits by some 1e-6 of the largest

@@ -12,7 +12,9 @@ from skipway.models.network import Spec
 from skipway.weights.formats import caffe, npy
 from skipway.weights.formats.caffe import MEAN
 from skipway.weights.formats.foreign import checked_head, told_foreign
-from skipway.weights.formats.source import Array
+from skipway.weights.formats.keras_h5 import PREPROCESSING
+from skipway.weights.formats.source import Array, Source
+from skipway.weights.mapping.keras_input import input_scaling
 
 # TF-Slim's README has its ResNet v2 weights, of 1,001 classes, evaluated at 299 pixels; the code's own default is 224.
 _SLIM_V2_SIDE = 299
@@ -27,6 +29,24 @@ def prepared(spec: Spec, name: str, mean: Path | None = None) -> tuple[Spec, Pre
         spec = spec.replaced({"input_size": _SLIM_V2_SIDE})
     rule = preset(name, spec.input_size, grey=spec.in_channels == 1)
     return spec, with_mean(rule, mean) if mean else rule
+
+
+def stated(source: Source, spec: Spec, scheme: str) -> tuple[Preprocessing | None, list[str]]:
+    """What a file says of its pictures, and a line that tells so where layers of the network say it. Whole models that
+    we exported say all of it; Keras's layers the values, and the geometry is the convention's. Raises ModelFileError.
+    """
+    if (plain := source.notes.get(PREPROCESSING)) is not None:
+        try:
+            return Preprocessing.from_dict(plain, where=PREPROCESSING), []
+        except SkipwayError as error:
+            raise ModelFileError(f"{source.path}: {error}; or name the convention with --preprocessing") from None
+    scaling = input_scaling(source) if scheme == "keras_graph" else None
+    if scaling is None:
+        return None, []
+    rule = scaling.of(preset(spec.preprocessing, spec.input_size, grey=spec.in_channels == 1))
+    layers = ", ".join(f"'{name[:80]}'" for name in scaling.names)
+    told = f"counts times {rule.scale:.4g}, minus {rule.mean}, over {rule.std}, in {rule.channels} order"
+    return rule, [f"the network's own layers {layers} prepare its pictures: {told}"]
 
 
 def with_mean(rule: Preprocessing, file: Path) -> Preprocessing:

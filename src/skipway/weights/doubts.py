@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from skipway.data.preprocessing import Preprocessing
 from skipway.models.blocks import StackSpec
+from skipway.models.network import Spec
 from skipway.weights.bundle import Bundle
+from skipway.weights.report import rule_text
 from skipway.weights.varied import varied_pictures
 
 
@@ -23,6 +24,16 @@ def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[str]:
             "`import --statistics DATA` recomputes them over your training pictures"
         ]
     return []
+
+
+def no_classifier(spec: Spec) -> list[str]:
+    """Weights of the features alone, as for a start on other classes."""
+    if spec.num_classes:
+        return []
+    return [
+        "the file has no classifier: `predict` and `evaluate` have no classes to name; "
+        "`skipway train DATA --from MODEL` gives it one for your pictures"
+    ]
 
 
 def same_answer(bundle: Bundle) -> list[str]:
@@ -39,12 +50,8 @@ def same_answer(bundle: Bundle) -> list[str]:
     answers = set(logits.argmax(1).tolist())
     if len(answers) == 1:
         name = bundle.labels[answers.pop()]
-        told = f"{len(logits)} very different pictures are all '{name}': is --preprocessing right ({_rule(rule)})?"
+        told = f"{len(logits)} very different pictures are all '{name}': is --preprocessing right ({rule_text(rule)})?"
         if any(key.endswith("running_var") for key in bundle.tensors):
             told += " Or do the running statistics lag behind the weights: `import --statistics DATA` recomputes them"
         return [told]
     return []
-
-
-def _rule(rule: Preprocessing) -> str:
-    return f"{rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, over {rule.std}"

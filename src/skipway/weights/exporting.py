@@ -9,15 +9,17 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
-from skipway.errors import RunError, StorageError
+from skipway.errors import StorageError
 from skipway.weights.bundle import Bundle, load_bundle
 from skipway.weights.form import Form
 from skipway.weights.formats.reading import read_any
 from skipway.weights.forms import find_form
-from skipway.weights.importing import Found, ImportOptions, read_weights
+from skipway.weights.importing import ImportOptions, read_files, read_weights
 from skipway.weights.mapping.keys import keys_of
 from skipway.weights.mapping.layouts import to_source
 from skipway.weights.mapping.scheme import Scheme
+from skipway.weights.outputs import check_outputs, form_files
+from skipway.weights.report import Found, picture_values, rule_text
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,10 @@ class Exported:
         lines = [
             f"network   {self.model}, by the names of {self.form}",
             f"arrays    {self.arrays} written, and equal when they are read again",
-            f"pictures  {rule.size} pixels a side, {rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, "
-            f"over {rule.std}; the file does not say so",
+            f"pictures  {rule.size} pixels a side, {rule_text(rule)}; the file does not say so",
             *(f"file      {file}" for file in self.files),
         ]
         return "\n".join(lines)
-
-
-def picture_values(rule: Preprocessing) -> dict[str, Any]:
-    """How the form's runner must be given pictures, as plain values for JSON."""
-    return {
-        "size": rule.size,
-        "channels": rule.channels,
-        "scale": rule.scale,
-        "mean": list(rule.mean),
-        "std": list(rule.std),
-    }
 
 
 class Written(Protocol):
@@ -92,6 +82,7 @@ class Converted:
             "format": found.format,
             "used": found.used,
             "left": list(found.left),
+            **found.decisions.to_dict(),
             "warnings": list(found.warnings),
         }
 
@@ -102,6 +93,7 @@ class Converted:
             f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
             f"{len(found.left)} left over",
             *(f"left      {name}" for name in found.left),
+            *found.decisions.told(),
             *(f"warning   {warning}" for warning in found.warnings),
             self.exported.told(),
         ]
@@ -113,9 +105,11 @@ def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bo
 
     The network's layout and the ending of `to` decide whose; `form` does where several share an ending. A TensorFlow
     checkpoint's `to` is its prefix. Raises UnknownNameError for an unknown form, ModelFileError where the form cannot
-    hold the network, RunError where a file exists already (unless `overwrite`), and StorageError.
+    hold the network, RunError where a file exists already (unless `overwrite`) or is the one that is read, and
+    StorageError.
     """
-    return _exported(load_bundle(model), to, form, overwrite=overwrite)
+    check_outputs(form_files(to, form), [Path(model)], overwrite=overwrite)
+    return _exported(load_bundle(model), to, form)
 
 
 def convert_weights(
@@ -125,20 +119,17 @@ def convert_weights(
 
     Arguments and errors are those of `import_weights` and `export_weights`.
     """
+    check_outputs(form_files(to, form), read_files(file, options), overwrite=overwrite)
     found = read_weights(file, **options)
-    return Converted(found, _exported(found.bundle, to, form, overwrite=overwrite))
+    return Converted(found, _exported(found.bundle, to, form))
 
 
-def _exported(bundle: Bundle, to: Path, name: str, *, overwrite: bool) -> Exported:
+def _exported(bundle: Bundle, to: Path, name: str) -> Exported:
     form, scheme = find_form(bundle.spec, to, name)
-    files = form.files(to)
-    for file in files:
-        if file.exists() and not overwrite:
-            raise RunError(f"{file} exists already; give another path, or --overwrite")
     arrays = _arrays(bundle, form, scheme)
-    form.write(to, bundle.spec, arrays)
+    form.write(to, bundle, arrays)
     _read_again(to, arrays)
-    return Exported(bundle.spec.name, form.name, len(arrays), files, bundle.preprocessing)
+    return Exported(bundle.spec.name, form.name, len(arrays), form.files(to), bundle.preprocessing)
 
 
 def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]:

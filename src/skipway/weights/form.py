@@ -16,6 +16,7 @@ from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
+from skipway.weights.bundle import Bundle
 from skipway.weights.mapping.alexnet import infer_alexnet
 from skipway.weights.mapping.inference import infer_stack
 from skipway.weights.mapping.keys import Key, keys_of
@@ -36,13 +37,13 @@ class Form:
     themselves, `named` only with its name. `scope` puts the network's bare name before every array's.
 
     `files` are those that a path stands for; `write` fills them with arrays in the order that `order` brings our keys
-    into.
+    into, and with what of the rest of a model file the form can say.
     """
 
     name: str
     rows: tuple[tuple[SchemeFor, str], ...]
     endings: tuple[str, ...]
-    write: Callable[[Path, Spec, Arrays], None]
+    write: Callable[[Path, Bundle, Arrays], None]
     named: tuple[str, ...] = ()
     scope: bool = False
     files: Callable[[Path], tuple[Path, ...]] = lambda to: (to,)

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, RunError, UnknownNameError
 from skipway.models.blocks import StackSpec
 from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
+from skipway.weights.bundle import Bundle
 from skipway.weights.form import Arrays, Form, SchemeFor, ending_of
-from skipway.weights.formats import caffe_writer, keras_h5_writer, npy_write, safetensors_file, tf_checkpoint
+from skipway.weights.formats import (
+    caffe_writer,
+    keras_h5_writer,
+    keras_zip_writer,
+    npy_write,
+    safetensors_file,
+    tf_checkpoint,
+    tf_graph_writer,
+)
 from skipway.weights.formats import torch_write as torch_writer
 from skipway.weights.mapping import alexnet, resnet
 from skipway.weights.mapping.caffe_graph import DATA, layers_of
 from skipway.weights.mapping.keras_network import keras_network, keras_scheme
+from skipway.weights.mapping.keras_serialized import keras_3_config
 from skipway.weights.mapping.keys import Key
 from skipway.weights.mapping.scheme import Scheme
 
@@ -30,11 +42,6 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
     """
     if form and form not in {one.name for one in FORMS}:
         raise UnknownNameError("form", form, [one.name for one in FORMS])
-    if ending_of(to) == ".keras":
-        raise ModelFileError(
-            f"{to}: a .keras is read but not written; Keras 2 and 3 both load a whole model's .h5: "
-            f"call it {to.stem}.h5 and give --form keras_model"
-        )
     if to.name.endswith(".weights.h5"):
         raise ModelFileError(
             f"{to}: Keras takes a .weights.h5 for a form of Keras 3 alone, and this is the one that Keras 2 and 3 "
@@ -46,7 +53,7 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
     if isinstance(spec, StackSpec) and spec.norm.statistics != "running":
         raise ModelFileError(
             f"{spec.name} normalizes with the statistics of the batch in evaluation, which of other frameworks' files "
-            "only a whole model's .h5 says; import it with --norm running and export that"
+            "only a whole model's .h5 or .keras says; import it with --norm running and export that"
         )
     able = [one.told() for one in FORMS if one.scheme(spec) is not None]
     if not able:
@@ -77,42 +84,60 @@ def _caffe_resnet(spec: Spec) -> Scheme | None:
     return None if spec.shortcut == "pad" else resnet.caffe(f"fc{spec.num_classes}")
 
 
-def _write_torch(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001 (all forms are written alike)
+def _write_torch(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001 (all forms are written alike)
     if ending_of(to) == ".safetensors":
         safetensors_file.write(to, arrays, {"format": "pt"})
     else:
         torch_writer.write(to, arrays)
 
 
-def _write_slim(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+def _write_slim(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001
     tf_checkpoint.write(to, arrays)
 
 
-def _write_slim_v1(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+def _write_slim_v1(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001
     index = to.with_name(f"{to.name}.index")
     if index.exists():
         raise RunError(f"{index} is that of a V2 checkpoint, which is read wherever both are; give another path")
     tf_checkpoint.write(to, arrays, "V1")
 
 
-def _write_keras(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+def _write_slim_frozen(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001
+    tf_graph_writer.write(to, arrays)
+
+
+def _write_keras(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001
     keras_h5_writer.write(to, arrays)
 
 
-def _write_keras_model(to: Path, spec: Spec, arrays: Arrays) -> None:
-    network = keras_network(spec)
+def _write_keras_model(to: Path, model: Bundle, arrays: Arrays) -> None:
+    network = keras_network(model.spec)
     assert network is not None  # or the form would have no names for it
-    keras_h5_writer.write(to, arrays, config=network.config(spec.name.replace(".", "_")))
+    config = network.config(model.spec.name.replace(".", "_"))
+    keras_h5_writer.write(to, arrays, config=config, preprocessing=_told(model.preprocessing))
 
 
-def _write_numpy(to: Path, spec: Spec, arrays: Arrays) -> None:  # noqa: ARG001
+def _write_keras_3(to: Path, model: Bundle, arrays: Arrays) -> None:
+    network = keras_network(model.spec)
+    assert network is not None
+    config = keras_3_config(model.spec.name.replace(".", "_"), network.layers)
+    keras_zip_writer.write(to, arrays, config, preprocessing=_told(model.preprocessing))
+
+
+def _told(rule: Preprocessing) -> dict[str, Any]:
+    """Nothing where a mean image, which is no plain value, would be lost."""
+    return {} if rule.mean_image is not None else rule.to_dict()
+
+
+def _write_numpy(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG001
     if ending_of(to) == ".npz":
         npy_write.write_npz(to, arrays)
     else:
         npy_write.write_npy(to, arrays)
 
 
-def _write_caffe(to: Path, spec: Spec, arrays: Arrays) -> None:
+def _write_caffe(to: Path, model: Bundle, arrays: Arrays) -> None:
+    spec = model.spec
     layers = layers_of(spec, arrays)
     inputs = {DATA: (1, spec.in_channels, spec.input_size, spec.input_size)}
     caffe_writer.write(to, arrays, layers, name=spec.name, inputs=inputs)
@@ -196,6 +221,7 @@ FORMS: tuple[Form, ...] = (
     ),
     Form("slim", _SLIM, (".ckpt",), _write_slim, scope=True, files=_index_and_shard),
     Form("slim_checkpoint_v1", _SLIM, (), _write_slim_v1, named=(".ckpt",), scope=True),
+    Form("slim_frozen", _SLIM, (".pb",), _write_slim_frozen, scope=True),
     Form(
         "keras",
         ((_always(resnet.KERAS), "resnet_v1_50.keras"), (_always(resnet.KERAS), "resnet_v2_50.keras")),
@@ -211,6 +237,7 @@ FORMS: tuple[Form, ...] = (
         order=_layer_order(shortcut_first=False),
     ),
     Form("keras_model", (), (".h5", ".hdf5"), _write_keras_model, order=_graph_order, described=keras_scheme),
+    Form("keras_3_model", (), (".keras",), _write_keras_3, order=_graph_order, described=keras_scheme),
     Form(
         "caffe",
         (

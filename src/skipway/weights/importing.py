@@ -6,7 +6,6 @@ import dataclasses
 import fnmatch
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast, get_args
 
@@ -18,12 +17,12 @@ from skipway.errors import ModelFileError, UnknownNameError
 from skipway.models.catalog import find_spec
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
-from skipway.weights.conventions import prepared
-from skipway.weights.doubts import same_answer, untouched_statistics
+from skipway.weights.conventions import prepared, stated
+from skipway.weights.doubts import no_classifier, same_answer, untouched_statistics
 from skipway.weights.formats.reading import read_any
 from skipway.weights.formats.source import Array, Source
 from skipway.weights.formats.torch_state import Average
-from skipway.weights.imagenet import imagenet_names
+from skipway.weights.labels import labels_for
 from skipway.weights.mapping.caffe_described import described
 from skipway.weights.mapping.input_mean import convention, input_mean
 from skipway.weights.mapping.keras_numbered import SCHEME as KERAS_ORDER
@@ -34,67 +33,12 @@ from skipway.weights.mapping.layouts import Place, source_shape, to_ours
 from skipway.weights.mapping.matching import Match, best, network_arrays
 from skipway.weights.mapping.settings import settled
 from skipway.weights.mapping.statistics import normalizing
+from skipway.weights.outputs import check_model_path, check_outputs
+from skipway.weights.report import Decisions, Found, Imported, notes_of
+from skipway.weights.wrapping import bare_names
 
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import did: the network and the scheme of names that found it, how many arrays were used, which were left
-    over by leave, and what the user should know. `statistics` tells over which pictures the running ones were
-    recomputed, {} where they are the file's."""
-
-    model: str
-    scheme: str
-    format: str
-    used: int
-    left: tuple[str, ...]
-    missing: tuple[str, ...]
-    warnings: tuple[str, ...]
-    to: Path
-    statistics: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "model": self.model,
-            "scheme": self.scheme,
-            "format": self.format,
-            "used": self.used,
-            "left": list(self.left),
-            "missing": list(self.missing),
-            "warnings": list(self.warnings),
-            "to": str(self.to),
-            "statistics": dict(self.statistics),
-        }
-
-    def told(self) -> str:
-        """The same as text."""
-        lines = [
-            f"network   {self.model}, by the names of {self.scheme} in a {self.format} file",
-            f"tensors   {self.used} used, {len(self.left)} left over, {len(self.missing)} missing",
-            *(f"left      {name}" for name in self.left),
-            *(f"warning   {warning}" for warning in self.warnings),
-            f"model     {self.to}",
-        ]
-        if self.statistics:
-            lines.insert(
-                -1,
-                "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
-                "unreadable left out".format(**self.statistics),
-            )
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A weight file understood: the model that it is, and what there is to say about it."""
-
-    bundle: Bundle
-    scheme: str
-    format: str
-    used: int
-    left: tuple[str, ...]
-    missing: tuple[str, ...]
-    warnings: tuple[str, ...]
+# What names and shapes are held against, for those who bring something else.
+_NETWORKS = "skipway has AlexNet, Highway and plain networks and ResNet v1 and v2, and no others"
 
 
 class ImportOptions(TypedDict, total=False):
@@ -120,17 +64,36 @@ class ImportOptions(TypedDict, total=False):
     mean: Path | None
 
 
-def import_weights(file: Path, to: Path, **options: Unpack[ImportOptions]) -> Imported:
+def import_weights(file: Path, to: Path, *, overwrite: bool = False, **options: Unpack[ImportOptions]) -> Imported:
     """Read `file`, write the model file `to`, load it again and look at its answers.
 
-    Every array must find its place, and every tensor its array. Raises ModelFileError and UnknownNameError.
+    Every array must find its place, and every tensor its array. Raises ModelFileError and UnknownNameError, RunError
+    where `to` exists already (unless `overwrite`) or is a file that is read, and StorageError.
     """
+    check_model_path(to)
+    check_outputs([to], read_files(file, options), overwrite=overwrite)
     found = read_weights(file, **options)
     save_bundle(to, found.bundle)
     name, statistics = found.bundle.spec.name, found.bundle.provenance.get("statistics", {})
     found.bundle.tensors.clear()  # or the weights would be in memory twice
     warnings = (*found.warnings, *same_answer(load_bundle(to)))
-    return Imported(name, found.scheme, found.format, found.used, found.left, found.missing, warnings, to, statistics)
+    return Imported(
+        name,
+        found.scheme,
+        found.format,
+        found.used,
+        found.left,
+        found.missing,
+        warnings,
+        to,
+        found.decisions,
+        statistics,
+    )
+
+
+def read_files(file: Path, options: ImportOptions) -> tuple[Path | None, ...]:
+    """All that an import reads, where it is given."""
+    return file, options.get("prototxt"), options.get("mean")
 
 
 def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
@@ -139,21 +102,34 @@ def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
     recompute = options.get("recompute")
     if average not in get_args(Average):
         raise UnknownNameError("average", average, get_args(Average))
-    source = described(read_any(file, cast(Average, average)), options.get("prototxt"))
+    source = described(_foreign(read_any(file, cast(Average, average))), options.get("prototxt"))
     arrays = network_arrays(source, average)
-    match, settings = _matched(source, arrays, options.get("model", ""), options.get("allow_unused", ()))
+    allowed = _allowed(source, arrays, options.get("allow_unused", ()))
+    arrays = bare_names(source, {name: array for name, array in arrays.items() if name not in allowed})
+    match, settings = _matched(source, arrays, options.get("model", ""))
     match, live = normalizing(match, source, options.get("norm") or ("running" if recompute else ""))
-    tensors = _tensors(file, match, arrays)
-    rule_name, doubts = (preprocessing, []) if preprocessing else _convention(match, tensors)
-    spec, rule = prepared(match.spec, rule_name, options.get("mean"))
-    if preprocessing or (match.scheme in {"keras_graph", KERAS_ORDER} and doubts):
+    tensors = _tensors(file, match, arrays, options.get("model", ""))
+    rule_name, known = preprocessing, None
+    doubts: list[str] = []
+    if not preprocessing:
+        known, doubts = (None, []) if options.get("mean") else stated(source, match.spec, match.scheme)
+        rule_name, doubts = ("the file", doubts) if known else _convention(match, tensors)
+    spec, rule = (match.spec, known) if known else prepared(match.spec, rule_name, options.get("mean"))
+    if preprocessing or known or (match.scheme in {"keras_graph", KERAS_ORDER} and doubts):
         settings = [one for one in settings if "pictures" not in one]  # answered by the user, or better by the doubts
-    labels = tuple(options.get("labels", ())) or default_labels(spec.num_classes)
+    labels, labelled = labels_for(spec.num_classes, options.get("labels", ()))
     bundle = Bundle(spec, rule, labels, tensors, _provenance(source, match))
     bundle = recompute(bundle) if recompute else bundle
-    used = len(arrays) - len(match.left)
-    warnings = (*source.warnings, *live, *settings, *doubts, *untouched_statistics(bundle.tensors))
-    return Found(bundle, match.scheme, source.format, used, match.left, match.missing, warnings)
+    decisions = Decisions(rule_name, rule, labelled, notes_of(source, average))
+    doubts = [*settings, *doubts, *no_classifier(spec), *untouched_statistics(bundle.tensors)]
+    warnings = (*source.warnings, *live, *doubts)
+    return Found(bundle, match.scheme, source.format, len(arrays), allowed, match.missing, warnings, decisions)
+
+
+def _foreign(source: Source) -> Source:
+    if "skipway" in source.notes.get("metadata", {}):
+        raise ModelFileError(f"{source.path} is a skipway model already; `skipway export` writes it in other forms")
+    return source
 
 
 def _convention(match: Match, tensors: Mapping[str, Tensor]) -> tuple[str, list[str]]:
@@ -174,44 +150,36 @@ def _convention(match: Match, tensors: Mapping[str, Tensor]) -> tuple[str, list[
     return match.spec.preprocessing, []
 
 
-def default_labels(count: int) -> tuple[str, ...]:
-    """ImageNet's 1,000 classes, TF-Slim's 1,001 with the background first, or numbers."""
-    if count in {1000, 1001}:
-        names = imagenet_names()
-        return names if count == 1000 else ("background", *names)
-    return tuple(str(number) for number in range(count))
+def _allowed(source: Source, arrays: Mapping[str, Array], patterns: Sequence[str]) -> tuple[str, ...]:
+    """The arrays that may stay unused. Raises ModelFileError for a pattern that is no array's."""
+    for pattern in patterns:
+        if not fnmatch.filter(arrays, pattern):
+            raise ModelFileError(
+                f"no array of {source.path} matches --allow-unused '{pattern}'; they are called {_some(arrays)}"
+            )
+    return tuple(name for name in arrays if any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
 
 
-def read_labels(file: Path) -> tuple[str, ...]:
-    """The lines of a text file, in order. Raises ModelFileError."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(
-            f"{file} cannot be read as text ({error}); give a file with a label on each line"
-        ) from None
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _matched(
-    source: Source, arrays: Mapping[str, Array], model: str, allow_unused: Sequence[str]
-) -> tuple[Match, list[str]]:
+def _matched(source: Source, arrays: Mapping[str, Array], model: str) -> tuple[Match, list[str]]:
     """The network, all of whose tensors are there, and doubts about its settings."""
-    allowed = {name for name in arrays if any(fnmatch.fnmatch(name, pattern) for pattern in allow_unused)}
-    shapes = {name: array.shape for name, array in arrays.items() if name not in allowed}
+    shapes = {name: array.shape for name, array in arrays.items()}
     row = find_spec(model).name if model else ""
     match, doubts = _described(source, shapes, row) or _named(source, arrays, shapes, row)
+    another = " or name another --model" if row else ""
     if match.missing:
+        places = [match.places[key] for key in match.missing]
+        lacking = [place.source if place else key for place, key in zip(places, match.missing, strict=True)]
         raise ModelFileError(
-            f"{source.path} looks like {match.spec.name} but lacks {len(match.missing)} of its tensors "
-            f"({_some(match.missing)}); give the whole file or another --model"
+            f"{source.path} looks like {match.spec.name} but lacks {len(lacking)} of its arrays "
+            f"({_some(lacking)}); give the whole file{another}"
         )
     if match.left:
         raise ModelFileError(
             f"{source.path} looks like {match.spec.name}, but nobody takes {len(match.left)} of its arrays "
-            f"({_some(match.left)}); leave them out with --allow-unused PATTERN or name another --model"
+            f"({_some(match.left)}); leave out with --allow-unused PATTERN what the network does without{another}: "
+            f"{_NETWORKS}"
         )
-    return dataclasses.replace(match, left=tuple(name for name in arrays if name in allowed)), doubts
+    return match, doubts
 
 
 def _described(source: Source, shapes: Mapping[str, tuple[int, ...]], row: str) -> tuple[Match, list[str]] | None:
@@ -252,16 +220,15 @@ def _named(
         )
     if match is None:
         wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
-        raise ModelFileError(
-            f"{source.path} holds {len(arrays)} arrays ({_some(arrays)}), but not {wanted}; name another --model"
-        )
+        fix = "name another --model, or none" if row else _NETWORKS
+        raise ModelFileError(f"{source.path} holds {len(arrays)} arrays ({_some(arrays)}), but not {wanted}; {fix}")
     if row:
         return match, []
     spec, doubts = settled(match.spec, match.scheme, source)
     return dataclasses.replace(match, spec=spec), doubts
 
 
-def _tensors(file: Path, match: Match, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+def _tensors(file: Path, match: Match, arrays: Mapping[str, Array], model: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key in keys_of(match.spec):
         place = match.places[key.name]
@@ -272,7 +239,7 @@ def _tensors(file: Path, match: Match, arrays: Mapping[str, Array]) -> dict[str,
         if _without_ones(found) != _without_ones(wanted):
             raise ModelFileError(
                 f"{file}: {place.source} has the shape {found}, {key.name} of {match.spec.name} needs {wanted}; "
-                "name another --model"
+                + ("name another --model, or none" if model else _NETWORKS)
             )
         array = _ours(place, arrays, wanted)
         kind = torch.int64 if key.tensor == "num_batches_tracked" else torch.float32

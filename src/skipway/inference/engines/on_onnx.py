@@ -39,11 +39,12 @@ def open_openvino(work: Work) -> Engine:
         "INFERENCE_PRECISION_HINT": "bf16" if work.precision == "bf16" else "f32",
         "CACHE_DIR": str(work.cache.path(f"openvino-{openvino.__version__.partition('-')[0]}")),
     }
-    program = core.compile_model(model, "CPU", settings)
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def run(pictures: Tensor) -> Tensor:
+        answers = request.infer({0: _array(pictures)}, share_inputs=True, share_outputs=True)
         # Copied: the next call writes its answers into the same memory.
-        return torch.from_numpy(np.array(program(_array(pictures))[0]))
+        return torch.from_numpy(np.array(answers[0]))
 
     return Engine("openvino", work.precision, run)
 

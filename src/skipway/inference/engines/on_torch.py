@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skipway.inference.engines.base import Engine, EngineError, Work, depends_on_batch
 from skipway.inference.engines.cache import Cache
 from skipway.inference.engines.folding import folded
+from skipway.inference.tracing import quiet
 from skipway.models.network import Network
 
 
@@ -46,7 +47,7 @@ def open_compiled(work: Work) -> Engine:
 
     spec = network.spec
     example = torch.zeros(work.batch_size, spec.in_channels, spec.input_size, spec.input_size)
-    with torch.inference_mode(), _kernels_in(work.cache):
+    with torch.inference_mode(), _kernels_in(work.cache), quiet():
         run(example)
     return Engine("compile", work.precision, run, None if depends_on_batch(network) else work.batch_size)
 

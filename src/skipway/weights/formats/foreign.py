@@ -10,7 +10,7 @@ _HEAD = 512  # bytes; enough for a page that begins with comments or blank lines
 _SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5); name it .h5"),
-    (b"PK\x03\x04", "a zip archive (.keras, .npz or a PyTorch file); give it that file's own ending"),
+    (b"PK\x03\x04", "a zip archive; give a .keras, an .npz or what torch.save wrote"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first"),
     (b"BZh", "compressed with bzip2; unpack it first"),
     (b"\xfd7zXZ\x00", "compressed with xz; unpack it first"),

@@ -24,6 +24,7 @@ from skipway.weights.formats.keras_vars import CONTAINERS, read_numbered
 from skipway.weights.formats.source import Array, Layer, Source
 
 FORMAT = "keras_h5"
+PREPROCESSING = "skipway_preprocessing"  # how pictures are prepared, in whole models that we wrote
 _TOP = "top_level_model_weights"
 
 
@@ -92,6 +93,11 @@ def _notes(tree: Tree, root: Any, weights: Any) -> dict[str, Any]:
             notes["training"] = json.loads(training)
         except (ValueError, RecursionError):
             tree.fail("its training configuration is no JSON")
+    if (stated := tree.text(root, PREPROCESSING)) is not None:
+        try:
+            notes[PREPROCESSING] = json.loads(stated)
+        except (ValueError, RecursionError):
+            tree.fail(f"its {PREPROCESSING} is no JSON")
     if tree.has(root, "optimizer_weights"):
         kept = tree.texts(tree.group(root, "optimizer_weights"), "weight_names")
         notes["optimizer_weights"] = len(kept or ())

@@ -3,6 +3,7 @@ model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,22 @@ import numpy as np
 
 from skipway.errors import ModelFileError
 from skipway.weights.files import write_whole
+from skipway.weights.formats.keras_h5 import PREPROCESSING
 from skipway.weights.formats.keras_names import in_keras_order, weight_parts
 
 KERAS_VERSION = "2.15.0"  # whose form this is; Keras takes a file that states none for one of Keras 1
 _ATTRIBUTE_LIMIT = 64512  # bytes; HDF5 keeps attributes in an object's header, which is not larger
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], *, config: str = "") -> None:
+def write(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    config: str = "",
+    preprocessing: Mapping[str, Any] | None = None,
+) -> None:
     """Write weights named `<layer>/<weight>`, the layers in the order in which they first come. With a `config`, the
-    JSON that describes the network, the file is a whole model.
+    JSON that describes the network, the file is a whole model, which may say how its pictures are prepared.
 
     Kernels are (height, width, in, out). Keras loads by the order of layers, or by their names with `by_name=True`;
     within a layer the weights are put into Keras's order. Raises ModelFileError for names or types that the form cannot
@@ -30,7 +38,10 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], *, config: str = "") -> 
     for name, values in arrays.items():
         layer, weight = _checked(name, values)
         layers.setdefault(layer, []).append(weight)
-    write_whole(path, lambda temporary: _write(temporary, arrays, layers, config))
+    attributes = {"model_config": config.encode()} if config else {}
+    if config and preprocessing:
+        attributes[PREPROCESSING] = json.dumps(dict(preprocessing)).encode()
+    write_whole(path, lambda temporary: _write(temporary, arrays, layers, attributes))
 
 
 def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
@@ -44,12 +55,15 @@ def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
     return layer, weight
 
 
-def _write(file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]], config: str) -> None:
+def _write(
+    file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]], model: Mapping[str, bytes]
+) -> None:
     with h5py.File(file, "w") as root:
         weights = root
-        if config:
+        if model:
             _set_versions(root)
-            root.attrs["model_config"] = config.encode()
+            for key, text in model.items():
+                root.attrs[key] = text
             weights = root.create_group("model_weights")
         _set_versions(weights)
         _set_texts(weights, "layer_names", list(layers))

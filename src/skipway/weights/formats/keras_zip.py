@@ -18,7 +18,7 @@ from skipway.weights.formats.foreign import checked_head, told_foreign
 from skipway.weights.formats.hdf5 import opened_tree
 from skipway.weights.formats.hdf5_data import Region
 from skipway.weights.formats.hdf5_texts import TEXT_LIMIT
-from skipway.weights.formats.keras_h5 import config_of, layers_with_arrays
+from skipway.weights.formats.keras_h5 import PREPROCESSING, config_of, layers_with_arrays
 from skipway.weights.formats.keras_vars import read_numbered
 from skipway.weights.formats.source import Source
 from skipway.weights.formats.zips import SIGNATURE, Member, members
@@ -76,7 +76,7 @@ def _metadata(path: Path, found: dict[str, Member]) -> dict[str, Any]:
         stated = json.loads(_text(path, found[METADATA]))
     except (ValueError, RecursionError):
         raise ModelFileError(f"{path}: {METADATA} is no JSON; copy it again") from None
-    kept = {"keras_version", "date_saved"}
+    kept = {"keras_version", "date_saved", PREPROCESSING}
     return {key: value for key, value in stated.items() if key in kept} if isinstance(stated, dict) else {}
 
 

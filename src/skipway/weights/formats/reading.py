@@ -21,6 +21,7 @@ from skipway.weights.formats.caffe_looks import told
 from skipway.weights.formats.foreign import checked_head
 from skipway.weights.formats.source import Source
 from skipway.weights.formats.torch_state import Average
+from skipway.weights.formats.zips import SIGNATURE, members
 
 # Asked in this order: signatures first, formats that are recognized by their structure last.
 _READERS: tuple[ModuleType, ...] = (
@@ -48,4 +49,6 @@ def read_any(path: Path, average: Average = "raw") -> Source:
     for reader in _READERS:
         if reader.looks_like(head, path):
             return torch_file.read(path, average) if reader is torch_file else reader.read(path)
+    if head.startswith(SIGNATURE):
+        members(path)  # says what is wrong with a broken one
     raise ModelFileError(f"{path} is no weight file that skipway reads but {told(head)}")

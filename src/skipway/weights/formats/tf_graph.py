@@ -28,6 +28,7 @@ _TENSOR = 8  # the field of an AttrValue
 _MAX_GROWTH, _ALLOWANCE = 8, 64 << 20
 
 
+_SAVED_MODEL = "saved_model.pb"
 _CUT_OFF = "the graph states no version at its end: it may be cut off, or its writer is very old"
 
 
@@ -41,8 +42,13 @@ class Constant:
     end: int
 
 
-def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001 (readers share this signature)
-    """Whether a file begins as a GraphDef does: with a node, which begins with its name and goes on to its kind."""
+def looks_like(head: bytes, path: Path) -> bool:
+    """Whether a file begins as a GraphDef does, or is the graph of a SavedModel, which `read` refuses."""
+    return _begins(head) or path.name == _SAVED_MODEL
+
+
+def _begins(head: bytes) -> bool:
+    """Whether the first field is a node, which begins with its name and goes on to its kind."""
     try:
         _, at = _prefixed(head, 0)
         length, at = _prefixed(head, at)
@@ -62,7 +68,7 @@ def _prefixed(head: bytes, at: int) -> tuple[int, int]:
 def read(path: Path) -> Source:
     """A frozen graph. Raises ModelFileError."""
     head = checked_head(path)
-    if not looks_like(head, path):
+    if not _begins(head):
         raise ModelFileError(f"{path} is {_told(head)}")
     with reading(path), path.open("rb") as opened:
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -243,7 +249,10 @@ def _tensor(message: Message) -> Message:
 def _told(head: bytes) -> str:
     """What a file is that does not begin as a graph does."""
     if head[:2] == b"\x08\x01":
-        return "a SavedModel, which keeps its weights beside it; give the folder's variables/variables.index"
+        return (
+            "a SavedModel, which keeps its weights beside it; give the folder's variables/variables.index or, where "
+            "Keras saved it, save the model again as .h5 or .keras"
+        )
     if b"MetaGraphDef" in head or b"\n\x05\n\x03Add" in head:
         return "a MetaGraphDef, which holds no weights; give the checkpoint beside it"
     told = told_foreign(head)

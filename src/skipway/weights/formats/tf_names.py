@@ -36,8 +36,8 @@ _SLOT = re.compile(
     r"biased|local_step)(?:_\d+)?)"
 )
 # Checkpoints of objects (Keras models in TensorFlow 2) say so, and end every name alike.
-_OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
-_OBJECT_SLOT = re.compile(rf"(?P<variable>.+)/\.OPTIMIZER_SLOT/(?P<suffix>.+){re.escape(_OBJECT)}")
+OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+_OBJECT_SLOT = re.compile(rf"(?P<variable>.+)/\.OPTIMIZER_SLOT/(?P<suffix>.+){re.escape(OBJECT)}")
 _COUNTER = re.compile(
     r"(?:.*/)?(?:global_step|beta[12]_power(?:_\d+)?|learning_rate|save_counter|current_loss_scale|good_steps|"
     r"(?:optimizer|_optimizer)/(?:iter|beta_[12]|decay|learning_rate|momentum|rho))(?:/\.ATTRIBUTES/VARIABLE_VALUE)?"
@@ -50,7 +50,7 @@ def classified(name: str, names: Collection[str] = ()) -> Name:
     if _COUNTER.fullmatch(name):
         return Name(Kind.COUNTER, "", name)
     if found := _OBJECT_SLOT.fullmatch(name):
-        return Name(Kind.SLOT, found["variable"] + _OBJECT, found["suffix"])
+        return Name(Kind.SLOT, found["variable"] + OBJECT, found["suffix"])
     for kind, pattern in ((Kind.AVERAGE, _AVERAGE), (Kind.SLOT, _SLOT)):
         found = pattern.fullmatch(name)
         if found:

@@ -34,8 +34,9 @@ _MAX_PICKLE = 64 << 20
 def looks_like(head: bytes, path: Path) -> bool:
     """Whether a file that begins with `head` is one of torch.save's."""
     if head.startswith(SIGNATURE):
-        # data.pkl comes first, in a folder named after the file.
-        return head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith((b"/data.pkl", b"/constants.pkl"))
+        # data.pkl comes first, in a folder named after the file; in a TorchScript program the constants or tensors do.
+        name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return name.endswith((b"/data.pkl", b"/constants.pkl", b"/data/0"))
     return (head[:1] == b"\x80" and _MAGIC_BYTES in head[:32]) or is_tar(head, path)
 
 
@@ -70,8 +71,8 @@ def _read_zip(path: Path) -> tuple[Any, Blob]:
     if f"{root}constants.pkl" in listed:
         raise damaged(
             path,
-            "is a TorchScript program",
-            'torch.save(torch.jit.load(FILE).state_dict(), "weights.pth") keeps its weights',
+            "is a TorchScript program, whose code is not run",
+            'torch.save(torch.jit.load(FILE).state_dict(), "weights.pth") saves its weights',
         )
     pickled = listed[f"{root}data.pkl"]
     if pickled.size > _MAX_PICKLE:

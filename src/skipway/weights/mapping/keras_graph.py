@@ -33,7 +33,12 @@ _KINDS = {
     "GetItem": "lambda",
     "Pad": "lambda",
 }
-_PASSING = {"Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "ActivityRegularization"}
+# In inference these give what they take; all but the last do something in training.
+_PASSING = {
+    *("Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianNoise", "GaussianDropout"),
+    *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness"),
+    *("RandomHeight", "RandomWidth", "ActivityRegularization"),
+}
 _SUMS = {"__operators__.add", "math.add", "add"}
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
@@ -122,8 +127,21 @@ class Graph:
     def _passes(self, layer: Layer) -> bool:
         if layer.kind == "InputLayer":
             return bool(layer.inputs)
-        activation = layer.fields.get("activation")
-        return bool(layer.outputs) or layer.kind in _PASSING or (layer.kind == "Activation" and activation == "linear")
+        if layer.outputs:
+            return True
+        if layer.kind == "RandomCrop":
+            return (layer.fields.get("height"), layer.fields.get("width")) == self._picture()
+        if layer.kind in _PASSING:  # but where the code calls it as in training
+            return layer.fields.get("call", {}).get("training") not in (True, 1)
+        return layer.kind == "Activation" and layer.fields.get("activation") == "linear"
+
+    def _picture(self) -> tuple[Any, Any]:
+        """Height and width that the input layer states, channels last."""
+        for layer in self._layers.values():
+            shape = layer.fields.get("batch_input_shape") or layer.fields.get("batch_shape")
+            if layer.kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4:
+                return shape[1], shape[2]
+        return None, None
 
     def _origin(self, name: str) -> str:
         """The layer that computes a value, behind nested models and what passes it on."""
@@ -191,6 +209,6 @@ def _kind(layer: Layer) -> str:
             return "relu" if plain else layer.kind
         case "Merge":
             return "sum" if fields.get("mode") == "sum" else layer.kind
-        case "TFOpLambda" if fields.get("function") in _SUMS:
+        case "TFOpLambda" if fields.get("function") in _SUMS and len(layer.inputs) == 2:
             return "sum"
     return _KINDS.get(layer.kind, layer.kind)

@@ -64,12 +64,6 @@ class Layers:
             self._fail(start, f"takes pictures of {height} x {width} pixels, which are not square")
         return height if isinstance(height, int) else _DEFAULT_SIDE
 
-    def check_unit_scale(self, node: Node) -> None:
-        """Raises ModelFileError for a rescaling of pictures other than division by 255."""
-        scale, offset = node.field("scale"), node.field("offset", default=0)
-        if not isinstance(scale, float) or abs(scale * 255 - 1) > 1e-6 or offset != 0:
-            self._fail(node, "rescales pictures otherwise than by 1/255")
-
     def shape(self, node: Node, weight: str) -> tuple[int, ...]:
         """Shape of one of a layer's weights, () where it has none of that name."""
         array = self._graph.source.arrays.get(self._array(node, weight))

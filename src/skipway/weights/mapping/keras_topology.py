@@ -18,6 +18,7 @@ from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.weights.formats.source import Source
 from skipway.weights.mapping.keras_graph import Graph, Node
+from skipway.weights.mapping.keras_input import follow_scaling
 from skipway.weights.mapping.keras_layers import Layers
 from skipway.weights.mapping.keras_units import Unit, Units, stages_of
 from skipway.weights.mapping.keys import keys_of
@@ -62,6 +63,7 @@ class _Reading:
         self._units = Units(graph, self._layers, self._version)
         self._found: dict[str, Node] = {}  # by the name of our module
         self._warnings: list[str] = []
+        self._passed: set[str] = set()  # layers that prepare pictures
         self._scaled = False
 
     def recognized(self) -> Recognized:
@@ -101,11 +103,9 @@ class _Reading:
 
     def _stem(self, start: Node) -> tuple[Node, Stem, int]:
         """The value that the first unit takes, the stem, and the channels of a picture."""
-        user = self._graph.user(start)
-        if user is not None and user.kind == "rescaling":
-            self._layers.check_unit_scale(user)
-            self._scaled = True
-            start = user
+        start, scaling = follow_scaling(self._graph, start)
+        self._scaled = bool(scaling.names)
+        self._passed.update(scaling.names)
         node = self._next(start, "conv")
         self._found["stem.conv"] = node
         conv = self._layers.conv(node)
@@ -199,7 +199,7 @@ class _Reading:
 
     def _check_all_found(self) -> None:
         """Raises ModelFileError for weights that no layer of ours has."""
-        known = {node.name for node in self._found.values()}
+        known = {node.name for node in self._found.values()} | self._passed
         for node in self._graph.nodes.values():
             if node.layer.arrays and node.name not in known:
                 self._fail(node, "belongs to no unit")

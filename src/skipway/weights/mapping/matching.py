@@ -13,7 +13,7 @@ from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.weights.formats import tf_graph
 from skipway.weights.formats.source import Array, Source
-from skipway.weights.formats.tf_names import Kind, classified
+from skipway.weights.formats.tf_names import OBJECT, Kind, classified
 from skipway.weights.mapping import alexnet, resnet
 from skipway.weights.mapping.alexnet import infer_alexnet
 from skipway.weights.mapping.frozen import variables
@@ -43,6 +43,7 @@ CANDIDATES: tuple[tuple[Scheme, str], ...] = (
 )
 
 _HIDDEN = ("fc6", "fc7")
+_CLASSIFIER = "predictions"  # of the networks of Keras's applications
 _MOST_CANDIDATES = 60  # of classifiers: a file of a thousand matrices is none of these networks
 
 
@@ -66,6 +67,7 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     arrays = variables(source) if source.format == tf_graph.FORMAT else dict(source.arrays)
     averaged = source.notes.get("average") == "ema"
     if source.format.startswith("TensorFlow"):
+        _check_named(source, arrays)
         kinds = {name: classified(name, arrays) for name in arrays}
         averaged = any(one.kind is Kind.AVERAGE for one in kinds.values())
         chosen = {name: array for name, array in arrays.items() if kinds[name].kind is Kind.VARIABLE}
@@ -78,12 +80,50 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     elif source.format == "caffemodel":
         kinds_of = {name: layer.kind for layer in source.layers for name in layer.arrays}
         arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
+    elif source.format.startswith("keras"):
+        # Statistics of pictures, by which a layer prepares them: no tensors of the network.
+        counted = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
+        arrays = {name: array for name, array in arrays.items() if name not in counted}
+        arrays = arrays if source.layers else _unnested(arrays)
     if average == "ema" and not averaged:
         some = ", ".join(list(arrays)[:3])
         raise ModelFileError(
             f"{source.path} holds no averaged weights, but one set of {len(arrays)} arrays ({some}, ...); "
             "leave out --average ema"
         )
+    return arrays
+
+
+def _check_named(source: Source, arrays: Mapping[str, Array]) -> None:
+    """Raises ModelFileError for a checkpoint whose names are the paths by which Keras's objects reach a variable."""
+    if not any(name.endswith(OBJECT) for name in arrays):
+        return
+    saved = (source.path.parent.parent / "saved_model.pb").is_file() and source.path.parent.name == "variables"
+    told = "holds the weights of a SavedModel" if saved else "is an object checkpoint of Keras"
+    raise ModelFileError(
+        f"{source.path} {told}, which numbers its layers instead of naming them; load it in TensorFlow and save "
+        'the whole model with model.save("FILE.h5") or model.save("FILE.keras")'
+    )
+
+
+def _unnested(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The names within a model that was put into another one: `resnet50/conv1_conv/kernel` beside a `dense/kernel`,
+    which then is its classifier. As they are where that makes no network."""
+    outer = {name.partition("/")[0] for name in arrays if name.count("/") > 1}
+    others = {name.rpartition("/")[0] for name in arrays if name.count("/") == 1}
+    if len(outer) != 1 or len(others) > 1:
+        return arrays
+    prefix = f"{outer.pop()}/"
+    bare = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    classifier = f"{others.pop()}/" if others else ""
+    renamed = {
+        f"{_CLASSIFIER}/{name.removeprefix(classifier)}" if classifier and name.startswith(classifier) else name: array
+        for name, array in bare.items()
+    }
+    for names in (bare, renamed):
+        match = best({name: array.shape for name, array in names.items()}) if len(names) == len(arrays) else None
+        if match is not None and not match.left and not match.missing:
+            return names
     return arrays
 
 
