@@ -11,7 +11,7 @@ demo: $(STAMP)  ## install, then train, judge and use a network on bundled real 
 	$(BIN)/skipway demo
 
 test: $(STAMP)  ## install, then run the tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 check: $(STAMP)  ## formatting, lint, types, structure
 	$(BIN)/ruff format --check .

@@ -47,7 +47,9 @@ def test_a_whole_model_says_how_its_pictures_are_prepared(file: str, tmp_path: P
     )
     model = dataclasses.replace(bundle_of(narrow("resnet_v1_50.slim").replaced({"input_size": 64})), preprocessing=rule)
     save_bundle(tmp_path / "model.safetensors", model)
-    export_weights(tmp_path / "model.safetensors", tmp_path / file)
+    done = export_weights(tmp_path / "model.safetensors", tmp_path / file)
+    assert done.stated
+    assert "does not say so" not in done.told()
     found = import_weights(tmp_path / file, tmp_path / "again.safetensors")
     assert load_bundle(tmp_path / "again.safetensors").preprocessing == rule
     assert not [one for one in found.warnings if "pictures" in one]

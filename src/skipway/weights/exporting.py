@@ -26,7 +26,8 @@ from skipway.weights.report import Found, picture_values, rule_text
 class Exported:
     """What an export did: the network, the form and its names, how many arrays, in which files.
 
-    `preprocessing` says how the other framework must be given pictures: no format but ours carries it, nor the labels.
+    `preprocessing` says how the other framework must be given pictures. `stated` is whether the file tells an import of
+    ours; no format but ours carries the labels.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Exported:
     arrays: int
     files: tuple[Path, ...]
     preprocessing: Preprocessing
+    stated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -47,11 +49,11 @@ class Exported:
 
     def told(self) -> str:
         """The same as text."""
-        rule = self.preprocessing
+        rule, silent = self.preprocessing, "" if self.stated else "; the file does not say so"
         lines = [
             f"network   {self.model}, by the names of {self.form}",
             f"arrays    {self.arrays} written, and equal when they are read again",
-            f"pictures  {rule.size} pixels a side, {rule_text(rule)}; the file does not say so",
+            f"pictures  {rule.size} pixels a side, {rule_text(rule)}{silent}",
             *(f"file      {file}" for file in self.files),
         ]
         return "\n".join(lines)
@@ -129,7 +131,8 @@ def _exported(bundle: Bundle, to: Path, name: str) -> Exported:
     arrays = _arrays(bundle, form, scheme)
     form.write(to, bundle, arrays)
     _read_again(to, arrays)
-    return Exported(bundle.spec.name, form.name, len(arrays), form.files(to), bundle.preprocessing)
+    stated = form.described is not None and bundle.preprocessing.mean_image is None
+    return Exported(bundle.spec.name, form.name, len(arrays), form.files(to), bundle.preprocessing, stated)
 
 
 def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]:
