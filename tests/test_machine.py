@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +155,25 @@ def test_whoever_picks_a_device_has_the_threads_settled(threads: list[int], monk
     monkeypatch.setattr("skipway.machine._quotas", lambda _: [math.pi])
     pick_device("cpu")
     assert threads == [4]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+@pytest.mark.parametrize(("tuned", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_freed_memory_is_allocated_again(tuned: dict[str, str], kept: bool) -> None:
+    code = """
+import resource, torch
+from skipway.machine import keep_freed_memory
+keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    tensors = [torch.ones(10_000_000) for _ in range(4)]
+for _ in range(10):  # aligned blocks take some rounds to find places that fit them
+    before = faults()
+    work()
+print(faults() - before)
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | tuned, capture_output=True, text=True, check=True)
+    pages = 4 * 40_000_000 // resource.getpagesize()
+    assert (int(done.stdout) < pages / 10) is kept

@@ -13,6 +13,7 @@ from worker import LeaveError, Ready, serve, timed
 
 from skipway.drawing.counting import parameters_of
 from skipway.errors import SkipwayError
+from skipway.inference.classifier import pick_device
 from skipway.inference.engines import Cache, open_engine, pick_engine, table
 from skipway.machine import versions
 from skipway.weights.bundle import load_bundle
@@ -21,6 +22,7 @@ _CALIBRATION = 32
 
 
 def set_up(settings: dict[str, Any]) -> Ready:
+    pick_device("cpu")  # as every command begins
     torch.set_num_threads(settings["threads"])
     file = Path(settings["model"])
     network = load_bundle(file).network()

@@ -10,6 +10,7 @@ from worker import Ready, serve, timed
 from skipway.benchmark.subject import find_subject
 from skipway.benchmark.work import training_work
 from skipway.drawing.counting import count
+from skipway.inference.classifier import pick_device
 from skipway.machine import versions
 from skipway.training.recipe import Recipe, find_recipe
 
@@ -17,6 +18,7 @@ _ENDLESS = 10**9  # updates; the schedule is constant
 
 
 def set_up(settings: dict[str, Any]) -> Ready:
+    pick_device("cpu")  # as every command begins
     torch.set_num_threads(settings["threads"])
     subject = find_subject(settings["network"])
     work = training_work(

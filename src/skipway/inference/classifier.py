@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from skipway.data.pictures import open_picture
 from skipway.data.preprocessing import Picture, Preprocessing
 from skipway.errors import DataError, SkipwayError
-from skipway.machine import limit_threads
+from skipway.machine import keep_freed_memory, limit_threads
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, load_bundle
 
@@ -160,5 +160,7 @@ def pick_device(name: str) -> torch.device:
         raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
-    limit_threads()  # here, since whatever computes begins by asking for a device
+    # Here, since whatever computes begins by asking for a device.
+    limit_threads()
+    keep_freed_memory()
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
