@@ -33,6 +33,9 @@ def open_openvino(work: Work) -> Engine:
     if work.precision == "bf16" and "BF16" not in able:
         raise EngineError("this CPU has no bf16 arithmetic that OpenVINO can use; give --precision fp32")
     model = core.read_model(str(_file(work)))
+    spec = work.network.spec
+    # Of a size that is known, OpenVINO makes a program that is some percent faster.
+    model.reshape([work.batch_size, spec.in_channels, spec.input_size, spec.input_size])
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
@@ -46,7 +49,7 @@ def open_openvino(work: Work) -> Engine:
         # Copied: the next call writes its answers into the same memory.
         return torch.from_numpy(np.array(answers[0]))
 
-    return Engine("openvino", work.precision, run)
+    return Engine("openvino", work.precision, run, work.batch_size)
 
 
 def _array(pictures: Tensor) -> np.ndarray:
