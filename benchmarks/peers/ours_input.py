@@ -12,6 +12,7 @@ from skipway.data.augmentation import Augmentation, BatchAugmentation
 from skipway.data.loading import Plan, training_batches
 from skipway.data.preprocessing import preset
 from skipway.data.sources import open_source
+from skipway.inference.classifier import pick_device
 from skipway.machine import versions
 
 _ENDLESS = 10**9
@@ -19,6 +20,7 @@ _ENDLESS = 10**9
 
 def set_up(settings: dict[str, Any]) -> Ready:
     keep_to_one()
+    pick_device("cpu")  # as every command begins
     torch.set_num_threads(1)
     split = open_source(settings["data"]).split("all")
     rule = preset("torch", settings["side"])
@@ -30,8 +32,9 @@ def set_up(settings: dict[str, Any]) -> Ready:
 
     def step() -> None:
         batch = next(batches)
-        counts = augment(batch.pixels.float(), batch.epoch, batch.indices.numpy())
-        inputs = rule.standardized(counts).contiguous(memory_format=torch.channels_last)
+        counts = batch.pixels.contiguous(memory_format=torch.channels_last)
+        inputs = rule.standardized(augment(counts, batch.epoch, batch.indices.numpy()))
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
         assert inputs.shape == (size, 3, settings["side"], settings["side"])
 
     told = {key: value for key, value in versions(torch.device("cpu")).items() if key != "device"}

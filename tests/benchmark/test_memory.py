@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,18 @@ MIB = 2**20
 HAND = AlexNetSpec(name="hand", in_channels=1, input_size=8, num_classes=2, convs=(Conv(4, 3, padding=1),), hidden=())
 
 
+def hold(size: int) -> None:
+    """Take memory and give it back to the system, which malloc may be told not to do."""
+    with mmap.mmap(-1, size) as pages:
+        for _ in range(64):
+            pages.write(bytes(size // 64))
+
+
 def test_the_mark_rises_with_what_was_held_for_a_while() -> None:
     water = HighWater(CPU)
-    torch.ones(256 * MIB // 4)
+    hold(256 * MIB)
     water.watch()
-    torch.ones(64 * MIB // 4)
+    hold(64 * MIB)
     risen = water.rise()
     if risen is None:
         pytest.skip("this system does not tell its memory")

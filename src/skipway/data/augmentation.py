@@ -173,7 +173,8 @@ class BatchAugmentation:
         self._shades = any((one.brightness, one.contrast, one.saturation, one.lighting))
 
     def __call__(self, counts: Tensor, epoch: int, indices: np.ndarray) -> Tensor:
-        """Floating counts 0-255 (N, C, H, W) of these samples, changed as this epoch changes them."""
+        """Counts 0-255 (N, C, H, W) of these samples, changed as this epoch changes them; uint8 ones stay so as long as
+        they are only mirrored."""
         one = self.augmentation
         if not (self._warps or self._shades or one.erasing):
             return counts
@@ -181,6 +182,8 @@ class BatchAugmentation:
         draws = table.to(counts.device, non_blocking=True)
         if self._warps:
             counts = self._warped(counts, draws)
+        if self._shades or one.erasing:
+            counts = counts.float()
         if self._shades:
             counts = self._shaded(counts, draws).clamp_(0, 255)
         return self._erased(counts, draws) if one.erasing else counts
@@ -190,6 +193,7 @@ class BatchAugmentation:
         flip = 1 - 2 * (draws[:, 0] < one.mirror).float()
         if not any((one.rotate, one.zoom, one.shift, one.shear)):
             return torch.where(flip[:, None, None, None] < 0, counts.flip(3), counts)
+        counts = counts.float()
         swing = 2 * draws - 1
         angle = swing[:, 1] * math.radians(one.rotate)
         scale = 1 + swing[:, 2] * one.zoom

@@ -103,7 +103,8 @@ class Preprocessing:
         factor, offset = _on_gpu(self, counts.device) if counts.is_cuda else self._affine(counts.device)
         if self.channels == "BGR":
             counts = counts.flip(1)
-        return counts.float() * factor + offset
+        # Bytes become floats within the multiplication: one pass over the memory less.
+        return (counts if counts.dtype == torch.uint8 else counts.float()) * factor + offset
 
     def _affine(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Factor (C, 1, 1) and offset, (C, 1, 1) or with a mean image (C, size, size), of each count:
