@@ -11,7 +11,7 @@ from tests.contracts.tiny import CLASSES, tiny
 
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError, SkipwayError
-from skipway.evaluation.judge import evaluate
+from skipway.evaluation.judge import _aligned, evaluate
 from skipway.inference.classifier import load
 from skipway.inference.engines import EngineError
 from skipway.weights.bundle import Bundle, save_bundle
@@ -89,3 +89,20 @@ def test_bad_calibration_data_and_engines_are_told(model: Path, tmp_path: Path) 
         classifier.use("onnxruntime", precision="int8", calibrate=few)
     with pytest.raises(EngineError, match="give --engine"):
         classifier.use("eager", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("named", "known", "expected"),
+    [
+        ("cat dog owl", "0 1 2", [2, 0, 1]),  # nobody has named the model's classes: by order
+        ("2 0 1", "0 1 2", [1, 2, 0]),  # numbers on both sides are names
+        ("dog cat owl", "cat dog owl", [2, 1, 0]),
+    ],
+)
+def test_classes_without_names_are_matched_by_order(named: str, known: str, expected: list[int]) -> None:
+    assert _aligned(np.array([2, 0, 1]), named.split(), known.split(), "data").tolist() == expected
+
+
+def test_other_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="does not know: cat"):
+        _aligned(np.array([0, 1]), ["cat", "dog"], ["0", "1", "2"], "data")

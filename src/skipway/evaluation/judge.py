@@ -90,8 +90,9 @@ def evaluate(
 ) -> Judgement:
     """Judge a model file, or a loaded one, on a split of a data set (test, else val, else all there is).
 
-    Targets are matched to the model's labels by name. Unreadable pictures are left out and listed. Raises DataError
-    when the labels do not fit, ModelFileError for a bad model file. `engine`, `precision` and `calibrate` are those of
+    Targets are matched to the model's labels by name, or by order where the model's are mere numbers. Unreadable
+    pictures are left out and listed. Raises DataError when the labels do not fit, ModelFileError for a bad model file.
+    `engine`, `precision` and `calibrate` are those of
     `Classifier.use`; `say` gets a line on each engine that is measured.
     """
     classifier = model if isinstance(model, Classifier) else load(model, device)
@@ -143,7 +144,9 @@ def _judged(
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:
     """Targets renumbered from the data's labels to the model's. Labels without a picture need no match."""
-    if tuple(labels) == tuple(known):
+    # A model whose classes nobody has named: imported ones, mostly.
+    numbered = len(labels) == len(known) and tuple(known) == tuple(map(str, range(len(known))))
+    if tuple(labels) == tuple(known) or (numbered and not set(labels) & set(known)):
         return targets
     used = sorted(set(targets.tolist()))
     strange = [labels[target] for target in used if labels[target] not in known]
