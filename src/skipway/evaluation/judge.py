@@ -92,7 +92,7 @@ def evaluate(
 
     Targets are matched to the model's labels by name, or by order where the model's are mere numbers. Unreadable
     pictures are left out and listed. Raises DataError when the labels do not fit, ModelFileError for a bad model file.
-    `engine`, `precision` and `calibrate` are those of `Classifier.use`; `say` gets a line on each engine that is measured.
+    `engine`, `precision` and `calibrate` are those of `Classifier.use`; `say` gets a line on each engine measured.
     """
     classifier = model if isinstance(model, Classifier) else load(model, device)
     classifier.require_classes()
