@@ -24,7 +24,7 @@ from skipway.models.catalog import list_models
 from skipway.training.recipes import RECIPES
 from skipway.weights.mapping.resnet import CIFAR_TORCH
 
-COMMANDS = ("demo", "train", "resume", "evaluate", "predict", "export", "convert", "models", "summary",
+COMMANDS = ("reproduce", "demo", "train", "resume", "evaluate", "predict", "export", "convert", "models", "summary",
             "recipes")  # fmt: skip
 TINY = ("--model", "resnet_v1_20.cifar", "--image-size", "8", "--epochs", "1", "--batch-size", "8", "--workers", "0")
 

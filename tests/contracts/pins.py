@@ -23,6 +23,7 @@ REPIN = "if that is meant, and old model files can still be read, run `python -m
 SHOWN = (
     "alexnet.caffe",
     "highway_mlp_10",
+    "plain_mlp_10",
     "highway_19.cifar",
     "plain_20.cifar",
     "resnet_v1_50.original",

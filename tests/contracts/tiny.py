@@ -14,7 +14,8 @@ from torch import Tensor
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import Block, Row, StackSpec
 from skipway.models.catalog import find_spec, list_models
-from skipway.models.highway import HighwayMLPSpec, HighwaySpec
+from skipway.models.highway import HighwaySpec
+from skipway.models.mlp import MLPSpec
 from skipway.models.network import Network, Spec
 from tests.parity.compare import fill
 
@@ -31,7 +32,7 @@ def _narrowed(spec: Spec) -> Spec:
     if isinstance(spec, AlexNetSpec):
         convs = tuple(dataclasses.replace(row, depth=row.depth // 16) for row in spec.convs)
         return spec.replaced({"convs": convs, "hidden": tuple(24 for _ in spec.hidden)})
-    if isinstance(spec, HighwayMLPSpec):
+    if isinstance(spec, MLPSpec):
         return spec.replaced({"layers": 4, "width": 12})
     if isinstance(spec, HighwaySpec):
         stages = [dataclasses.replace(row, depth=row.depth // 4, kernels=row.kernels[:2]) for row in spec.stages]

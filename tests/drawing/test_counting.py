@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from skipway.models.alexnet import AlexNetSpec, Conv
 from skipway.models.blocks import Block
 from skipway.models.catalog import find_entry, find_spec, list_models
 from skipway.models.highway import HighwayMLPSpec
+from skipway.models.joins import Carry
 from skipway.models.network import Spec
 
 
@@ -33,6 +36,7 @@ def test_equal_units_stand_for_each_other() -> None:
     assert times == {"stage1.unit2": 110, "stage2.unit2": 110, "stage3.unit2": 110}
     assert [len(block.rows) for block in short.blocks] == [2, 2, 2]  # type: ignore[attr-defined]
     assert shortened(find_spec("highway_mlp_100"))[1] == {"unit2": 98}
+    assert shortened(find_spec("plain_mlp_100"))[1] == {"unit2": 98}
     assert shortened(find_spec("highway_mlp_3"))[1] == {}
     assert shortened(find_spec("alexnet.caffe")) == (find_spec("alexnet.caffe"), {})
 
@@ -88,12 +92,24 @@ def really_saved(spec: Spec, batch_size: int) -> int:
         "alexnet.mnist",
         "highway_19.cifar",
         "highway_mlp_5",
+        "plain_mlp_5",
     ],
 )
 def test_the_memory_is_that_of_a_real_pass(name: str) -> None:
     spec = find_spec(name)
     assert activation_bytes(spec, 3) == really_saved(spec, 3)
     assert activation_bytes(spec, 4) == really_saved(spec, 4)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"shortcut": "projection_all"}, *({"carry": carry} for carry in get_args(Carry)[1:])]
+)
+def test_odd_shortcuts_are_counted_right(fields: dict[str, Any]) -> None:
+    spec = find_spec("resnet_v1_20.cifar").replaced(fields)
+    network, found = on_meta(spec), count(spec)
+    assert found.trainable == sum(one.numel() for one in network.parameters())
+    assert found.flops == sum(one.flops for one in trace(network).values())
+    assert activation_bytes(spec, 3) == really_saved(spec, 3)
 
 
 def test_the_memory_by_hand() -> None:

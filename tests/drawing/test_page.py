@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from skipway.drawing.facts import facts
+from skipway.drawing.facts import _CARRIES, facts
 from skipway.drawing.page import models_page
 from skipway.models.catalog import find_entry, find_spec, list_models
+from skipway.models.joins import Carry
 from skipway.models.network import Spec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -65,6 +67,7 @@ def test_no_line_of_the_page_is_empty_of_words() -> None:
         ("resnet_v2_50.timm", "picture", "224 pixels cut from 235, bicubic, RGB, counts / 255 - (0.5, 0.5, 0.5) over "
          "(0.5, 0.5, 0.5) (`timm_95`)"),
         ("plain_18", "shortcut", "none"),
+        ("plain_mlp_50", "layers", "50 plain, 71 units each; ReLU"),
         ("alexnet.caffe", "conv2", "256 of 5x5/1, padding 2, 2 groups, then norm, then pool"),
         ("alexnet.mnist", "picture", "28 pixels, grey, counts / 255 (`unit`)"),
         ("alexnet.owt", "dropout", "0.5 before each hidden layer"),
@@ -78,6 +81,17 @@ def test_a_layout_in_words(name: str, point: str, text: str) -> None:
 def test_fields_that_no_row_uses_have_words_too() -> None:
     assert facts(find_spec("alexnet.owt").replaced({"fc_dropout": "none"}))["dropout"] == "none"
     assert facts(find_spec("highway_19.cifar").replaced({"carry": "free"}))["carry"] == "a gate of its own"
+    tanh = facts(find_spec("alexnet.caffe").replaced({"conv_activation": "tanh", "activation": "sigmoid"}))
+    assert tanh["behind each convolution"] == "tanh"
+    assert tanh["hidden layers"] == "4096, 4096; sigmoid"
+    residual = find_spec("resnet_v1_20.cifar")
+    every = facts(residual.replaced({"shortcut": "projection_all"}))
+    assert every["shortcut"] == "1x1 projection, normalized (option C: in every unit)"
+    gated = facts(residual.replaced({"carry": "shortcut_gate"}))
+    assert gated["shortcut that learns nothing"] == "1 - g of it, and the branch"
+    assert gated["gate"] == "g = sigmoid(1x1 convolution of the unit's input), bias at first -6"
+    assert {facts(residual.replaced({"carry": carry})).get("shortcut that learns nothing") for carry in get_args(Carry)
+            } == {None, *_CARRIES.values()}  # fmt: skip
 
 
 def test_an_architecture_without_words_is_noticed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import matplotlib
@@ -16,6 +17,9 @@ from skipway.drawing.outline import outline
 from skipway.drawing.picture import compose, draw, draw_spec
 from skipway.errors import RunError, StorageError, UnknownNameError
 from skipway.models.catalog import find_spec
+from skipway.models.joins import Carry
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize("name", ["highway_mlp_10", "resnet_v1_20.cifar"])
@@ -38,10 +42,18 @@ def test_files_are_whole_and_the_same_each_time(name: str, ending: str, tmp_path
     else:
         root = ElementTree.fromstring(first)
         assert [float(side) for side in root.attrib["viewBox"].split()] == pytest.approx([0, 0, width, height], abs=1)
-        words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        words = [element.text for element in root.iter(f"{SVG}text")]
         assert Counter(words) == Counter(label.text for label in compose(outline(find_spec(name))).labels)
         assert name in words
         assert b"date" not in first
+
+
+@pytest.mark.parametrize("carry", get_args(Carry))
+def test_what_becomes_of_an_identity_is_painted(carry: str, tmp_path: Path) -> None:
+    spec = find_spec("resnet_v1_20.cifar").replaced({"carry": carry})
+    draw_spec(spec, tmp_path / "picture.svg")
+    words = [element.text for element in ElementTree.parse(tmp_path / "picture.svg").iter(f"{SVG}text")]
+    assert Counter(words) == Counter(label.text for label in compose(outline(spec)).labels)
 
 
 def test_painting_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
@@ -63,7 +75,7 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     picture = draw_spec(spec, tmp_path / "mine.svg")
     assert picture.name == spec.name
     root = ElementTree.fromstring((tmp_path / "mine.svg").read_bytes())
-    assert spec.name in [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert spec.name in [element.text for element in root.iter(f"{SVG}text")]
 
 
 def test_bad_input_names_the_fix(tmp_path: Path) -> None:

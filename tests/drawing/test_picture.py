@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,13 +17,15 @@ from skipway.drawing.picture import compose
 from skipway.drawing.scene import Box, Frame, Label, Scene
 from skipway.models.catalog import find_entry, find_spec, list_models
 from skipway.models.highway import HighwayUnit
+from skipway.models.joins import Carry
+from skipway.models.mlp import DenseUnit
 from skipway.models.network import Network, Spec
 from skipway.models.plain import PlainUnit
 from skipway.models.resnet_v1 import BasicV1, BottleneckV1
 from skipway.models.resnet_v2 import BasicV2, BottleneckV2
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
 
-UNITS = (HighwayUnit, PlainUnit, BasicV1, BottleneckV1, BasicV2, BottleneckV2)
+UNITS = (HighwayUnit, DenseUnit, PlainUnit, BasicV1, BottleneckV1, BasicV2, BottleneckV2)
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "no classifier": ("resnet_v1_50.original", {"num_classes": 0}),
@@ -38,6 +40,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "large maps": ("resnet_v1_20.cifar", {"input_size": 4_000_000}),
     "any depth": ("highway_mlp_7", {}),
     "no hidden layers": ("alexnet.owt", {"hidden": ()}),
+    "sigmoids": ("alexnet.mnist", {"conv_activation": "sigmoid", "activation": "sigmoid"}),
+    "any plain depth": ("plain_mlp_7", {"activation": "tanh"}),
+    "option C": ("resnet_v1_20.cifar", {"shortcut": "projection_all"}),
+    **{carry: ("resnet_v1_20.cifar", {"carry": carry}) for carry in get_args(Carry)},
 }
 SPECS: dict[str, Spec] = {name: find_spec(name) for name in list_models()} | {
     title: find_spec(name).replaced(fields) for title, (name, fields) in VARIANTS.items()
@@ -155,7 +161,7 @@ def test_arcs_stand_where_shortcuts_are(title: str) -> None:
     arcs = {line.endpoint: line for line in scene.lines if line.units}
     shown = [card.endpoint for section in network.sections for group in section.groups for card in group.cards
              if card.kind]  # fmt: skip
-    assert set(arcs) == {name for name in shown if not isinstance(units[name], PlainUnit)}
+    assert set(arcs) == {name for name in shown if not isinstance(units[name], DenseUnit | PlainUnit)}
     for name, line in arcs.items():
         assert line.style == style_of(units[name]), name
 
@@ -192,6 +198,38 @@ def test_insets_tell_the_layouts_apart() -> None:
     assert inside("resnet_v2_50.slim", 1) == ([], branch, [], [])
     assert inside("resnet_v2_50.slim", 2)[2] == ["subsample, /2"]
     assert "3×3 conv, rate 2" in inside("dense", 3)[1]
+
+
+def test_what_becomes_of_an_identity_is_shown() -> None:
+    branch = ["3×3 conv", "BN", "ReLU", "3×3 conv", "BN"]
+    after = ["ReLU"]
+    assert inside("identity", 0) == ([], branch, [], after)
+    assert inside("scale", 0) == ([], [*branch, "× 0.5"], ["× 0.5"], after)
+    assert inside("scale_shortcut", 0) == ([], branch, ["× 0.5"], after)
+    assert inside("exclusive_gate", 0) == ([], [*branch, "× g"], ["× (1 − g)"], after)
+    assert inside("shortcut_gate", 0) == ([], branch, ["× (1 − g)"], after)
+    assert inside("shortcut_gate", 1)[2] == ["subsample, /2", "add zeros", "× (1 − g)"]
+    assert inside("dropout", 0) == ([], branch, ["dropout 0.5"], after)
+    assert inside("option C", 0)[2] == ["1×1 conv", "BN"]
+    assert [kind.title for kind in made("exclusive_gate")[0].kinds] == [
+        "identity shortcut, g = sigmoid(1×1 conv)",
+        "zero-padded shortcut, stride 2, g = sigmoid(1×1 conv)",
+    ]
+    words = {label.text for label in made("exclusive_gate")[1].labels}
+    assert {"g: 1×1, 16", "g: 1×1, 32, /2", "g: 1×1, 64"} <= words
+
+
+def test_plain_layers_and_their_activation() -> None:
+    network, scene = made("any plain depth")
+    assert inside("any plain depth", 0) == ([], ["fc", "tanh"], None, [])
+    assert [section.title for section in network.sections] == ["stem", "plain", "classifier"]
+    assert [op.text for op in network.sections[0].groups[0].cards[0].ops] == ["fc, 71", "tanh"]
+    assert network.sections[1].groups[0].repeat == 6
+    written = {section.title: [op.text for op in section.groups[0].cards[0].ops]
+               for section in made("sigmoids")[0].sections}  # fmt: skip
+    assert written["conv1"][:2] == ["3×3, 64", "sigmoid"]
+    assert written["fc4"][:2] == ["fc, 1024", "sigmoid"]
+    assert "sigmoid" in {label.text for label in scene.labels} | {label.text for label in made("sigmoids")[1].labels}
 
 
 def test_gates_are_shown() -> None:

@@ -115,7 +115,12 @@ def test_a_pattern_without_a_match_says_what_would() -> None:
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [("highway_mlp_7", "highway_mlp_7"), ("resnet_v1_50", "resnet_v1_50.original"), ("alexnet", "alexnet.caffe")],
+    [
+        ("highway_mlp_7", "highway_mlp_7"),
+        ("plain_mlp_7", "plain_mlp_7"),
+        ("resnet_v1_50", "resnet_v1_50.original"),
+        ("alexnet", "alexnet.caffe"),
+    ],
 )
 def test_a_name_that_other_commands_take_is_a_row(name: str, row: str) -> None:
     assert [one["name"] for one in model_rows(name)] == [row]

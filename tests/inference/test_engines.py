@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from skipway.inference.engines import ENGINES, Cache, Engine, EngineError, choic
 from skipway.inference.engines.base import Precision
 from skipway.inference.engines.folding import folded
 from skipway.models.catalog import create_model, list_models
+from skipway.models.joins import Carry
 from skipway.models.network import Network
 
 PAIRS = [(name, precision) for name, kind in table.KINDS.items() for precision in kind.precisions]
@@ -64,6 +66,39 @@ def test_folding_changes_no_answer(name: str) -> None:
     assert difference(network, short, pictures(network, 2)) < 1e-5
     left = [key for key, module in short.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert all("preact" in key or "postnorm" in key for key in left), left
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shortcut": "projection_all"},
+        {"shortcut": "projection_all", "projection": "bare"},
+        *({"carry": carry, "shortcut": shortcut} for carry in get_args(Carry) for shortcut in ("pad", "projection")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["resnet_v1_20.cifar", "resnet_v1_50.torchvision"])
+def test_folding_knows_every_shortcut(name: str, fields: dict[str, Any]) -> None:
+    network = stirred(tiny(name, **fields).build())
+    short = folded(network)
+    assert difference(network, short, pictures(network, 2)) < 1e-5
+    assert not [key for key, module in short.named_modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("carry", ["exclusive_gate", "dropout"])
+def test_engines_know_odd_shortcuts(carry: str) -> None:
+    network = stirred(tiny("resnet_v1_20.cifar", carry=carry, gate_bias=0.0).build())
+    for engine in ("onnxruntime", "openvino"):
+        opened = open_engine(engine, network, batch_size=2)
+        assert difference(network, opened, pictures(network, 3)) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_engines_know_what_follows_a_convolution(activation: str) -> None:
+    network = tiny("alexnet.mnist", conv_activation=activation, activation=activation).build().eval()
+    for engine in ("eager", "onnxruntime"):
+        opened = open_engine(engine, network, batch_size=2)
+        assert difference(network, opened, pictures(network, 3)) < 1e-5
 
 
 @pytest.mark.parametrize(

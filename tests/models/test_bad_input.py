@@ -53,6 +53,7 @@ CIFAR = "resnet_v1_20.cifar"
         ("highway_mlp_0", ["N layers, from 1 to 9999"]),
         ("highway_mlp_007", ["N layers, from 1 to 9999"]),
         ("highway_mlp_99999", ["N layers, from 1 to 9999"]),
+        ("plain_mlp_007", ["N layers, from 1 to 9999"]),
         ("resnet_v1_50.slim\n", ["resnet_v1_50.slim"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from skipway.errors import ModelFileError, RunError, StorageError, UnknownNameEr
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec, list_models
+from skipway.models.joins import Carry
 from skipway.models.network import Spec
 from skipway.weights import exporting
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
@@ -286,6 +288,27 @@ def test_a_network_built_otherwise_than_the_form_is_refused(tmp_path: Path) -> N
     spec = narrow("resnet_v1_50.torchvision").replaced({"stride_in": "first"})
     with pytest.raises(ModelFileError, match=r"cannot be written as w\.pth; choose one of keras_model"):
         export_weights(model_file(tmp_path, spec), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [
+        *((row, {"shortcut": "projection_all"}) for row in ("resnet_v1_20.cifar", "resnet_v1_50.signs")),
+        *(
+            (row, {"carry": carry})
+            for row in ("resnet_v1_20.cifar", "resnet_v1_50.torchvision", "resnet_v1_50.original")
+            for carry in get_args(Carry)[1:]
+        ),
+        *(("alexnet.caffe", {"conv_activation": kind}) for kind in ("tanh", "sigmoid")),
+        ("alexnet.owt", {"activation": "sigmoid"}),
+    ],
+)
+def test_no_form_passes_an_experiment_off_as_the_network_it_changes(row: str, fields: dict[str, str]) -> None:
+    assert [one.name for one in FORMS if one.scheme(narrow(row)) is not None]
+    changed = narrow(row).replaced(fields)
+    assert [one.name for one in FORMS if one.scheme(changed) is not None] == []
+    with pytest.raises(ModelFileError, match="has a layout that no other framework's names are known for"):
+        find_form(changed, Path("w.pth"))
 
 
 def test_an_unknown_form_is_refused(tmp_path: Path) -> None:

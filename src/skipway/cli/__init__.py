@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli import data, networks, runs, speed, weights
+from skipway.cli import claims, data, networks, runs, speed, weights
 from skipway.cli.output import harmless
 from skipway.errors import SkipwayError
 from skipway.version import __version__
@@ -89,5 +89,5 @@ def _options(
     """Options that stand before the command."""
 
 
-for group in (runs, data, weights, networks, speed):
+for group in (runs, data, weights, networks, speed, claims):
     app.add_typer(group.commands)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from skipway.models.highway import HighwayUnit
+from skipway.models.joins import Dropping, Gating, Scaling
+from skipway.models.layers import ACTIVATIONS, Activation
+from skipway.models.mlp import DenseUnit
 from skipway.models.resnet_v2 import BasicV2, BottleneckV2
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
 
@@ -29,6 +31,7 @@ NORM = Op("norm", "BN")
 RELU = Op("activation", "ReLU")
 TANH = Op("activation", "tanh")
 SIGMOID = Op("gate", "sigmoid")
+_ACTIVATIONS: dict[Activation, Op] = {"relu": RELU, "tanh": TANH, "sigmoid": Op("activation", "sigmoid")}
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def dissect(unit: nn.Module) -> Anatomy:
     """The anatomy of a highway unit, a plain one, or a residual one."""
     if isinstance(unit, HighwayUnit):
         return _gated(unit)
+    if isinstance(unit, DenseUnit):
+        return _dense(unit)
     convs = [conv for name, conv in unit.named_children() if name.startswith("conv") and isinstance(conv, nn.Conv2d)]
     layers = tuple(conv_op(conv, depth=True) for conv in convs)
     preactivated = isinstance(unit, BasicV2 | BottleneckV2)
@@ -91,8 +96,13 @@ def dissect(unit: nn.Module) -> Anatomy:
     shared = 2 if preactivated and getattr(unit, "shared", False) else 0
     # v1 sums before its last ReLU; a plain unit has no sum to wait for.
     end = len(ops) if preactivated or shortcut is None else len(ops) - 1
-    inside = Chain(ops[:shared], ops[shared:end], shortcut, ops[end:])
-    return Anatomy(Kind(_title(kind, convs, shared=kind == "identity" and shared > 0), kind, inside), layers)
+    join = getattr(unit, "join", None)
+    on_branch, on_shortcut, gates = _join_ops(join)
+    inside = Chain(
+        ops[:shared], ops[shared:end] + on_branch, None if shortcut is None else shortcut + on_shortcut, ops[end:]
+    )
+    title = _title(kind, convs, shared=kind == "identity" and shared > 0, gated=isinstance(join, Gating))
+    return Anatomy(Kind(title, kind, inside), layers + gates)
 
 
 def conv_op(conv: nn.Conv2d, *, depth: bool) -> Op:
@@ -114,8 +124,9 @@ def layer_op(layer: nn.Module, *, depth: bool) -> Op:
 
 
 def activation_op(function: Callable[[Tensor], Tensor]) -> Op:
-    """A highway network's activation, which it holds as a function."""
-    return TANH if function is torch.tanh else RELU
+    """An activation that a network holds as a function."""
+    (name,) = (name for name, known in ACTIVATIONS.items() if known is function)
+    return _ACTIVATIONS[name]
 
 
 def _activated(convs: list[nn.Conv2d]) -> tuple[Op, ...]:
@@ -143,6 +154,11 @@ def _gated(unit: HighwayUnit) -> Anatomy:
     return Anatomy(Kind(f"highway unit{size}", "gated", inside), written)
 
 
+def _dense(unit: DenseUnit) -> Anatomy:
+    branch = (layer_op(unit.transform, depth=False), activation_op(unit.activation))
+    return Anatomy(Kind(_TITLES["none"], "none", Chain((), branch, None, ())), (layer_op(unit.transform, depth=True),))
+
+
 def _shortcut(shortcut: nn.Module | None) -> tuple[Op, ...] | None:
     return None if shortcut is None else tuple(_shortcut_ops(shortcut))
 
@@ -158,6 +174,20 @@ def _shortcut_ops(shortcut: nn.Module) -> Iterator[Op]:
             yield Op("pool", f"subsample, /{shortcut.stride}")
         if isinstance(shortcut, PadChannels):
             yield Op("pool", "add zeros" if shortcut.before + shortcut.after > 0 else "cut channels")
+
+
+def _join_ops(join: nn.Module | None) -> tuple[tuple[Op, ...], tuple[Op, ...], tuple[Op, ...]]:
+    """What is done to the branch and to the shortcut before their sum, and the layers that it takes."""
+    match join:
+        case Scaling():
+            branch, shortcut = (() if one == 1 else (Op("gate", f"× {one:g}"),) for one in (join.added, join.kept))
+            return branch, shortcut, ()
+        case Gating():
+            branch = (Op("gate", "× g"),) if join.exclusive else ()
+            return branch, (Op("gate", "× (1 − g)"),), (Op("gate", f"g: {conv_op(join.gate, depth=True).text}"),)
+        case Dropping():
+            return (), (Op("drop", f"dropout {join.dropout.p:g}"),), ()
+    return (), (), ()
 
 
 def _shortcut_kind(shortcut: nn.Module | None) -> ShortcutKind:
@@ -179,9 +209,9 @@ _TITLES: dict[ShortcutKind, str] = {
 }
 
 
-def _title(kind: ShortcutKind, convs: list[nn.Conv2d], *, shared: bool) -> str:
+def _title(kind: ShortcutKind, convs: list[nn.Conv2d], *, shared: bool, gated: bool) -> str:
     """`shared`: the identity carries the pre-activation instead of x."""
     stride, rate = (max(getattr(conv, name)[0] for conv in convs) for name in ("stride", "dilation"))
     words = [_TITLES[kind], f"stride {stride}" if stride > 1 else "", f"rate {rate}" if rate > 1 else "",
-             "pre-activated" if shared else ""]  # fmt: skip
+             "pre-activated" if shared else "", "g = sigmoid(1×1 conv)" if gated else ""]  # fmt: skip
     return ", ".join(word for word in words if word)

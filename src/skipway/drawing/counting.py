@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from skipway.drawing.tracing import on_meta, trace
 from skipway.models.blocks import Block, Row, StackSpec
-from skipway.models.highway import HighwayMLPSpec
+from skipway.models.mlp import MLPSpec
 from skipway.models.network import Network, Spec
 
 
@@ -37,7 +37,7 @@ def shortened(spec: Spec) -> tuple[Spec, dict[str, int]]:
     """The network with one unit where it has several equal ones in a row, and for how many each such unit stands."""
     # In a row the second unit stands for the rest: the first may have a shortcut of its own, and finds its input among
     # the activations that the layer before it keeps.
-    if isinstance(spec, HighwayMLPSpec) and spec.layers > 3:
+    if isinstance(spec, MLPSpec) and spec.layers > 3:
         return replace(spec, layers=3), {"unit2": spec.layers - 2}
     if not isinstance(spec, StackSpec) or spec.output_stride:  # dilation would grow from unit to unit
         return spec, {}

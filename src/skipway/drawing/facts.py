@@ -8,6 +8,7 @@ from skipway.data.preprocessing import preset
 from skipway.models.alexnet import AlexNetSpec, Conv
 from skipway.models.blocks import StackSpec, Stem
 from skipway.models.highway import Gates, HighwayMLPSpec, HighwaySpec
+from skipway.models.mlp import PlainMLPSpec
 from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
@@ -16,6 +17,14 @@ _LIVE = {
     "running": "",
     "batch": ", with the statistics of the batch in evaluation, too",
     "batch_in_units": ", in units with the statistics of the batch in evaluation, too",
+}
+_ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
+_CARRIES = {
+    "scale": "half of it and half of the branch",
+    "scale_shortcut": "half of it, and the branch",
+    "exclusive_gate": "1 - g of it and g of the branch",
+    "shortcut_gate": "1 - g of it, and the branch",
+    "dropout": "dropout of half of it, and the branch",
 }
 _POOLS = {
     "valid": "unpadded, rounded down",
@@ -53,7 +62,9 @@ def _(spec: AlexNetSpec) -> dict[str, str]:
             f"window {norm.size}, alpha {norm.alpha:g} (divided by the window), beta {norm.beta:g}, k {norm.k:g}"
         )
     widths = ", ".join(map(str, spec.hidden))
-    found["hidden layers"] = f"{widths}; {'tanh' if spec.activation == 'tanh' else 'ReLU'}"
+    found["hidden layers"] = f"{widths}; {_ACTIVATIONS[spec.activation]}"
+    if spec.conv_activation != "relu":
+        found["behind each convolution"] = _ACTIVATIONS[spec.conv_activation]
     places = {"none": "", "before": "before each hidden layer", "after": "after each hidden layer"}
     dropped = [places[spec.fc_dropout], "after each convolution's stage" if "dropout" in kinds else ""]
     where = " and ".join(one for one in dropped if one)
@@ -76,6 +87,11 @@ def _(spec: HighwayMLPSpec) -> dict[str, str]:
 
 
 @_layout.register
+def _(spec: PlainMLPSpec) -> dict[str, str]:
+    return {"layers": f"{spec.layers} plain, {spec.width} units each; {_ACTIVATIONS[spec.activation]}"}
+
+
+@_layout.register
 def _(spec: HighwaySpec) -> dict[str, str]:
     stages = [
         f"{row.depth} channels: a plain 3x3, then highway units of {', '.join(f'{one}x{one}' for one in row.kernels)}"
@@ -92,7 +108,7 @@ def _(spec: HighwaySpec) -> dict[str, str]:
 
 def _gates(spec: Gates) -> dict[str, str]:
     return {
-        "H": "ReLU" if spec.activation == "relu" else "tanh",
+        "H": _ACTIVATIONS[spec.activation],
         "gate bias at first": f"{spec.gate_bias:g}",
         "carry": "1 - T" if spec.carry == "coupled" else "a gate of its own",
     }
@@ -136,9 +152,7 @@ def _stride_place(spec: StackSpec) -> str:
 
 def _shortcuts(spec: StackSpec) -> dict[str, str]:
     if isinstance(spec, ResNetV1Spec):
-        learned = "normalized (option B)" if spec.projection == "normalized" else "no norm"
-        words = {"projection": f"1x1 projection, {learned}", "pad": "channels of zeros (option A)"}
-        return {"shortcut where the depth changes": words[spec.shortcut]}
+        return _shortcuts_v1(spec)
     if isinstance(spec, ResNetV2Spec):
         start = {
             "shared": "the pre-activation",
@@ -155,6 +169,20 @@ def _shortcuts(spec: StackSpec) -> dict[str, str]:
             found["shortcut of a stage's first unit"] = first[spec.first_shortcut]
         return found
     return {"shortcut": "none"}
+
+
+def _shortcuts_v1(spec: ResNetV1Spec) -> dict[str, str]:
+    learned = "1x1 projection, " + ("normalized" if spec.projection == "normalized" else "no norm")
+    if spec.shortcut == "projection_all":
+        return {"shortcut": f"{learned} (option C: in every unit)"}
+    words = {"projection": learned + (" (option B)" if spec.projection == "normalized" else ""),
+             "pad": "channels of zeros (option A)"}  # fmt: skip
+    found = {"shortcut where the depth changes": words[spec.shortcut]}
+    if spec.carry != "identity":
+        found["shortcut that learns nothing"] = _CARRIES[spec.carry]
+    if spec.carry in {"exclusive_gate", "shortcut_gate"}:
+        found["gate"] = f"g = sigmoid(1x1 convolution of the unit's input), bias at first {spec.gate_bias:g}"
+    return found
 
 
 def _biases(spec: StackSpec) -> str:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from skipway.drawing.anatomy import RELU, TANH, Kind, Op, activation_op, conv_op, dissect, layer_op
+from skipway.drawing.anatomy import RELU, Kind, Op, activation_op, conv_op, dissect, layer_op
 from skipway.models.alexnet import AlexNet, ConvStage, HiddenStage
 from skipway.models.highway import Highway, HighwayMLP, Stage
-from skipway.models.layers import LocalResponseNorm, MaxPool2d
+from skipway.models.layers import ACTIVATIONS, LocalResponseNorm, MaxPool2d
+from skipway.models.mlp import MLP
 from skipway.models.network import Network, Spec
 from skipway.models.resnet_v2 import StemV2
 from skipway.models.stack import Stack
 
 Shape = tuple[int, ...]
+
+_ACTIVATIONS = {nn.ReLU: ACTIVATIONS["relu"], nn.Tanh: ACTIVATIONS["tanh"], nn.Sigmoid: ACTIVATIONS["sigmoid"]}
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,8 @@ def _repeats(cards: Sequence[Card], period: int) -> int:
 def _sections(network: Network, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
     if isinstance(network, AlexNet):
         yield from _of_alexnet(network, shapes)
-    elif isinstance(network, HighwayMLP):
-        yield from _of_highway_mlp(network, shapes)
+    elif isinstance(network, MLP):
+        yield from _of_mlp(network, shapes)
     elif isinstance(network, Highway):
         yield from _of_highway(network, shapes)
     elif isinstance(network, Stack):
@@ -131,7 +134,7 @@ def _of_alexnet(network: AlexNet, shapes: dict[str, Shape]) -> Iterator[tuple[st
         stage = network.get_submodule(name)
         ops: list[Op] = []
         if isinstance(stage, ConvStage):
-            ops = [conv_op(stage.conv, depth=True), RELU, *_ops(stage.after.children())]
+            ops = [conv_op(stage.conv, depth=True), activation_op(stage.activation), *_ops(stage.after.children())]
         elif isinstance(stage, HiddenStage):
             ops = _ops((*waiting, stage.before, stage.fc, stage.activation, stage.after))
             waiting = []
@@ -139,11 +142,12 @@ def _of_alexnet(network: AlexNet, shapes: dict[str, Shape]) -> Iterator[tuple[st
     yield _head(network, shapes, _ops(waiting))
 
 
-def _of_highway_mlp(network: HighwayMLP, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
+def _of_mlp(network: MLP, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
     ops = (layer_op(network.stem, depth=True), activation_op(network.activation))
     yield "stem", [Card("stem", ops, shapes["stem"])]
     if network.units:
-        yield "highway", [_unit_card(name, network.get_submodule(name), shapes) for name in network.units]
+        title = "highway" if isinstance(network, HighwayMLP) else "plain"
+        yield title, [_unit_card(name, network.get_submodule(name), shapes) for name in network.units]
     yield _head(network, shapes, [])
 
 
@@ -203,8 +207,8 @@ def _ops(layers: Iterator[nn.Module] | Sequence[nn.Module]) -> list[Op]:
             ops.append(Op("norm", f"LRN over {layer.size}"))
         elif isinstance(layer, nn.Dropout) and layer.p > 0:
             ops.append(Op("drop", f"dropout {layer.p:g}"))
-        elif isinstance(layer, nn.ReLU | nn.Tanh):
-            ops.append(RELU if isinstance(layer, nn.ReLU) else TANH)
+        elif type(layer) in _ACTIVATIONS:
+            ops.append(activation_op(_ACTIVATIONS[type(layer)]))
         elif isinstance(layer, nn.Linear):
             ops.append(layer_op(layer, depth=True))
     return ops

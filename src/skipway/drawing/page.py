@@ -36,8 +36,8 @@ starts below zero, so that a new network mostly carries, and gradients reach the
 """,
     "plain": """## Plain nets
 
-The residual networks' columns without their shortcuts: what the paper compares with, and what stops improving with
-depth.
+The residual networks' columns without their shortcuts, and the fully connected nets beside the highway networks: what
+the papers compare with, and what stops improving with depth.
 """,
     "resnet_v1": """## ResNet v1
 

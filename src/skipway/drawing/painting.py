@@ -42,6 +42,7 @@ _TONES = {
     "paper": PAPER,
     "projection": "#B4501E",
     "padded": "#7A5195",
+    "identity": "#2F6C9E",
     "subsampled": "#2F6C9E",
     "gated": "#1F7A7D",
 }

@@ -17,7 +17,7 @@ _SOURCE_WIDTH = 33
 
 def model_rows(pattern: str = "*") -> list[dict[str, Any]]:
     """Each network that matches a shell pattern, as plain values: counts at its own input, and all that its row of the
-    catalog says. A bare architecture and any `highway_mlp_N` match, too. Accuracies are fractions.
+    catalog says. A bare architecture and any `highway_mlp_N` or `plain_mlp_N` match, too. Accuracies are fractions.
 
     Raises UnknownNameError where nothing matches.
     """

@@ -5,6 +5,7 @@ from skipway.models.blocks import Block, Norm, Row, Stem, stage
 from skipway.models.catalog import create_model, find_spec, list_models
 from skipway.models.highway import Gates, HighwayMLPSpec, HighwaySpec, HighwayStage, conv_unit, dense_unit
 from skipway.models.layers import LocalResponseNorm, MaxPool2d, conv2d_same, subsample
+from skipway.models.mlp import PlainMLPSpec
 from skipway.models.network import Network, Spec
 from skipway.models.plain import PlainSpec
 from skipway.models.resnet_v1 import BasicV1, BottleneckV1, ResNetV1Spec, UnitsV1, convolutional_block, identity_block
@@ -26,6 +27,7 @@ __all__ = [
     "MaxPool2d",
     "Network",
     "Norm",
+    "PlainMLPSpec",
     "PlainSpec",
     "Pool",
     "ResNetV1Spec",

@@ -10,12 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipway.errors import SpecError
 from skipway.models.initialization import initialize
-from skipway.models.layers import Conv2dSame, LocalResponseNorm, MaxPool2d, PoolPadding, pooled_size
+from skipway.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    Conv2dSame,
+    LocalResponseNorm,
+    MaxPool2d,
+    PoolPadding,
+    pooled_size,
+)
 from skipway.models.network import Network, Note, Spec, smallest_side
 
 After = Literal["pool", "norm", "dropout"]
@@ -23,7 +30,7 @@ After = Literal["pool", "norm", "dropout"]
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution with ReLU and what follows it. `padding` is in pixels on every side, or TensorFlow's SAME."""
+    """One convolution and what follows its activation. `padding` is in pixels on every side, or TensorFlow's SAME."""
 
     depth: int
     kernel: int
@@ -64,8 +71,9 @@ class AlexNetSpec(Spec):
 
     `dropout` is the rate that drops, one minus the keep probability of the sources; `fc_dropout` says where the fully
     connected part drops: nowhere, `before` each hidden layer (torchvision) or `after` its activation (Caffe).
-    `activation` is the hidden layers' own. `average_to` other than 0 averages the last map down, or spreads it, to that
-    side (torchvision's adaptive average pool), so that the classifier fits pictures of any size.
+    `conv_activation` follows every convolution, `activation` every hidden layer (fig. 1 of the paper compares ReLU with
+    tanh). `average_to` other than 0 averages the last map down, or spreads it, to that side (torchvision's adaptive
+    average pool), so that the classifier fits pictures of any size.
     """
 
     architecture: ClassVar[str] = "alexnet"
@@ -76,7 +84,8 @@ class AlexNetSpec(Spec):
     norm: ResponseNorm = ResponseNorm()
     dropout: float = 0.5
     fc_dropout: Literal["none", "before", "after"] = "after"
-    activation: Literal["relu", "tanh"] = "relu"
+    conv_activation: Activation = "relu"
+    activation: Activation = "relu"
     average_to: int = 0
 
     def check_fields(self) -> None:
@@ -167,7 +176,7 @@ class AlexNet(Network):
 
 
 class ConvStage(nn.Module):
-    """Convolution, ReLU, and the pooling, normalization and dropout that the row names, in its order."""
+    """Convolution, activation, and the pooling, normalization and dropout that the row names, in its order."""
 
     def __init__(self, spec: AlexNetSpec, row: Conv, channels: int) -> None:
         super().__init__()
@@ -175,12 +184,13 @@ class ConvStage(nn.Module):
             self.conv: nn.Conv2d = Conv2dSame(channels, row.depth, row.kernel, row.stride, groups=row.groups)
         else:
             self.conv = nn.Conv2d(channels, row.depth, row.kernel, row.stride, row.padding, groups=row.groups)
+        self.activation = ACTIVATIONS[spec.conv_activation]
         self.after = nn.Sequential()
         for kind in row.after:
             self.after.add_module(kind, _after(kind, spec, row.depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(F.relu(self.conv(x)))
+        return self.after(self.activation(self.conv(x)))
 
 
 def _after(kind: After, spec: AlexNetSpec, channels: int) -> nn.Module:
@@ -192,13 +202,16 @@ def _after(kind: After, spec: AlexNetSpec, channels: int) -> nn.Module:
     return nn.Dropout(spec.dropout)
 
 
+_MODULES = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
 class HiddenStage(nn.Module):
     """Fully connected layer and its activation, dropout on either side of them or nowhere."""
 
     def __init__(self, features: int, width: int, spec: AlexNetSpec) -> None:
         super().__init__()
         self.fc = nn.Linear(features, width)
-        self.activation = nn.Tanh() if spec.activation == "tanh" else nn.ReLU()
+        self.activation = _MODULES[spec.activation]()
         self.before = nn.Dropout(spec.dropout if spec.fc_dropout == "before" else 0.0)
         self.after = nn.Dropout(spec.dropout if spec.fc_dropout == "after" else 0.0)
 

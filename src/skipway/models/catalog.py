@@ -10,6 +10,7 @@ from typing import Any
 from skipway.errors import ModelFileError, SkipwayError, UnknownNameError
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.highway import HighwayMLPSpec, HighwaySpec
+from skipway.models.mlp import PlainMLPSpec
 from skipway.models.network import Network, Spec
 from skipway.models.plain import PlainSpec
 from skipway.models.resnet_v1 import ResNetV1Spec
@@ -34,6 +35,8 @@ if len(CATALOG) != len(ENTRIES):
 _RENAMED = {"keras_v1": "keras_caffe", "keras_v2": "keras_tf"}  # conventions in headers of early model files
 _DEFAULTS = {"alexnet": "caffe", "highway": "cifar", "plain": "cifar", "resnet_v1": "original", "resnet_v2": "slim"}
 
+_OF_ANY_DEPTH = {"highway_mlp": highway.highway_mlp, "plain_mlp": plain.plain_mlp}
+
 
 def _aliases() -> dict[str, str]:
     """A bare architecture means its default layout, or its only one."""
@@ -53,14 +56,14 @@ ALIASES: dict[str, str] = _aliases()
 
 ARCHITECTURES: dict[str, type[Spec]] = {
     kind.architecture: kind
-    for kind in (AlexNetSpec, HighwayMLPSpec, HighwaySpec, PlainSpec, ResNetV1Spec, ResNetV2Spec)
+    for kind in (AlexNetSpec, HighwayMLPSpec, HighwaySpec, PlainMLPSpec, PlainSpec, ResNetV1Spec, ResNetV2Spec)
 }
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, by family and depth: `list_models("resnet_v1_*")`.
 
-    `highway_mlp_N` exists for every N; four of them are listed.
+    `highway_mlp_N` and `plain_mlp_N` exist for every N; four of each are listed.
     """
     return sorted(fnmatch.filter(CATALOG, pattern), key=_by_depth)
 
@@ -76,16 +79,19 @@ def find_entry(name: str) -> Entry:
     entry = CATALOG.get(ALIASES.get(name, name))
     if entry is not None:
         return entry
-    if made := re.fullmatch(r"highway_mlp_([1-9]\d{0,3})", name):
-        return highway.highway_mlp(int(made[1]))
+    if made := re.fullmatch(r"(\w+_mlp)_([1-9]\d{0,3})", name):
+        row_for = _OF_ANY_DEPTH.get(made[1])
+        if row_for is not None:
+            return row_for(int(made[2]))
     raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint=_hint(name))
 
 
 def _hint(name: str) -> str:
-    """What the nearest names do not say: which layouts an architecture has, which depths a highway network."""
+    """What the nearest names do not say: which layouts an architecture has, which depths a fully connected one."""
     bare = name.partition(".")[0].lower()
-    if bare.startswith("highway_mlp"):
-        return "highway_mlp_N has N layers, from 1 to 9999"
+    for family in _OF_ANY_DEPTH:
+        if bare.startswith(family):
+            return f"{family}_N has N layers, from 1 to 9999"
     layouts = [known.partition(".")[2] for known in CATALOG if known.startswith(f"{bare}.")]
     every = "`skipway models` lists all"
     return f"{bare} has the layouts {', '.join(layouts)}; {every}" if layouts else every

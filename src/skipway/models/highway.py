@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from skipway.errors import SpecError
 from skipway.models.initialization import Layer, fill, initialize
-from skipway.models.layers import MaxPool2d, classified, conv2d_same, pooled_size
+from skipway.models.layers import ACTIVATIONS, MaxPool2d, classified, conv2d_same, pooled_size
+from skipway.models.mlp import MLP, DenseActivation, MLPSpec
 from skipway.models.network import Network, Note, Spec, settle_types
-
-Activation = Literal["relu", "tanh"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class Gates:
     """How highway units are made. `activation` is H's. `carry` is `coupled` (C = 1 - T) or `free` (a gate of its own).
     T's bias starts at `gate_bias`: negative, so that a unit carries at first; a free C's starts at its opposite."""
 
-    activation: Activation = "relu"
+    activation: DenseActivation = "relu"
     gate_bias: float = -2.0
     carry: Literal["coupled", "free"] = "coupled"
 
@@ -32,23 +31,12 @@ class Gates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HighwayMLPSpec(Spec, Gates):
+class HighwayMLPSpec(MLPSpec, Gates):
     """A fully connected first layer, `layers - 1` highway units of the same `width`, a classifier (section 3.1)."""
 
     architecture: ClassVar[str] = "highway_mlp"
 
-    layers: int
     width: int = 50
-
-    def check_fields(self) -> None:
-        if min(self.layers, self.width) < 1:
-            raise SpecError(f"{self.name}: layers is {self.layers} and width {self.width}; give 1 or more of each")
-
-    def smallest_input(self) -> int:
-        return 1
-
-    def flattened(self, side: int) -> int:
-        return side
 
     def build(self) -> HighwayMLP:
         return HighwayMLP(self)
@@ -101,12 +89,12 @@ class HighwaySpec(Spec, Gates):
 class HighwayUnit(nn.Module):
     """One gated unit. `transform`, `gate` and `carry` (None: coupled) keep the shape of their input."""
 
-    def __init__(self, transform: Layer, gate: Layer, carry: Layer | None, activation: Activation) -> None:
+    def __init__(self, transform: Layer, gate: Layer, carry: Layer | None, activation: DenseActivation) -> None:
         super().__init__()
         self.transform = transform
         self.gate = gate
         self.carry = carry
-        self.activation = torch.tanh if activation == "tanh" else F.relu
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         h, t = self.activation(self.transform(x)), torch.sigmoid(self.gate(x))
@@ -135,31 +123,15 @@ def _open_gates(network: nn.Module, gates: Gates) -> None:
                 fill(unit.carry.bias, -gates.gate_bias)
 
 
-class HighwayMLP(Network):
+class HighwayMLP(MLP):
     """Stages `stem`, `unit1`...; then `logits`."""
 
     def __init__(self, spec: HighwayMLPSpec) -> None:
-        super().__init__(spec)
-        self.activation = torch.tanh if spec.activation == "tanh" else F.relu
-        self.stem = nn.Linear(spec.in_channels * spec.input_size**2, spec.width)
-        self.units = [f"unit{number}" for number in range(1, spec.layers)]
-        for name in self.units:
-            self.add_module(name, dense_unit(spec.width, spec))
-        self.logits = nn.Linear(spec.width, spec.num_classes) if spec.num_classes else None
-        initialize(self, spec.initialization)
+        super().__init__(spec, spec.activation)
         _open_gates(self, spec)
 
-    def walk(self, x: Tensor, note: Note) -> Tensor:
-        x = self.activation(self.stem(x.contiguous().flatten(1)))
-        note("stem", x)
-        for name in self.units:
-            x = getattr(self, name)(x)
-            note(name, x)
-        note("pre_logits", x)
-        if self.logits is not None:
-            x = self.logits(x)
-            note("logits", x)
-        return x
+    def make_unit(self, spec: HighwayMLPSpec) -> HighwayUnit:
+        return dense_unit(spec.width, spec)
 
 
 class Stage(nn.Module):

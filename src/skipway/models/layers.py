@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from skipway.errors import SpecError
 
 PoolPadding = Literal["valid", "same", "symmetric", "zeros", "ceil"]
+Activation = Literal["relu", "tanh", "sigmoid"]
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def conv2d_same(

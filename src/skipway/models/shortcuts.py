@@ -1,4 +1,4 @@
-"""Shortcuts that have to change the shape of what they carry; the others are the identity."""
+"""Shortcuts that change the shape of what they carry, or are to learn; the others are the identity."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PadChannels(nn.Module):
 
 
 class Projection(nn.Module):
-    """Option B of v1: 1x1 convolution with the unit's stride, normalized."""
+    """Options B and C of v1: 1x1 convolution with the unit's stride, normalized."""
 
     def __init__(self, channels: int, depth: int, stride: int, norm: Norm, *, bias: bool) -> None:
         super().__init__()

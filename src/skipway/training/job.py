@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
 from skipway.errors import DataError, PictureError, RecipeError, RunError
 from skipway.machine import usable_cores
-from skipway.models.catalog import find_spec
-from skipway.models.network import Network
+from skipway.models.catalog import find_spec, spec_from_dict
+from skipway.models.network import Network, Spec
 from skipway.training.choice import choose_model
 from skipway.training.console import Reporter
 from skipway.training.recipe import Recipe, find_recipe, updated
@@ -33,11 +34,13 @@ from skipway.weights.files import write_text
 class Request:
     """A training command: what `skipway train` was asked, as the `[run]` table of config.toml keeps it.
 
-    `val` is a fraction, a folder, the name of a split of the data, or empty for the recipe's choice.
+    `val` is a fraction, a folder, the name of a split of the data, or empty for the recipe's choice. `spec` is JSON, of
+    a network that is no row of the catalog.
     """
 
     data: str
     model: str = ""
+    spec: str = ""
     source_model: str = ""
     val: str = ""
     image_size: int = 0
@@ -50,18 +53,22 @@ class Request:
         """Plain values for TOML."""
         return asdict(self)
 
+    def network(self) -> Spec:
+        """What `model` names, or `spec` describes. Raises UnknownNameError."""
+        return spec_from_dict(json.loads(self.spec)) if self.spec else find_spec(self.model)
+
 
 class Options(TypedDict, total=False):
     """What `skipway train` can be told beside the data.
 
-    `model` is a name of the catalog, or `source_model` a model file to start from, or neither: then one is chosen by
-    the pictures. `recipe` is a name, a TOML file or a Recipe, of which `epochs`, `batch_size` and `learning_rate`
-    replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a fraction (0 holds
-    nothing out and trains on a val part, too), a folder or the name of a split. `workers` decode pictures (-1: as
-    fits). `out` defaults to `runs/<data>-<model>`.
+    `model` is a name of the catalog or any spec, or `source_model` a model file to start from, or neither: then one is
+    chosen by the pictures. `recipe` is a name, a TOML file or a Recipe, of which `epochs`, `batch_size` and
+    `learning_rate` replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a
+    fraction (0 holds nothing out and trains on a val part, too), a folder or the name of a split. `workers` decode
+    pictures (-1: as fits). `out` defaults to `runs/<data>-<model>`.
     """
 
-    model: str
+    model: str | Spec
     source_model: str | Path
     recipe: str | Recipe
     epochs: int | None
@@ -93,11 +100,13 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
         batch_size=options.get("batch_size"),
         learning_rate=options.get("learning_rate"),
     )
+    described = model if isinstance(model, Spec) else find_spec(model) if model else None
     request = Request(
         data=_absolute(str(data)),
-        model=find_spec(model).name if model else "",
+        model="" if described is None else described.name,
+        spec=json.dumps(model.to_dict()) if isinstance(model, Spec) else "",
         source_model=_absolute(source_model),
-        val=_absolute(str(options.get("val", ""))),
+        val=_place_or_split(str(options.get("val", ""))),
         image_size=options.get("image_size", 0),
         seed=options.get("seed", 0),
         device=options.get("device", "auto"),
@@ -121,6 +130,11 @@ def _absolute(text: str) -> str:
     if colon and not Path(text).exists():
         return f"{form}:{Path(path).resolve()}" if Path(path).is_dir() else text
     return str(Path(text).resolve()) if text and Path(text).exists() else text
+
+
+def _place_or_split(text: str) -> str:
+    """The name of a part of the data stays one, even where a folder here happens to be called that."""
+    return text if text in {"val", "test"} else _absolute(text)
 
 
 @dataclass(frozen=True)
@@ -249,7 +263,7 @@ def starting_network(
     if request.source_model:
         file = Path(request.source_model)
         return network_from(file, material.labels, recipe, request.image_size, request.seed, say)
-    return fresh_network(request.model, material.labels, recipe, request.image_size, request.seed, say)
+    return fresh_network(request.network(), material.labels, recipe, request.image_size, request.seed, say)
 
 
 def adapt_recipe(recipe: Recipe, material: Material, reporter: Reporter) -> Recipe:

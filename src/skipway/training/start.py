@@ -11,7 +11,6 @@ from torch import nn
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SpecError, UnknownNameError
-from skipway.models.catalog import find_spec
 from skipway.models.network import Network, Spec
 from skipway.training.choice import preprocessing_for
 from skipway.training.memory import require_memory
@@ -22,10 +21,10 @@ Say = Callable[[str], None]
 
 
 def fresh_network(
-    name: str, labels: Sequence[str], recipe: Recipe, image_size: int, seed: int, say: Say
+    described: Spec, labels: Sequence[str], recipe: Recipe, image_size: int, seed: int, say: Say
 ) -> tuple[Network, Preprocessing]:
-    """The named network for these labels, its first weights a function of the seed."""
-    spec = _adapted(find_spec(name), labels, recipe, image_size, say)
+    """The network for these labels, its first weights a function of the seed."""
+    spec = _adapted(described, labels, recipe, image_size, say)
     preprocessing = preprocessing_for(spec)  # first: it refuses sizes that would fill the memory
     require_memory(spec, recipe)
     torch.manual_seed(seed)

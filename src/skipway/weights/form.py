@@ -16,6 +16,7 @@ from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
+from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle
 from skipway.weights.mapping.alexnet import infer_alexnet
 from skipway.weights.mapping.inference import infer_stack
@@ -52,6 +53,8 @@ class Form:
 
     def scheme(self, spec: Spec) -> Scheme | None:
         """The names for this network, or None where the form cannot hold it."""
+        if isinstance(spec, ResNetV1Spec) and (spec.shortcut == "projection_all" or spec.carry != "identity"):
+            return None  # experiments of the papers, which no names that we read tell from the network they change
         if self.described is not None:
             return self.described(spec)
         if isinstance(spec, StackSpec) and [block.name for block in spec.blocks] != _stage_names(spec):

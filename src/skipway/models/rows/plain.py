@@ -1,11 +1,13 @@
-"""Plain nets: the residual networks' columns without shortcuts."""
+"""Plain nets: the residual networks' columns without shortcuts, and fully connected ones of any depth."""
 
 from __future__ import annotations
 
 from skipway.models.blocks import Stem
+from skipway.models.mlp import PlainMLPSpec
 from skipway.models.plain import PlainSpec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
 from skipway.models.rows.entry import Entry
+from skipway.models.rows.highway import PAPER as HIGHWAY_PAPER
 from skipway.models.rows.resnet_v1 import PAPER, PIXEL_MEAN
 
 _IMAGENET = {
@@ -60,4 +62,32 @@ def _cifar(depth: int) -> Entry:
     )
 
 
-ENTRIES = (*(_imagenet(depth) for depth in _IMAGENET), *(_cifar(depth) for depth in _CIFAR))
+def plain_mlp(layers: int) -> Entry:
+    """The plain net of the highway networks' section 3.1, with any number of layers before its classifier."""
+    return Entry(
+        PlainMLPSpec(
+            name=f"plain_mlp_{layers}",
+            num_classes=10,
+            in_channels=1,
+            input_size=28,
+            preprocessing="unit",
+            year=2015,
+            paper=HIGHWAY_PAPER,
+            source="the paper, section 3.1 (MNIST)",
+            layers=layers,
+        ),
+        section="3.1, figure 1",
+        parameters=784 * 71 + 71 + (layers - 1) * (71 * 71 + 71) + 71 * 10 + 10,
+        counted_by="by hand from section 3.1",
+        reported="a curve of the training loss only (figure 1)",
+        deviations=(
+            "the paper searched the activation (ReLU or tanh) at random and does not print what won; ours is ReLU",
+        ),
+    )
+
+
+ENTRIES = (
+    *(_imagenet(depth) for depth in _IMAGENET),
+    *(_cifar(depth) for depth in _CIFAR),
+    *(plain_mlp(layers) for layers in (10, 20, 50, 100)),
+)

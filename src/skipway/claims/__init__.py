@@ -1,0 +1,1 @@
+"""The experiments that made these networks famous, re-run: one file a claim."""

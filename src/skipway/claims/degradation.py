@@ -1,0 +1,95 @@
+"""Deeper plain nets train worse; residual ones do not (He et al. 2015, figs. 1, 4, 6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipway.claims.cifar import (
+    CURVES,
+    LATE,
+    QUICK_EPOCHS,
+    QUICK_PICTURES,
+    QUICK_TEST_PICTURES,
+    decided,
+    draw_curves,
+    full_recipe,
+    late,
+    late_errors,
+    on_smaller_maps,
+    quick_recipe,
+)
+from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.figures import COLOURS, SPREAD, footed, panels
+from skipway.claims.results import Outcome, Results, measure
+from skipway.models.catalog import find_spec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FAMILIES = {"plain": "plain", "resnet_v1": "ResNet"}
+_SHALLOW, _DEEP = 20, 56
+_FULL_DEPTHS = {"plain": (20, 32, 44, 56), "resnet_v1": (20, 32, 44, 56, 110)}
+
+
+def _arms(budget: Budget) -> tuple[Arm, ...]:
+    return tuple(
+        _arm(family, depth, budget)
+        for family in _FAMILIES
+        for depth in (_FULL_DEPTHS[family] if budget == "full" else (_SHALLOW, _DEEP))
+    )
+
+
+def _arm(family: str, depth: int, budget: Budget) -> Arm:
+    name, label = f"{family}_{depth}", f"{_FAMILIES[family]}-{depth}"
+    spec = find_spec(f"{name}.cifar")
+    if budget == "full":
+        # The paper warms up its 110 layers only.
+        return Arm(name, label, spec, full_recipe(warm=depth > _DEEP))
+    recipe = quick_recipe()
+    return Arm(name, label, on_smaller_maps(spec), recipe, "cifar10", QUICK_PICTURES, QUICK_TEST_PICTURES)
+
+
+def _judge(results: Results) -> Outcome:
+    gaps = {
+        family: late(results, f"{family}_{_DEEP}", "train_error") - late(results, f"{family}_{_SHALLOW}", "train_error")
+        for family in _FAMILIES
+    }
+    between = f"training error of {_DEEP} layers minus that of {_SHALLOW}"
+    plain, residual = (measure(f"{label}: {between}", "points", gaps[name]) for name, label in _FAMILIES.items())
+    more = measure("the plain nets' gap minus the residual nets'", "points", gaps["plain"] - gaps["resnet_v1"])
+    return decided((plain, more), (*late_errors(results), plain, residual, more))
+
+
+def _draw(results: Results) -> Figure:
+    """As figure 6: plain nets left, residual ones right; dashed the training error, bold the test error."""
+    figure, (left, right) = panels(2, sharey=True, height=4.2)
+    depths = sorted({int(arm.rpartition("_")[2]) for arm in results.labels})
+    for axes, family in ((left, "plain"), (right, "resnet_v1")):
+        arms = [f"{family}_{depth}" for depth in depths]
+        draw_curves(axes, results, {arm: one for arm, one in zip(arms, COLOURS, strict=False) if arm in results.labels})
+    left.set(title="Plain nets")
+    right.set(title="Residual nets", ylabel="")
+    footed(figure, f"CIFAR-10, n = {len(results.seeds)} seeds. {CURVES}. {SPREAD}.")
+    return figure
+
+
+CLAIM = Claim(
+    name="degradation",
+    sentence="Deeper plain networks have a higher training error; residual connections make this degradation go away.",
+    source="He, Zhang, Ren, Sun 2015, Deep residual learning for image recognition, figs. 1, 4 and 6, section 4.2",
+    reported="CIFAR-10: plain nets get worse in training and test error from 20 to 56 layers (fig. 6, curves only), "
+    "residual ones better: test error 8.75 % with 20 layers, 6.97 % with 56, 6.43 % with 110 (table 6)",
+    rule=f"The training error is {LATE}. Held when the 95 % intervals, paired by seed, of (1) plain-56 minus plain-20 "
+    "and (2) that gap minus the residual nets' gap both lie above 0; failed when either lies below 0; else "
+    "undecided.",
+    said={
+        "quick": f"{QUICK_PICTURES:,} pictures an epoch and {QUICK_EPOCHS} epochs instead of 50,000 and 164; a stride "
+        "of 2 in the first convolution of all four networks, which quarters their work; batches of 32 instead of 128",
+        "full": "the paper's 64,000 updates on all 50,000 training pictures (the paper keeps 5,000 of them out to "
+        "choose its schedule by); the 110 layers warm up by a rise over the paper's 400 updates",
+    },
+    seeds={"quick": 3, "full": 3},
+    arms=_arms,
+    judge=_judge,
+    draw=_draw,
+)

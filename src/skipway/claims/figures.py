@@ -1,0 +1,124 @@
+"""What the figures of claims share: their look, curves with their spread, bars with every seed's value.
+
+A figure is drawn inside `figure_style` with units on every axis; n and what the spread is are said once, below it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.figure import Figure
+
+from skipway.weights.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED, LINE = "#1c1e22", "#62656c", "#e3dfd6"
+# Okabe and Ito's colours, which people tell apart whatever their sight.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#000000")
+SPREAD = "Lines are means over the seeds, bands reach from the smallest to the largest of them"
+
+_STYLE = {
+    "svg.fonttype": "path",  # the same letters everywhere
+    "svg.hashsalt": "skipway",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """The look of claims' figures, whatever a user's own settings say. Also a decorator."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def panels(columns: int, rows: int = 1, *, width: float = 4.6, height: float = 3.6, **options: Any) -> tuple[Any, Any]:
+    """A figure and its axes, as `Figure.subplots` gives them; sizes of one panel in inches."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def footed(figure: Any, text: str) -> None:
+    """A line below the figure: n, spread, what was cut short."""
+    figure.supxlabel(text, fontsize=8, color=MUTED, x=0.01, ha="left", wrap=True)
+
+
+def curve(
+    axes: Axes,
+    steps: np.ndarray,
+    values: np.ndarray,
+    label: str = "",
+    *,
+    colour: str,
+    dashed: bool = False,
+    thick: bool = False,
+) -> None:
+    """The mean of (seeds, points) over the steps, with a band from the smallest to the largest."""
+    style = {"linestyle": (0, (4, 2)) if dashed else "-", "linewidth": 2.2 if thick else 1.4}
+    axes.plot(steps, values.mean(0), color=colour, label=label or None, **style)
+    if len(values) > 1:
+        axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def bars(
+    axes: Axes, heights: Mapping[str, np.ndarray], *, colours: Sequence[str] = COLOURS, form: str = "{:.1f}"
+) -> None:
+    """A bar an arm at the mean of its seeds, each seed a dot; values that are not finite leave a gap."""
+    for place, (values, colour) in enumerate(zip(heights.values(), _cycled(colours, len(heights)), strict=True)):
+        known = values[np.isfinite(values)]
+        if not len(known):
+            axes.annotate("none", (place, 0), ha="center", va="bottom", color=MUTED, fontsize=9)
+            continue
+        axes.bar(place, known.mean(), 0.62, color=colour, alpha=0.45)
+        offsets = np.linspace(-0.14, 0.14, len(known)) if len(known) > 1 else np.zeros(1)
+        axes.plot(place + offsets, known, "o", color=colour, markersize=4.5)
+        axes.annotate(
+            form.format(known.mean()),
+            (place, max(known.max(), known.mean())),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    axes.set_xticks(range(len(heights)), list(heights))
+    axes.grid(axis="x", visible=False)
+    axes.margins(y=0.14)
+
+
+def _cycled(colours: Sequence[str], count: int) -> list[str]:
+    return [colours[number % len(colours)] for number in range(count)]
+
+
+def write_figure(figure: Any, folder: Path) -> None:
+    """figure.svg and figure.png, the same bytes for the same figure. Raises StorageError."""
+    with figure_style():
+        for form, options in (
+            ("svg", {"metadata": {"Date": None}}),
+            ("png", {"dpi": 160, "metadata": {"Software": None}}),
+        ):
+            write_whole(folder / f"figure.{form}", lambda file, f=form, o=options: figure.savefig(file, format=f, **o))

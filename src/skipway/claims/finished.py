@@ -1,0 +1,61 @@
+"""A finished run, for claims that look into its network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from skipway.claims.claim import Arm
+from skipway.data.dataset import Split
+from skipway.data.loading import evaluation_batches
+from skipway.data.sources import open_source
+from skipway.evaluation.metrics import evaluate_network
+from skipway.models.network import Network
+from skipway.training.start import fresh_network
+from skipway.weights.bundle import Bundle, load_bundle
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run's network before and after training, and its pictures. Networks are in evaluation mode, on `device`."""
+
+    arm: Arm
+    seed: int
+    folder: Path
+    data: str
+    device: torch.device
+
+    def bundle(self) -> Bundle:
+        """The model file."""
+        return load_bundle(self.folder / "model.safetensors")
+
+    def trained(self) -> Network:
+        """The network as training left it."""
+        return self.bundle().network().to(self.device).eval()
+
+    def initial(self) -> Network:
+        """The network as training found it: the seed draws the same first weights again."""
+        network, _ = fresh_network(self.arm.spec, self.bundle().labels, self.arm.recipe, 0, self.seed, lambda _: None)
+        return network.to(self.device).eval()
+
+    def split(self, name: str) -> Split:
+        """The named part of the pictures."""
+        return open_source(self.data).split(name)
+
+    def error(self, name: str) -> float:
+        """The share of a part's pictures that the trained network gets wrong, itself in evaluation mode."""
+        bundle, network = self.bundle(), self.trained()
+        batches = evaluation_batches(self.split(name), bundle.preprocessing, batch_size=250, workers=0, pin=False)
+        return 1 - evaluate_network(network, batches, bundle.preprocessing, bundle.labels, self.device).top1
+
+    def batch(self, name: str, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` pictures of a part, (count, C, H, W) float32 as the network takes them, and their classes.
+
+        The pictures of a part lie in no order of class, where the part is no folder.
+        """
+        preprocessing = self.bundle().preprocessing
+        batch = next(iter(evaluation_batches(self.split(name), preprocessing, batch_size=count, workers=0, pin=False)))
+        return preprocessing.standardized(batch.pixels.to(self.device)), batch.targets.to(self.device)

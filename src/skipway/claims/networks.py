@@ -1,0 +1,72 @@
+"""Small AlexNets for pictures of 32 pixels, on which its claims run.
+
+The paper tells little of its CIFAR-10 networks: four layers (caption of figure 1; section 3.3). Ours has three 5x5
+convolutions of 32, 32 and 64 maps, each followed by a max pool, and a classifier, as the author's own CIFAR-10 networks
+do (cuda-convnet, example-layers/layers-18pct.cfg, where the later pools average). The deeper one has AlexNet's eight
+layers and the places of its pools.
+"""
+
+from __future__ import annotations
+
+from skipway.models.alexnet import After, AlexNetSpec, Conv, Pool, ResponseNorm
+
+PAPER = 'Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"'
+# The paper's k = 2, n = 5, alpha = 1e-4, beta = 0.75 (section 3.3); its alpha is not divided by the window, ours is.
+PAPER_NORM = ResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
+    """Three convolutions and the classifier; `after` follows the first two, a pool the third."""
+    return AlexNetSpec(
+        name="alexnet_4.cifar",
+        num_classes=10,
+        input_size=32,
+        preprocessing="cifar",
+        initialization="glorot_uniform",
+        year=2012,
+        paper=PAPER,
+        source="section 3.3 and figure 1, after cuda-convnet's layers-18pct.cfg",
+        convs=(
+            Conv(32, 5, padding=2, after=after),
+            Conv(32, 5, padding=2, after=after),
+            Conv(64, 5, padding=2, after=("pool",)),
+        ),
+        hidden=(),
+        pool=Pool(3, 2, "same"),
+        norm=PAPER_NORM,
+        fc_dropout="none",
+    )
+
+
+EIGHT_LAYERS = AlexNetSpec(
+    name="alexnet_8.cifar",
+    num_classes=10,
+    input_size=32,
+    preprocessing="cifar",
+    initialization="he",
+    year=2012,
+    paper=PAPER,
+    source="section 3.5, scaled to pictures of 32 pixels",
+    convs=(
+        Conv(32, 5, padding=2, after=("norm", "pool")),
+        Conv(64, 3, padding=1, after=("norm", "pool")),
+        Conv(64, 3, padding=1),
+        Conv(64, 3, padding=1),
+        Conv(64, 3, padding=1, after=("pool",)),
+    ),
+    hidden=(256, 256),
+    pool=Pool(3, 2, "same"),
+    norm=PAPER_NORM,
+)
+
+
+def without_conv(spec: AlexNetSpec, number: int) -> AlexNetSpec:
+    """The network without its convolution `number` (from 1). What followed it moves to the next one that has nothing
+    after it, or to the one before where there is none: every map keeps its size."""
+    rows = list(spec.convs)
+    after = rows.pop(number - 1).after
+    if after:
+        places = [*range(number - 1, len(rows)), *reversed(range(number - 1))]
+        place = next(one for one in places if not rows[one].after)
+        rows[place] = Conv(**{**vars(rows[place]), "after": after})
+    return spec.replaced({"name": f"{spec.name}-without-conv{number}", "convs": tuple(rows)})

@@ -1,0 +1,166 @@
+"""All runs of a claim, spread over processes; finished ones are not repeated."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from skipway.claims.claim import Arm, Claim, Settings
+from skipway.claims.data import Place, place_for, require_data
+from skipway.claims.results import Results, Trial
+from skipway.claims.trial import Task, finished_trial, key_of, perform
+from skipway.errors import SkipwayError
+from skipway.inference.classifier import pick_device
+from skipway.machine import usable_cores
+from skipway.training.console import Reporter
+
+_Told = tuple[int, float]
+_channel: Queue[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """Folders and machine of a claim's runs. `data` is empty to fetch; `processes` 0 takes what fits."""
+
+    folder: Path
+    data: str = ""
+    device: str = "auto"
+    processes: int = 0
+
+
+def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter) -> Results:
+    """Every arm with every seed.
+
+    Raises SkipwayError's children, and KeyboardInterrupt, after which the same call goes on from there.
+    """
+    arms = settings.arms_of(claim)
+    device = pick_device(where.device).type
+    places = _places(arms, where, reporter)
+    trials: dict[Task, Trial | None] = {}
+    # A seed after the other, so that a run cut short has whole comparisons to show.
+    for seed in settings.seeds_of(claim):
+        for arm in arms:
+            folder = where.folder / claim.name / "runs" / settings.budget / f"{arm.name}-{seed}"
+            task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
+            trials[task] = finished_trial(task, key_of(arm, task))
+    due = [task for task, trial in trials.items() if trial is None]
+    reporter.say(f"{claim.name}: {len(trials)} runs ({len(arms)} networks, {len(trials) // len(arms)} seeds), "
+                 f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
+    if due:
+        count = where.processes or (1 if device == "cuda" else usable_cores())
+        trials.update(zip(due, _performed(due, count, reporter), strict=True))
+    labels = {arm.name: arm.label for arm in arms}
+    return Results(labels, [trial for trial in trials.values() if trial is not None])
+
+
+def _places(arms: Sequence[Arm], where: Where, reporter: Reporter) -> dict[str, Place]:
+    cache = where.folder / "data"
+    opened = require_data(where.data, {arm.data for arm in arms}, cache)
+    made: dict[tuple[Any, ...], Place] = {}
+    for arm in arms:
+        wanted = (arm.data, arm.pictures, arm.test_pictures)
+        if wanted not in made:
+            reporter.say(f"data: {opened[arm.data]}, {told_pictures(arm)}")
+            made[wanted] = place_for(arm, opened, cache)
+    return {arm.name: made[arm.data, arm.pictures, arm.test_pictures] for arm in arms}
+
+
+def told_pictures(arm: Arm) -> str:
+    """How many pictures an arm trains on and is tested with."""
+    train, test = (f"{count:,}" if count else "all" for count in (arm.pictures, arm.test_pictures))
+    return f"{train} pictures to train on, {test} to test with"
+
+
+def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[Trial]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
+    channel = context.Queue()
+    workers = min(processes, len(due))
+    with (
+        _shown(channel, due, reporter) as done,
+        ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel,)) as pool,
+    ):
+        futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
+        for future, task in zip(futures, due, strict=True):
+            future.add_done_callback(_finished(task, done, len(due), reporter))
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the processes as well: each saves its run after the step under way.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise KeyboardInterrupt("stopped; the same command goes on from here") from None
+        pool.shutdown(wait=False, cancel_futures=True)
+        return [one.result() for one in _failed_first(futures)]
+
+
+def _failed_first(futures: Sequence[Future[Trial]]) -> Sequence[Future[Trial]]:
+    """The futures; but only the one that failed where there is one, since it cancelled those behind it."""
+    failed = [one for one in futures if one.done() and not one.cancelled() and one.exception() is not None]
+    return failed[:1] or futures
+
+
+def _finished(task: Task, done: list[Task], total: int, reporter: Reporter) -> Callable[[Future[Trial]], None]:
+    def tell(future: Future[Trial]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        done.append(task)
+        trial = future.result()
+        errors = f"train error {trial.last('train_error'):.1%}, test error {trial.last('test_error'):.1%}"
+        seconds = trial.times["seconds"]
+        reporter.say(f"run {len(done)} of {total}: {task.arm}, seed {task.seed}: {errors}; {seconds:.0f} s")
+
+    return tell
+
+
+@contextlib.contextmanager
+def _shown(channel: Queue[Any], due: Sequence[Task], reporter: Reporter) -> Iterator[list[Task]]:
+    """Progress of all runs together while the block lasts; yields the list of finished ones, for their callbacks."""
+    shares = [0.0] * len(due)
+
+    def listen() -> None:
+        while (told := channel.get()) is not None:
+            number, share = told
+            shares[number] = share
+            reporter.counting("training", round(100 * sum(shares)), 100 * len(due))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield []
+    finally:
+        channel.put(None)
+        listener.join(timeout=5)
+
+
+def _prepare(channel: Queue[Any]) -> None:
+    """In a new process: one thread each, so that the sums, and with them the result, are the same however many run."""
+    import torch
+
+    global _channel
+    _channel = channel
+    torch.set_num_threads(1)
+
+
+def _perform(number: int, task: Task) -> Trial:
+    last, parent = 0.0, os.getppid()
+
+    def progress(share: float) -> None:
+        nonlocal last
+        if os.getppid() != parent:  # killed: somebody may begin this very run again
+            raise KeyboardInterrupt
+        if _channel is not None and (share - last >= 0.01 or share == 1):
+            last = share
+            _channel.put((number, share))
+
+    try:
+        return perform(task, progress)
+    except SkipwayError as error:
+        # Plain, since errors with arguments of their own do not survive the way between processes.
+        raise SkipwayError(f"{task.arm}, seed {task.seed}: {error}") from None

@@ -1,0 +1,228 @@
+"""A residual block whose weights are near 0 is the identity: shown on weights and outputs of trained networks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.figures import COLOURS, SPREAD, curve, footed, panels
+from skipway.claims.finished import Finished
+from skipway.claims.results import Measure, Outcome, Results, judged, measure
+from skipway.models.catalog import find_spec
+from skipway.models.network import Network
+from skipway.models.plain import PlainUnit
+from skipway.training.recipes import CIFAR_RESNET
+
+SCALES = (1.0, 0.5, 0.1, 0.01, 0.0)
+STRONG = 0.03
+RESIDUAL = ("v1", "v1_decay", "v2", "v2_decay")
+_BLOCKS = tuple(f"{stage}.{unit}" for stage in (1, 2, 3) for unit in (1, 2, 3) if (stage, unit) not in {(2, 1), (3, 1)})
+_PICTURES = 200  # that blocks are looked at with
+_NETWORKS = {"v1": "resnet_v1_20.cifar", "v2": "resnet_v2_20.cifar", "plain": "plain_20.cifar"}
+_LABELS = {"v1": "ResNet-20 v1", "v2": "ResNet-20 v2", "plain": "plain 20"}
+
+
+def arms(budget: Budget) -> tuple[Arm, ...]:
+    quick = budget == "quick"
+    size = {"pictures": 2_000, "test_pictures": 500} if quick else {}
+    recipe = CIFAR_RESNET.replaced(pictures=0, epochs=5, batch_size=32, learning_rate=0.05) if quick else CIFAR_RESNET
+    made = []
+    for name in (*RESIDUAL, "plain"):
+        kind, _, strong = name.partition("_")
+        decay = STRONG if strong else 0.0
+        label = f"{_LABELS[kind]}, weight decay {decay:g}" if kind != "plain" else _LABELS[kind]
+        made.append(Arm(name, label, find_spec(_NETWORKS[kind]), recipe.replaced(weight_decay=decay), **size))
+    return tuple(made)
+
+
+def look(finished: Finished) -> dict[str, Any]:
+    """For every block that keeps its input's shape: how far it is from the identity with its last weights scaled, the
+    branch's share, and the network's test error with the block's weights at 0."""
+    network = finished.trained()
+    pictures, targets = finished.batch("test", _PICTURES)
+    with torch.inference_mode():
+        blocks = {name: unit for name, unit in network.named_modules() if keeps_shape(unit)}
+        entering = _inputs(network, blocks, pictures)
+        looked: dict[str, Any] = {
+            "blocks": list(blocks),
+            "distance": [[distance(unit, entering[name], scale) for scale in SCALES] for name, unit in blocks.items()],
+            "share": [share(unit, entering[name]) for name, unit in blocks.items()],
+            "error": _error(network, pictures, targets),
+            "error_without": [],
+        }
+        for unit in blocks.values():
+            with scaled(unit, 0.0):
+                looked["error_without"].append(_error(network, pictures, targets))
+    return looked
+
+
+def keeps_shape(module: nn.Module) -> bool:
+    """Whether a module is a block with an identity shortcut, or a plain one that could have one."""
+    if isinstance(module, PlainUnit):
+        return module.conv1.stride == (1, 1) and module.conv1.in_channels == module.conv2.out_channels
+    # The first of v2 adds the pre-activation instead of its input: no identity, whatever its weights.
+    return isinstance(getattr(module, "shortcut", None), nn.Identity) and not getattr(module, "shared", False)
+
+
+def last_linear(unit: Any) -> nn.Module:
+    """What holds the W and b of a branch's last layer, z = W a + b: in v2 the convolution. In v1 and the plain block it
+    is followed by normalization, which undoes any scaling of W; there it is the normalization, whose scale and bias are
+    those of the two taken as one."""
+    return unit.conv2 if hasattr(unit, "preact") else unit.norm2
+
+
+@contextlib.contextmanager
+def scaled(unit: nn.Module, scale: float) -> Iterator[None]:
+    """The block with its branch's last weights and biases times `scale` while the block lasts."""
+    layer = last_linear(unit)
+    before = {name: value.clone() for name, value in layer.named_parameters()}
+    try:
+        for value in layer.parameters():
+            value.mul_(scale)
+        yield
+    finally:
+        for name, value in layer.named_parameters():
+            value.copy_(before[name])
+
+
+def distance(unit: nn.Module, x: Tensor, scale: float) -> float:
+    """||unit(x) - x|| / ||x|| with the branch's last weights scaled."""
+    with scaled(unit, scale):
+        return float((unit(x) - x).norm() / x.norm())
+
+
+def share(unit: nn.Module, x: Tensor) -> float:
+    """||F(x)|| / ||x||: what the branch gives, before it meets the shortcut, over what the block is given."""
+    given: list[Tensor] = []
+    handle = last_linear(unit).register_forward_hook(lambda _module, _inputs, value: given.append(value.norm()))
+    try:
+        unit(x)
+    finally:
+        handle.remove()
+    return float(given[0] / x.norm())
+
+
+def _inputs(network: Network, blocks: dict[str, nn.Module], pictures: Tensor) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    handles = [
+        unit.register_forward_pre_hook(lambda _module, inputs, name=name: found.__setitem__(name, inputs[0].clone()))
+        for name, unit in blocks.items()
+    ]
+    try:
+        network(pictures)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _error(network: Network, pictures: Tensor, targets: Tensor) -> float:
+    return float((network(pictures).argmax(1) != targets).float().mean())
+
+
+def rise(results: Results, arm: str) -> np.ndarray:
+    """Points of test error that zeroing one block's weights costs, mean over the blocks, for each seed."""
+    return 100 * (results.looked(arm, "error_without").mean(1) - results.looked(arm, "error"))
+
+
+def judge(results: Results) -> Outcome:
+    rows: list[Measure] = []
+    for arm, label in results.labels.items():
+        distances = results.looked(arm, "distance").mean(1)  # over the blocks
+        rows += [
+            measure(f"{label}: distance from the identity, weights times {scale:g}", "", distances[:, place])
+            for place, scale in enumerate(SCALES)
+            if scale in (1.0, 0.01, 0.0)
+        ]
+    rows += [measure(f"{results.labels[arm]}: share of the branch", "", results.looked(arm, "share").mean(1))
+             for arm in RESIDUAL]  # fmt: skip
+    for arm, label in results.labels.items():
+        rows.append(measure(f"{label}: test error", "%", 100 * results.looked(arm, "error")))
+        rows.append(measure(f"{label}: rise of the test error, one block at 0", "points", rise(results, arm)))
+    effect = measure(
+        "rise of the test error with one block at 0, plain minus residual v1",
+        "points",
+        rise(results, "plain") - rise(results, "v1"),
+    )
+    rows.append(effect)
+    furthest = max(float(results.looked(arm, "distance")[:, :, -1].max()) for arm in RESIDUAL)
+    if furthest != 0:
+        why = f"a residual block with weights of 0 is {furthest:.2g} away from the identity"
+        return Outcome("failed", why, tuple(rows))
+    word, reason = judged(effect)
+    return Outcome(word, f"every residual block with weights of 0 is exactly the identity; {reason}", tuple(rows))
+
+
+def draw(results: Results) -> Any:
+    figure, (left, middle, right) = panels(3, width=4.5, height=4.0)
+    for arm, colour in (("plain", COLOURS[1]), ("v1", COLOURS[0]), ("v2", COLOURS[2])):
+        _draw_distances(left, results, arm, colour)
+        places, label = _places(results, arm), _LABELS[arm]
+        curve(middle, places, 100 * results.looked(arm, "error_without"), label, colour=colour, thick=True)
+        middle.axhline(100 * results.looked(arm, "error").mean(), color=colour, linewidth=1, linestyle=(0, (2, 2)))
+    for arm, colour in zip(RESIDUAL, (COLOURS[0], COLOURS[0], COLOURS[2], COLOURS[2]), strict=True):
+        strong = arm.endswith("decay")
+        values = results.looked(arm, "share")
+        curve(right, _places(results, arm), values, results.labels[arm], colour=colour, thick=True, dashed=strong)
+    # A linear piece below 0.01 makes room for 0 on a logarithmic axis.
+    left.set_xscale("symlog", linthresh=0.01, linscale=0.5)
+    left.set_yscale("symlog", linthresh=0.001, linscale=0.5)
+    left.set(xlabel="factor on the last weights of the block", ylabel="||block(x) - x|| / ||x||")
+    left.set_xticks(SCALES, [f"{one:g}" for one in SCALES])
+    left.set(title="Distance from the identity", ylim=(-0.0002, None))
+    middle.set(
+        xlabel="block (stage.unit) whose weights are 0", ylabel="test error, %", title="One block at 0", ylim=(0, 100)
+    )
+    right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch", yscale="log")
+    for axes in (middle, right):
+        axes.set_xticks(range(len(_BLOCKS)), _BLOCKS)
+    for axes in (left, middle, right):
+        axes.legend(fontsize=9, loc="best")
+    footed(
+        figure,
+        f"Blocks that keep the shape of their input, {_PICTURES} test pictures, after training; n = "
+        f"{len(results.seeds)} seeds.\n{SPREAD}; left, thin lines are single blocks; middle, dotted lines are "
+        f"the whole networks.",
+    )
+    return figure
+
+
+def _places(results: Results, arm: str) -> np.ndarray:
+    names = results.of(arm)[0].looked["blocks"]
+    return np.array([_BLOCKS.index(name.replace("stage", "").replace("unit", "")) for name in names])
+
+
+def _draw_distances(axes: Any, results: Results, arm: str, colour: str) -> None:
+    values = results.looked(arm, "distance").mean(0)  # (blocks, scales)
+    axes.plot(SCALES, values.T, color=colour, linewidth=0.7, alpha=0.45)
+    axes.plot(SCALES, values.mean(0), "o-", color=colour, linewidth=2.2, markersize=4, label=_LABELS[arm])
+
+
+CLAIM = Claim(
+    name="skip-identity",
+    sentence="With its weights near 0 a residual block is the identity, so that a network can skip it; a plain "
+    "block is not.",
+    source="deeplearning.ai's course on convolutional networks (why ResNets work): a[l+2] = g(z[l+2] + a[l]) = a[l] "
+    "where W[l+2] and b[l+2] are 0; He et al. 2015, section 3.1",
+    reported="an argument, no number",
+    rule="Held when every residual block with an identity shortcut, v1 and v2, gives exactly its input once the last "
+    "weights and biases of its branch are 0, in every seed, and the 95 % interval of what that costs in test error "
+    "(mean over the blocks, one at 0 at a time), plain network minus residual v1, lies above 0. Failed when a block is "
+    "not the identity or the interval lies below 0; undecided otherwise.",
+    said={
+        "quick": "2,000 training pictures of CIFAR-10, 5 epochs, batches of 32; blocks are looked at with 200 test "
+        "pictures",
+        "full": "all of CIFAR-10 with the recipe of He et al. 2015; blocks are looked at with 200 test pictures",
+    },
+    seeds={"quick": 3, "full": 3},
+    arms=arms,
+    judge=judge,
+    draw=draw,
+    look=look,
+)

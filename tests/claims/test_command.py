@@ -1,0 +1,68 @@
+"""`skipway reproduce` as a person meets it, its runs in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skipway.claims.catalog import NAMES
+from tests.claims.conftest import pictures
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "skipway", "reproduce", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_list_has_every_claim_and_its_source() -> None:
+    rows = json.loads(command("--list", "--json").stdout)
+    assert [row["claim"] for row in rows] == list(NAMES)
+    assert all(row["sentence"] and row["source"] for row in rows)
+    told = command("--list").stdout
+    assert all(name in told for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "no claim was named; give one of relu-vs-tanh"),
+        (("relu",), "unknown claim 'relu'; the nearest: relu-vs-tanh"),
+        (("lrn", "--budget", "huge"), "give quick or full"),
+        (("lrn", "--seeds", "-1"), "give 0 or more"),
+        (("lrn", "--data", "nowhere"), "put CIFAR-10 there, or leave --data out, which fetches it"),
+        (("hand-signs",), "give --data DIR"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_fix(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = command(*arguments, "--out", str(tmp_path / "claims"))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    for name, count, seed in (("train", 5_000, 1), ("test", 1_000, 2)):
+        x, y = pictures(count, seed)
+        np.savez(tmp_path / "cifar10" / f"{name}.npz", x=x, y=y)
+    arguments = ("relu-vs-tanh", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "1", "--json")
+    done = command(*arguments, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["verdict"] == "undecided"
+    assert facts["seeds"] == [0]
+    assert "3 runs" in done.stderr
+    assert "run 3 of 3" in done.stderr
+    folder = tmp_path / "out" / "relu-vs-tanh"
+    assert {"result.json", "figure.svg", "figure.png", "report.html"} <= {one.name for one in folder.iterdir()}
+    again = command(*arguments, "--epochs", "1")
+    assert "3 of them finished earlier" in again.stderr
+    assert json.loads(again.stdout)["runs"] == facts["runs"]
