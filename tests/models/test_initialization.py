@@ -70,6 +70,7 @@ EXPECTED: dict[str, tuple[Drawn, Drawn, Drawn, Drawn]] = {
     "glorot_uniform": (GLOROT_CONV, GLOROT_CONV, GLOROT_LINEAR, GLOROT_LINEAR),
     "alexnet_paper": (Drawn(0.01), Drawn(0.01, bias=1.0), Drawn(0.01, bias=1.0), Drawn(0.01)),
     "caffe_alexnet": (Drawn(0.01), Drawn(0.01, bias=0.1), Drawn(0.005, bias=0.1), Drawn(0.01)),
+    "cuda_convnet": (Drawn(1e-4), Drawn(0.01), Drawn(0.1), Drawn(0.1)),
     "caffenet": (Drawn(0.01), Drawn(0.01, bias=1.0), Drawn(0.005, bias=1.0), Drawn(0.01)),
     "tflearn": (uniform(math.sqrt(3 / CONV_IN)),) * 2 + (truncated(0.02),) * 2,
     "torch": (own(CONV_IN), own(CONV_IN), own(LINEAR_IN), own(LINEAR_IN)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipway.claims.cifar import (
-    CURVES,
     LATE,
     QUICK_EPOCHS,
     QUICK_PICTURES,
@@ -69,7 +68,7 @@ def _draw(results: Results) -> Figure:
         draw_curves(axes, results, {arm: one for arm, one in zip(arms, COLOURS, strict=False) if arm in results.labels})
     left.set(title="Plain nets")
     right.set(title="Residual nets", ylabel="")
-    footed(figure, f"CIFAR-10, n = {len(results.seeds)} seeds. {CURVES}. {SPREAD}.")
+    footed(figure, f"CIFAR-10, n = {len(results.seeds)} seeds. {SPREAD}.")
     return figure
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipway.claims.cifar import (
-    CURVES,
     LATE,
     QUICK_TEST_PICTURES,
     decided,
@@ -117,10 +116,8 @@ def _draw(results: Results) -> Figure:
     draw_ends(axes[-1], results, arms, (COLOURS[2], *[COLOURS[6]] * len(_VARIANTS)))
     layers = _QUICK_VARIANTS_DEPTH if "original" in results.labels else 110
     axes[-1].set(title=f"What stands on the shortcut (v1, {layers} layers): test error")
-    text = (
-        f"CIFAR-10, n = {len(results.seeds)} seeds, each a dot on the right; bars are means, ticks the training error's"
-    )
-    footed(figure, f"{text}. {CURVES}. {SPREAD}.")
+    text = f"CIFAR-10, n = {len(results.seeds)} seeds, dots on the right; bars: means, black ticks: mean training error"
+    footed(figure, f"{text}. {SPREAD}.")
     return figure
 
 

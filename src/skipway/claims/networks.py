@@ -8,11 +8,22 @@ layers and the places of its pools.
 
 from __future__ import annotations
 
+from typing import Any
+
+from skipway.claims.claim import Budget
 from skipway.models.alexnet import After, AlexNetSpec, Conv, Pool, ResponseNorm
 
 PAPER = 'Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"'
 # The paper's k = 2, n = 5, alpha = 1e-4, beta = 0.75 (section 3.3); its alpha is not divided by the window, ours is.
 PAPER_NORM = ResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+def pace(budget: Budget) -> dict[str, Any]:
+    """Batch size and rate at which the network of four layers learns: cuda-convnet's own, and what serves small data
+    (docs/log.md has the search)."""
+    return (
+        {"batch_size": 32, "learning_rate": 2e-4} if budget == "quick" else {"batch_size": 128, "learning_rate": 1e-3}
+    )
 
 
 def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
@@ -21,8 +32,8 @@ def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
         name="alexnet_4.cifar",
         num_classes=10,
         input_size=32,
-        preprocessing="cifar",
-        initialization="glorot_uniform",
+        preprocessing="cifar_mean",
+        initialization="cuda_convnet",
         year=2012,
         paper=PAPER,
         source="section 3.3 and figure 1, after cuda-convnet's layers-18pct.cfg",
@@ -43,7 +54,7 @@ EIGHT_LAYERS = AlexNetSpec(
     num_classes=10,
     input_size=32,
     preprocessing="cifar",
-    initialization="he",
+    initialization="glorot_uniform",
     year=2012,
     paper=PAPER,
     source="section 3.5, scaled to pictures of 32 pixels",

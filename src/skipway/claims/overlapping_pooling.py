@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
-from skipway.claims.networks import four_layers
+from skipway.claims.networks import four_layers, pace
 from skipway.models.alexnet import Pool
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
     size = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
-    recipe = small_recipe(epochs=12 if quick else 120, batch_size=32 if quick else 128, learning_rate=0.01)
+    recipe = small_recipe(epochs=12 if quick else 120, **pace(budget))
     network = four_layers()
     # Padded so that both make maps of the same size.
     return (

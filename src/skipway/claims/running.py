@@ -24,6 +24,7 @@ from skipway.training.console import Reporter
 
 _Told = tuple[int, float]
 _channel: Queue[Any] | None = None
+_parent = 0  # of a process that performs runs
 
 
 @dataclass(frozen=True)
@@ -143,17 +144,19 @@ def _prepare(channel: Queue[Any]) -> None:
     """In a new process: one thread each, so that the sums, and with them the result, are the same however many run."""
     import torch
 
-    global _channel
-    _channel = channel
+    global _channel, _parent
+    _channel, _parent = channel, os.getppid()
     torch.set_num_threads(1)
 
 
 def _perform(number: int, task: Task) -> Trial:
-    last, parent = 0.0, os.getppid()
+    last = 0.0
 
     def progress(share: float) -> None:
         nonlocal last
-        if os.getppid() != parent:  # killed: somebody may begin this very run again
+        # Killed: somebody may begin this very run again. The parent is the pool's first one: a process whose parent has
+        # gone is handed the next run all the same, since the pool fetches one ahead.
+        if _parent not in {0, os.getppid()}:
             raise KeyboardInterrupt
         if _channel is not None and (share - last >= 0.01 or share == 1):
             last = share

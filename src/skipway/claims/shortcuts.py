@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipway.claims.cifar import (
-    CURVES,
     LATE,
     QUICK_EPOCHS,
     QUICK_PICTURES,
@@ -93,10 +92,8 @@ def _draw(results: Results) -> Figure:
     draw_ends(right, results, results.labels)
     left.set(title="Curves")
     right.set(title="Test error at the end")
-    text = (
-        f"CIFAR-10, n = {len(results.seeds)} seeds, each a dot on the right; bars are means, ticks the training error's"
-    )
-    footed(figure, f"{text}. {CURVES}. {SPREAD}.")
+    text = f"CIFAR-10, n = {len(results.seeds)} seeds, dots on the right; bars: means, black ticks: mean training error"
+    footed(figure, f"{text}. {SPREAD}.")
     return figure
 
 

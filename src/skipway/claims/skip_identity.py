@@ -30,7 +30,7 @@ _LABELS = {"v1": "ResNet-20 v1", "v2": "ResNet-20 v2", "plain": "plain 20"}
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
-    size = {"pictures": 2_000, "test_pictures": 500} if quick else {}
+    size: dict[str, Any] = {"pictures": 2_000, "test_pictures": 500} if quick else {}
     recipe = CIFAR_RESNET.replaced(pictures=0, epochs=5, batch_size=32, learning_rate=0.05) if quick else CIFAR_RESNET
     made = []
     for name in (*RESIDUAL, "plain"):
@@ -179,7 +179,7 @@ def draw(results: Results) -> Any:
     middle.set(
         xlabel="block (stage.unit) whose weights are 0", ylabel="test error, %", title="One block at 0", ylim=(0, 100)
     )
-    right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch", yscale="log")
+    right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch", ylim=(0, None))
     for axes in (middle, right):
         axes.set_xticks(range(len(_BLOCKS)), _BLOCKS)
     for axes in (left, middle, right):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipway.claims.claim import Arm, Budget, Claim
-from skipway.claims.figures import COLOURS, SPREAD, curve, footed, panels
+from skipway.claims.figures import COLOURS, MUTED, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.highway import MNIST
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
@@ -52,7 +52,7 @@ def arms(budget: Budget) -> tuple[Arm, ...]:
         for name, label in DENSE.items()
     )
     recipe = CIFAR_RESNET.replaced(pictures=0, epochs=2, batch_size=64, learning_rate=0.02) if quick else CIFAR_RESNET
-    size = {"pictures": 2_000, "test_pictures": 200} if quick else {}
+    size: dict[str, Any] = {"pictures": 2_000, "test_pictures": 200} if quick else {}
     return (*dense, *(Arm(name, label, find_spec(name), recipe, **size) for name, label in CONVOLUTIONAL.items()))
 
 
@@ -126,13 +126,12 @@ def judge(results: Results) -> Outcome:
     words = [word for word, _ in verdicts]
     for word in ("failed", "undecided"):
         if word in words:
-            return Outcome(word, verdicts[words.index(word)][1], tuple(rows))  # type: ignore[arg-type]
+            return Outcome(word, verdicts[words.index(word)][1], tuple(rows))
     return Outcome("held", "; ".join(reason for _, reason in verdicts), tuple(rows))
 
 
 def draw(results: Results) -> Any:
     figure, grid = panels(2, 2, width=5.4, height=3.3, sharex="row", sharey="row")
-    # Plain networks are drawn in warm colours; the same colour means the same network left and right.
     colours = {"plain": COLOURS[1], "highway": COLOURS[0], "resnet_v1": COLOURS[0], "resnet_v2": COLOURS[2]}
     for arm, label in results.labels.items():
         dense = "_mlp_" in arm
@@ -144,14 +143,12 @@ def draw(results: Results) -> Any:
             # A unit of the convolutional networks has two layers.
             layers = 1 + np.arange(norms.shape[1]) * (1 if dense else 2)
             curve(axes, layers, relative, label, colour=colours[kind], thick=True, dashed=arm.endswith("-he"))
-    for axes, told in zip(grid[0], MOMENTS.values(), strict=True):
-        axes.set_title(told[0].upper() + told[1:])
-    for axes, told in zip(grid[:, 0], ("fully connected, MNIST", "convolutional, CIFAR-10"), strict=True):
-        axes.set(yscale="log", ylabel=f"{told}\ngradient, times that at the last unit")
-        axes.legend(fontsize=9)
-    for axes in grid.flat:
-        axes.axhline(1, color="#62656c", linewidth=0.8)
-        axes.set_xlabel("layer (backward: from right to left)")
+    for row, told in zip(grid, ("Fully connected, MNIST", "Convolutional, CIFAR-10"), strict=True):
+        for axes, moment in zip(row, MOMENTS.values(), strict=True):
+            axes.set(title=f"{told}: {moment}", xlabel="layer (the gradient comes from the right)")
+            axes.axhline(1, color=MUTED, linewidth=0.8)
+        row[0].set(yscale="log", ylabel="gradient, relative to the last unit's")
+        row[0].legend(fontsize=9)
     footed(
         figure,
         f"Norm of the loss's gradient with respect to the output of each unit, {PICTURES} training pictures; n = "

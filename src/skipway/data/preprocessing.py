@@ -226,6 +226,9 @@ _PRESETS: dict[str, tuple[Callable[[int], int], Preprocessing]] = {
         _WHOLE,
         Preprocessing(1, scale=1.0, mean=(125.307, 122.950, 113.865), std=(62.993, 62.089, 66.705)),
     ),
+    # The mean alone is subtracted, from counts (Krizhevsky et al. 2012, section 2; there of each pixel, here of each
+    # channel).
+    "cifar_mean": (_WHOLE, Preprocessing(1, scale=1.0, mean=(125.307, 122.950, 113.865), std=(1.0, 1.0, 1.0))),
     # CIFAR networks that were trained with ImageNet's statistics (akamaster/pytorch_resnet_cifar10).
     "imagenet_statistics": (_WHOLE, Preprocessing(1, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)),
     # BVLC reference models: squashed to 256 by convert_imageset, that is cv::resize; central 227; BGR counts minus the

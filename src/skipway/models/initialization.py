@@ -107,6 +107,15 @@ def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None
     return draw
 
 
+def _cuda_convnet(network: nn.Module) -> None:
+    """N(0, 1e-4) in the first convolution, which sees counts, N(0, 0.01) in the others, N(0, 0.1) in linear layers,
+    biases 0 (cuda-convnet, example-layers/layers-18pct.cfg)."""
+    for name, layer in _layers(network):
+        first = name.split(".")[0] == "conv1"
+        init.normal_(layer.weight, std=1e-4 if first else 0.01 if isinstance(layer, nn.Conv2d) else 0.1)
+        _zero_bias(layer)
+
+
 def _tflearn(network: nn.Module) -> None:
     """Convolutions U(-a, a) with a = sqrt(3 / fan_in), linear layers a normal of deviation 0.02 truncated at two
     (tflearn's `uniform_scaling` and `truncated_normal`, the defaults of its `conv_2d` and `fully_connected`)."""
@@ -152,6 +161,7 @@ INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {
     "alexnet_paper": _alexnet(0.01, 1.0),  # Krizhevsky et al. 2012, section 5
     "caffe_alexnet": _alexnet(0.005, 0.1),  # BVLC models/bvlc_alexnet/train_val.prototxt
     "caffenet": _alexnet(0.005, 1.0),  # BVLC models/bvlc_reference_caffenet/train_val.prototxt
+    "cuda_convnet": _cuda_convnet,
     "tflearn": _tflearn,
     "torch": _torch,
     "timm": _timm,

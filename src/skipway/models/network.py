@@ -21,6 +21,7 @@ Convention = Literal[
     "signs",
     "torch",
     "cifar",
+    "cifar_mean",
     "caffe",
     "caffe_resnet",
     "keras_caffe",
