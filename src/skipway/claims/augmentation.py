@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import draw_errors, gain, small_recipe
@@ -20,7 +21,7 @@ STEPS = {
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
-    size = {"pictures": 2_500, "test_pictures": 2_000} if quick else {}
+    size: dict[str, Any] = {"pictures": 2_500, "test_pictures": 2_000} if quick else {}
     epochs = 32 if quick else 120
     return tuple(
         Arm(

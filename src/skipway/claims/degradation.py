@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skipway.claims.cifar import (
@@ -56,7 +57,11 @@ def _judge(results: Results) -> Outcome:
     between = f"training error of {_DEEP} layers minus that of {_SHALLOW}"
     plain, residual = (measure(f"{label}: {between}", "points", gaps[name]) for name, label in _FAMILIES.items())
     more = measure("the plain nets' gap minus the residual nets'", "points", gaps["plain"] - gaps["resnet_v1"])
-    return decided((plain, more), (*late_errors(results), plain, residual, more))
+    outcome = decided((plain, more), (*late_errors(results), plain, residual, more))
+    if residual.interval is None:
+        return outcome
+    # What is left of the gap decides nothing, and nobody should have to look for it.
+    return replace(outcome, reason=f"{outcome.reason}; {residual.name} is {residual.interval.told('points')}")
 
 
 def _draw(results: Results) -> Figure:

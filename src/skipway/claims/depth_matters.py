@@ -15,7 +15,7 @@ LAYERS = tuple(range(1, len(EIGHT_LAYERS.convs) + 1))
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
-    size = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
+    size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
     recipe = small_recipe(epochs=10 if quick else 120, batch_size=32 if quick else 128, learning_rate=0.01)
     whole = Arm("whole", "whole", EIGHT_LAYERS, recipe, **size)
     return (

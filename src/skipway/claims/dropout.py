@@ -13,7 +13,7 @@ from skipway.claims.results import Measure, Outcome, Results, judged, measure
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
-    size = {"pictures": 3_000, "test_pictures": 2_000} if quick else {}
+    size: dict[str, Any] = {"pictures": 3_000, "test_pictures": 2_000} if quick else {}
     epochs, batch, rate = (25, 32, 0.01) if quick else (120, 128, 0.01)
     return tuple(
         Arm(

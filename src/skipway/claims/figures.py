@@ -79,7 +79,7 @@ def curve(
     thick: bool = False,
 ) -> None:
     """The mean of (seeds, points) over the steps, with a band from the smallest to the largest."""
-    style = {"linestyle": (0, (4, 2)) if dashed else "-", "linewidth": 2.2 if thick else 1.4}
+    style: dict[str, Any] = {"linestyle": (0, (4, 2)) if dashed else "-", "linewidth": 2.2 if thick else 1.4}
     axes.plot(steps, values.mean(0), color=colour, label=label or None, **style)
     if len(values) > 1:
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
@@ -117,8 +117,6 @@ def _cycled(colours: Sequence[str], count: int) -> list[str]:
 def write_figure(figure: Any, folder: Path) -> None:
     """figure.svg and figure.png, the same bytes for the same figure. Raises StorageError."""
     with figure_style():
-        for form, options in (
-            ("svg", {"metadata": {"Date": None}}),
-            ("png", {"dpi": 160, "metadata": {"Software": None}}),
-        ):
-            write_whole(folder / f"figure.{form}", lambda file, f=form, o=options: figure.savefig(file, format=f, **o))
+        write_whole(folder / "figure.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+        told = {"Software": None}
+        write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=160, metadata=told))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
 from skipway.claims.networks import four_layers, pace
@@ -10,7 +12,7 @@ from skipway.models.alexnet import Pool
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
-    size = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
+    size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
     recipe = small_recipe(epochs=12 if quick else 120, **pace(budget))
     network = four_layers()
     # Padded so that both make maps of the same size.

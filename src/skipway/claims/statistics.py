@@ -42,7 +42,8 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
 def ratio_interval(above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray) -> Interval:
     """The geometric mean of paired ratios; the interval is that of their logarithms. `sd` is a factor, too."""
     found = mean_interval(np.log(np.asarray(above, float) / np.asarray(below, float)))
-    return Interval(*(math.exp(one) for one in (found.mean, found.sd, found.low, found.high)), found.n)
+    mean, deviation, low, high = (math.exp(one) for one in (found.mean, found.sd, found.low, found.high))
+    return Interval(mean, deviation, low, high, found.n)
 
 
 def steps_to(steps: np.ndarray, values: np.ndarray, target: float) -> float:
