@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from skipway.claims.claim import Arm
+from skipway.claims.data import smaller
 from skipway.data.dataset import Split
 from skipway.data.loading import evaluation_batches
 from skipway.data.sources import open_source
@@ -52,10 +53,9 @@ class Finished:
         return 1 - evaluate_network(network, batches, bundle.preprocessing, bundle.labels, self.device).top1
 
     def batch(self, name: str, count: int) -> tuple[Tensor, Tensor]:
-        """The first `count` pictures of a part, (count, C, H, W) float32 as the network takes them, and their classes.
-
-        The pictures of a part lie in no order of class, where the part is no folder.
-        """
-        preprocessing = self.bundle().preprocessing
-        batch = next(iter(evaluation_batches(self.split(name), preprocessing, batch_size=count, workers=0, pin=False)))
+        """`count` pictures of a part, or all where it has fewer, (count, C, H, W) float32 as the network takes them, and
+        their classes: always the same ones, as even over the classes as can be, in the order of the part."""
+        preprocessing, split = self.bundle().preprocessing, self.split(name)
+        chosen = smaller(split, min(count, len(split)))
+        batch = next(iter(evaluation_batches(chosen, preprocessing, batch_size=count, workers=0, pin=False)))
         return preprocessing.standardized(batch.pixels.to(self.device)), batch.targets.to(self.device)

@@ -59,7 +59,9 @@ def require_memory(spec: Spec, recipe: Recipe, available: int | None = None) -> 
     if available is None or needed <= available:
         return
     largest = least.largest_batch(available)
-    fix = f"--batch-size {largest} is the most that could fit" if largest else "lower --image-size"
+    fix = (
+        f"--batch-size {largest} is the most that could fit; or lower --image-size" if largest else "lower --image-size"
+    )
     raise RecipeError(
         f"{spec.name} at {spec.input_size} pixels, {recipe.batch_size:,} at once, needs {needed / 2**30:,.1f} GiB or "
         f"more, and there are {available / 2**30:,.1f}; {fix}"
