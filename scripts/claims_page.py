@@ -89,7 +89,7 @@ def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
             f"Rule: {facts['rule']}",
             "",
             f"Run: {facts['budget']} ({facts['said']}), seeds {', '.join(map(str, facts['seeds']))}; {made['device']}, "
-            f"{sum(one['seconds'] for one in facts['times']['runs']) / 60:.1f} core-minutes in all, torch "
+            f"{sum(one.get('core_seconds', one['seconds']) for one in facts['times']['runs']) / 60:.1f} core-minutes in all, torch "
             f"{made['torch']}, {made['date']}.",
             "",
             remark["remark"].strip(),

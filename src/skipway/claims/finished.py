@@ -53,8 +53,8 @@ class Finished:
         return 1 - evaluate_network(network, batches, bundle.preprocessing, bundle.labels, self.device).top1
 
     def batch(self, name: str, count: int) -> tuple[Tensor, Tensor]:
-        """`count` pictures of a part, or all where it has fewer, (count, C, H, W) float32 as the network takes them, and
-        their classes: always the same ones, as even over the classes as can be, in the order of the part."""
+        """`count` pictures of a part, or all where it has fewer, (count, C, H, W) float32 as the network takes them,
+        and their classes: always the same ones, as even over the classes as can be, in the order of the part."""
         preprocessing, split = self.bundle().preprocessing, self.split(name)
         chosen = smaller(split, min(count, len(split)))
         batch = next(iter(evaluation_batches(chosen, preprocessing, batch_size=count, workers=0, pin=False)))

@@ -155,7 +155,8 @@ def _draw_gates(figure: Any, results: Results) -> None:
     looked = results.of(GATED)[0].looked
     for axes, (name, title) in zip(figure.subplots(1, len(_MAPS), sharey=True), _MAPS.items(), strict=True):
         values = np.array(looked[name])
-        options: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": 1}
+        # Means lie close together: a scale of their own shows where the gates open at all.
+        options: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": values.max() if name == "gate_mean" else 1}
         if name in ("gate_bias", "output_one"):
             # Biases around where they began, outputs around 0.
             middle = float(find_spec("highway_mlp_50").to_dict()["gate_bias"]) if name == "gate_bias" else 0.0

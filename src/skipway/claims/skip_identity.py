@@ -179,11 +179,12 @@ def draw(results: Results) -> Any:
     middle.set(
         xlabel="block (stage.unit) whose weights are 0", ylabel="test error, %", title="One block at 0", ylim=(0, 100)
     )
-    right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch", ylim=(0, None))
+    right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch")
+    right.set_ylim(0, 1.4 * max(results.looked(arm, "share").max() for arm in RESIDUAL))  # room for the legend
     for axes in (middle, right):
         axes.set_xticks(range(len(_BLOCKS)), _BLOCKS)
-    for axes in (left, middle, right):
-        axes.legend(fontsize=9, loc="best")
+    for axes, place in ((left, "lower right"), (middle, "lower left"), (right, "upper right")):
+        axes.legend(fontsize=9, loc=place)
     footed(
         figure,
         f"Blocks that keep the shape of their input, {_PICTURES} test pictures, after training; n = "

@@ -77,12 +77,12 @@ def perform(task: Task, progress: Progress) -> Trial:
     claim = find_claim(task.claim)
     arm = next(one for one in task.settings.arms_of(claim) if one.name == task.arm)
     key = key_of(arm, task)
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     _train(arm, task, key, progress)
     finished = Finished(arm, task.seed, task.folder, task.place.data, pick_device(task.device))
-    trained = time.perf_counter() - begun
+    trained = {"seconds": time.perf_counter() - begun, "core_seconds": time.process_time() - worked}
     looked = claim.look(finished) if claim.look is not None else {}
-    times = {"seconds": trained, **looked.pop("times", {})}
+    times = {**trained, **looked.pop("times", {})}
     trial = Trial(arm.name, task.seed, read_curve(task.folder / "metrics.csv"), looked, times)
     write_text(task.result, json.dumps({"key": key, "trial": asdict(trial)}))
     return trial
