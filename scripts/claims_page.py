@@ -29,7 +29,7 @@ results stay.
 
 ```
 skipway reproduce --list
-skipway reproduce highway --data DIR          # DIR holds cifar10/, mnist/ and signs/; left out, the first two are fetched
+skipway reproduce highway --data DIR          # of cifar10/, mnist/ and signs/; left out, the first two are fetched
 skipway reproduce all --data DIR --out claims # finished runs are not repeated, a stopped one goes on
 ```
 
@@ -63,6 +63,7 @@ def main() -> None:
 def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
     """One claim's part of the page."""
     made = facts["made"]
+    worked = sum(one.get("core_seconds", one["seconds"]) for one in facts["times"]["runs"])
     measures = [
         Measure(
             one["name"], one["unit"], tuple(one["values"]), Interval(**one["interval"]) if one["interval"] else None
@@ -89,7 +90,7 @@ def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
             f"Rule: {facts['rule']}",
             "",
             f"Run: {facts['budget']} ({facts['said']}), seeds {', '.join(map(str, facts['seeds']))}; {made['device']}, "
-            f"{sum(one.get('core_seconds', one['seconds']) for one in facts['times']['runs']) / 60:.1f} core-minutes in all, torch "
+            f"{worked / 60:.1f} core-minutes in all, torch "
             f"{made['torch']}, {made['date']}.",
             "",
             remark["remark"].strip(),

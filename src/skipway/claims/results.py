@@ -20,7 +20,8 @@ class Trial:
 
     `curve` has a value an epoch for `step`, `train_loss`, `train_error`, `test_loss`, `test_error`; losses are in nats,
     errors fractions. The training ones are running means over the epoch's steps, as the updates saw them. `looked` is
-    what the claim measured besides. `times` differ from run to run: `seconds` by the clock, `core_seconds` of all threads.
+    what the claim measured besides. `times` differ from run to run: `seconds` by the clock, `core_seconds`
+    of all threads.
     """
 
     arm: str
