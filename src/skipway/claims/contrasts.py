@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from skipway.claims.figures import COLOURS, SPREAD, bars, curve, footed, panels
+from skipway.claims.figures import COLOURS, SPREAD, curve, dots, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 from skipway.data.augmentation import Augmentation
 from skipway.training.recipe import Recipe
@@ -50,12 +50,10 @@ def draw_errors(results: Results) -> Any:
     left.set(title="While training", xlabel="updates of the weights", ylabel="error, %")
     left.set_xlim(left=0)
     left.legend(title="thick: test, dashed: training", title_fontsize=9)
-    bars(right, {wrapped(results.labels[arm]): 100 * results.last(arm, "test_error") for arm in results.labels})
+    dots(right, {wrapped(results.labels[arm]): 100 * results.last(arm, "test_error") for arm in results.labels})
     right.set(title="At the end", ylabel="test error, %")
-    low = min(100 * results.last(arm, "test_error").min() for arm in results.labels)
-    high = max(100 * results.last(arm, "test_error").max() for arm in results.labels)
-    right.set_ylim(max(low - 1.2 * (high - low) - 0.5, 0), high + 0.35 * (high - low) + 0.3)
-    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD}; bars are means, dots single seeds. The axis is cut.")
+    marks = "right: dots are seeds, thick lines means, upright ones their 95 % intervals"
+    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD};\n{marks}.")
     return figure
 
 

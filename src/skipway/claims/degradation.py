@@ -79,7 +79,7 @@ def _draw(results: Results) -> Figure:
 
 CLAIM = Claim(
     name="degradation",
-    sentence="Deeper plain networks have a higher training error; residual ones of the same depths do not degrade like that.",
+    sentence="Deeper plain networks have a higher training error; residual ones of those depths do not degrade so.",
     source="He, Zhang, Ren, Sun 2015, Deep residual learning for image recognition, figs. 1, 4 and 6, section 4.2",
     reported="CIFAR-10: plain nets get worse in training and test error from 20 to 56 layers (fig. 6, curves only), "
     "residual ones better: test error 8.75 % with 20 layers, 6.97 % with 56, 6.43 % with 110 (table 6)",

@@ -6,7 +6,7 @@ from typing import Any
 
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import gain, small_recipe
-from skipway.claims.figures import COLOURS, MUTED, bars, footed, panels
+from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
 from skipway.claims.networks import EIGHT_LAYERS, without_conv
 from skipway.claims.results import Outcome, Results, Word, judged
 
@@ -44,13 +44,11 @@ def draw(results: Results) -> Any:
     colours = ("#7a7a7a", *COLOURS[:1] * len(LAYERS))
     for axes, name, title in ((left, "test_error", "Test"), (right, "train_error", "Training")):
         heights = {label.replace("no ", "no\n"): 100 * results.last(arm, name) for arm, label in results.labels.items()}
-        bars(axes, heights, colours=colours)
+        dots(axes, heights, colours=colours)
         axes.axhline(heights["whole"].mean(), color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        every = [value for values in heights.values() for value in values]
-        low, high = min(every), max(every)
-        axes.set_ylim(max(low - 1.2 * (high - low), 0), high + 0.25 * (high - low))
         axes.set(title=title, ylabel=f"{title.lower()} error, %")
-    footed(figure, f"n = {len(results.seeds)} seeds: bars are means, dots single seeds. The axes are cut.")
+    marks = "dots are seeds, thick lines means, upright ones their 95 % intervals; dashed: the whole network"
+    footed(figure, f"n = {len(results.seeds)} seeds: {marks}.")
     return figure
 
 
