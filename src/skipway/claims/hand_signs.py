@@ -128,7 +128,7 @@ CLAIM = Claim(
         "parts; judged with running statistics, where the code has those of each batch",
         "full": "as quick, with more seeds",
     },
-    seeds={"quick": 4, "full": 10},
+    seeds={"quick": 3, "full": 10},
     arms=arms,
     judge=judge,
     draw=draw,

@@ -53,7 +53,7 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
             task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
             trials[task] = finished_trial(task, key_of(arm, task))
     due = [task for task, trial in trials.items() if trial is None]
-    reporter.say(f"{claim.name}: {len(trials)} runs ({len(arms)} networks, {len(trials) // len(arms)} seeds), "
+    reporter.say(f"{claim.name}: {len(trials)} runs (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
                  f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
     if due:
         count = where.processes or (1 if device == "cuda" else usable_cores())
