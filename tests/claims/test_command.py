@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +51,18 @@ def test_bad_input_is_one_line_that_names_the_fix(tmp_path: Path, arguments: tup
     assert not list(tmp_path.rglob("result.json"))
 
 
-def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """As many made-up pictures as the quick budget of some claims takes."""
     (tmp_path / "cifar10").mkdir()
-    for name, count, seed in (("train", 5_000, 1), ("test", 1_000, 2)):
+    for name, count, seed in (("train", 20_000, 1), ("test", 1_000, 2)):
         x, y = pictures(count, seed)
         np.savez(tmp_path / "cifar10" / f"{name}.npz", x=x, y=y)
-    arguments = ("relu-vs-tanh", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--seeds", "1", "--json")
+    return tmp_path
+
+
+def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothing(data: Path, tmp_path: Path) -> None:
+    arguments = ("relu-vs-tanh", "--data", str(data), "--out", str(tmp_path / "out"), "--seeds", "1", "--json")
     done = command(*arguments, "--epochs", "1")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -66,3 +75,27 @@ def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothi
     again = command(*arguments, "--epochs", "1")
     assert "3 of them finished earlier" in again.stderr
     assert json.loads(again.stdout)["runs"] == facts["runs"]
+
+
+def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("degradation", "--data", str(data), "--out", str(out), "--seeds", "1", "--epochs", "1", "--json")
+    started = subprocess.Popen(
+        [sys.executable, "-m", "skipway", "reproduce", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while started.poll() is None and not list(out.glob("*/runs/*/*/checkpoints/*")):
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    printed, told = started.communicate(timeout=120)
+    assert started.returncode == 130, told
+    assert "the same command goes on from here" in told
+    assert "Traceback" not in told
+    assert printed == ""
+    assert not list(out.rglob("result.json"))
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 4

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -25,6 +26,7 @@ from skipway.training.console import Reporter
 _Told = tuple[int, float]
 _channel: Queue[Any] | None = None
 _parent = 0  # of a process that performs runs
+_stopped = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,13 @@ def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[
             pool.shutdown(wait=True, cancel_futures=True)
             raise KeyboardInterrupt("stopped; the same command goes on from here") from None
         pool.shutdown(wait=False, cancel_futures=True)
-        return [one.result() for one in _failed_first(futures)]
+        try:
+            return [one.result() for one in _failed_first(futures)]
+        except BrokenProcessPool:
+            raise SkipwayError(
+                "the system ended one of the runs, most likely for lack of memory; give --processes 1 (finished runs "
+                "stay finished)"
+            ) from None
 
 
 def _failed_first(futures: Sequence[Future[Trial]]) -> Sequence[Future[Trial]]:
@@ -150,6 +158,9 @@ def _prepare(channel: Queue[Any]) -> None:
 
 
 def _perform(number: int, task: Task) -> Trial:
+    global _stopped
+    if _stopped:  # the pool has one run more in its queue than it will cancel
+        raise KeyboardInterrupt
     last = 0.0
 
     def progress(share: float) -> None:
@@ -167,3 +178,6 @@ def _perform(number: int, task: Task) -> Trial:
     except SkipwayError as error:
         # Plain, since errors with arguments of their own do not survive the way between processes.
         raise SkipwayError(f"{task.arm}, seed {task.seed}: {error}") from None
+    except KeyboardInterrupt:
+        _stopped = True
+        raise
