@@ -93,7 +93,6 @@ def bars(
     for place, (values, colour) in enumerate(zip(heights.values(), _cycled(colours, len(heights)), strict=True)):
         known = values[np.isfinite(values)]
         if not len(known):
-            axes.annotate("none", (place, 0), ha="center", va="bottom", color=MUTED, fontsize=9)
             continue
         axes.bar(place, known.mean(), 0.62, color=colour, alpha=0.45)
         offsets = np.linspace(-0.14, 0.14, len(known)) if len(known) > 1 else np.zeros(1)

@@ -81,9 +81,22 @@ def draw(results: Results) -> Any:
     left.set_ylim(0, 92)
     left.legend()
     bars(right, {label: steps_needed(results, arm) for arm, label in LABELS.items()}, form="{:,.0f}")
+    _draw_open_ends(right, results)
     right.set(ylabel="updates to 25 % training error", title="How long it takes")
-    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD}; dots are seeds. 'none': not within the run.")
+    right.set_xlim(-0.6, len(LABELS) - 0.4)
+    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD}; dots are seeds. Dashed: not reached within the run.")
     return figure
+
+
+def _draw_open_ends(axes: Any, results: Results) -> None:
+    """A dashed bar up to the run's end for arms of which no seed gets to the target."""
+    for place, arm in enumerate(LABELS):
+        if np.isfinite(steps_needed(results, arm)).any():
+            continue
+        end = results.curves(arm, "train_error")[0][-1]
+        axes.bar(place, end, 0.62, fill=False, edgecolor=COLOURS[place], linestyle=(0, (4, 2)), linewidth=1.4)
+        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        axes.annotate(f"> {end:,.0f}", (place, end), **told)
 
 
 CLAIM = Claim(
