@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from skipway.claims.catalog import find_claim
 from skipway.claims.claim import Arm
 from skipway.claims.figures import figure_style
-from skipway.claims.networks import EIGHT_LAYERS, without_conv
+from skipway.claims.networks import eight_layers, without_conv
 from skipway.claims.results import Results, Trial
 
 NAMES = ("relu-vs-tanh", "lrn", "overlapping-pooling", "dropout", "augmentation", "depth-matters")
@@ -47,11 +48,17 @@ def test_arms_differ_only_in_what_the_claim_is_about(name: str, budget: Any, fie
 
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_network_without_a_convolution_keeps_the_sizes_of_the_others(number: int) -> None:
-    whole, less = EIGHT_LAYERS, without_conv(EIGHT_LAYERS, number)
+    whole, less = eight_layers(), without_conv(eight_layers(), number)
     assert len(less.convs) == len(whole.convs) - 1
     assert less.map_size(32) == whole.map_size(32)
     assert [row.after for row in less.convs if row.after] == [row.after for row in whole.convs if row.after]
     assert less.build()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_arms_are_the_same_run(name: str) -> None:
+    arms = find_claim(name).arms("quick")
+    assert all(differing([one, other]) - {"spec.name"} for one, other in combinations(arms, 2))
 
 
 def trial(arm: str, seed: int, last: float, train: float = 0.1) -> Trial:

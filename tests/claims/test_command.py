@@ -89,6 +89,9 @@ def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> Non
     )
     while started.poll() is None and not list(out.glob("*/runs/*/*/checkpoints/*")):
         time.sleep(0.05)
+    second = command(*arguments)
+    assert second.returncode == 2
+    assert "another process reproduces into" in second.stderr
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does
     printed, told = started.communicate(timeout=120)
     assert started.returncode == 130, told
@@ -99,3 +102,23 @@ def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> Non
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the children of a process")
+def test_processes_end_with_the_one_that_started_them(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    started = subprocess.Popen(
+        [sys.executable, "-m", "skipway", "reproduce", "degradation", "--data", str(data), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while started.poll() is None and not list(out.glob("*/runs/*/*/checkpoints/*")):
+        time.sleep(0.05)
+    workers = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    assert len(workers) >= 2
+    started.kill()
+    started.wait()
+    limit = time.monotonic() + 30
+    while any(Path(f"/proc/{one}").exists() for one in workers):
+        assert time.monotonic() < limit, "orphans go on"
+        time.sleep(0.2)

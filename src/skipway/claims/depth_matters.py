@@ -7,21 +7,23 @@ from typing import Any
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import gain, small_recipe
 from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
-from skipway.claims.networks import EIGHT_LAYERS, without_conv
+from skipway.claims.networks import eight_layers, without_conv
 from skipway.claims.results import Outcome, Results, Word, judged
 
-LAYERS = tuple(range(1, len(EIGHT_LAYERS.convs) + 1))
+# No two widths are alike: else networks without one layer or another would be the same.
+NETWORK = eight_layers((24, 40, 64, 56, 48))
+LAYERS = tuple(range(1, len(NETWORK.convs) + 1))
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
     quick = budget == "quick"
     size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
     recipe = small_recipe(epochs=10 if quick else 120, batch_size=32 if quick else 128, learning_rate=0.01)
-    whole = Arm("whole", "whole", EIGHT_LAYERS, recipe, **size)
+    whole = Arm("whole", "whole", NETWORK, recipe, **size)
     return (
         whole,
         *(
-            Arm(f"without-conv{number}", f"no conv{number}", without_conv(EIGHT_LAYERS, number), recipe, **size)
+            Arm(f"without-conv{number}", f"no conv{number}", without_conv(NETWORK, number), recipe, **size)
             for number in LAYERS
         ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import draw_errors, small_recipe
 from skipway.claims.finished import Finished
-from skipway.claims.networks import EIGHT_LAYERS
+from skipway.claims.networks import eight_layers
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 
 
@@ -19,7 +19,7 @@ def arms(budget: Budget) -> tuple[Arm, ...]:
         Arm(
             name,
             label,
-            EIGHT_LAYERS,
+            eight_layers(),
             small_recipe(epochs=epochs, batch_size=batch, learning_rate=rate, dropout=share),
             **size,
         )

@@ -49,26 +49,30 @@ def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
     )
 
 
-EIGHT_LAYERS = AlexNetSpec(
-    name="alexnet_8.cifar",
-    num_classes=10,
-    input_size=32,
-    preprocessing="cifar",
-    initialization="glorot_uniform",
-    year=2012,
-    paper=PAPER,
-    source="section 3.5, scaled to pictures of 32 pixels",
-    convs=(
-        Conv(32, 5, padding=2, after=("norm", "pool")),
-        Conv(64, 3, padding=1, after=("norm", "pool")),
-        Conv(64, 3, padding=1),
-        Conv(64, 3, padding=1),
-        Conv(64, 3, padding=1, after=("pool",)),
-    ),
-    hidden=(256, 256),
-    pool=Pool(3, 2, "same"),
-    norm=PAPER_NORM,
-)
+def eight_layers(widths: tuple[int, int, int, int, int] = (32, 64, 64, 64, 64)) -> AlexNetSpec:
+    """Five convolutions of these widths, normalization and pools where AlexNet has them, two hidden layers, the
+    classifier."""
+    first, second, third, fourth, fifth = widths
+    return AlexNetSpec(
+        name="alexnet_8.cifar",
+        num_classes=10,
+        input_size=32,
+        preprocessing="cifar",
+        initialization="glorot_uniform",
+        year=2012,
+        paper=PAPER,
+        source="section 3.5, scaled to pictures of 32 pixels",
+        convs=(
+            Conv(first, 5, padding=2, after=("norm", "pool")),
+            Conv(second, 3, padding=1, after=("norm", "pool")),
+            Conv(third, 3, padding=1),
+            Conv(fourth, 3, padding=1),
+            Conv(fifth, 3, padding=1, after=("pool",)),
+        ),
+        hidden=(256, 256),
+        pool=Pool(3, 2, "same"),
+        norm=PAPER_NORM,
+    )
 
 
 def without_conv(spec: AlexNetSpec, number: int) -> AlexNetSpec:

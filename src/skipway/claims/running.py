@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from skipway.claims.claim import Arm, Claim, Settings
@@ -25,7 +28,6 @@ from skipway.training.console import Reporter
 
 _Told = tuple[int, float]
 _channel: Queue[Any] | None = None
-_parent = 0  # of a process that performs runs
 _stopped = False
 
 
@@ -46,6 +48,8 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
     """
     arms = settings.arms_of(claim)
     device = pick_device(where.device).type
+    if settings.budget == "full" and device != "cuda":
+        reporter.say("the full budget is made for a GPU: here it may take days (Ctrl-C stops it, and it goes on later)")
     places = _places(arms, where, reporter)
     trials: dict[Task, Trial | None] = {}
     # A seed after the other, so that a run cut short has whole comparisons to show.
@@ -90,7 +94,8 @@ def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[
         _shown(channel, due, reporter) as done,
         ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel,)) as pool,
     ):
-        futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
+        with _deaf():  # the processes start with the first of them
+            futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
         for future, task in zip(futures, due, strict=True):
             future.add_done_callback(_finished(task, done, len(due), reporter))
         try:
@@ -152,9 +157,38 @@ def _prepare(channel: Queue[Any]) -> None:
     """In a new process: one thread each, so that the sums, and with them the result, are the same however many run."""
     import torch
 
-    global _channel, _parent
-    _channel, _parent = channel, os.getppid()
+    global _channel
+    _channel = channel
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, _stop)  # while it trains, training's own handler takes its place
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is Python's)
+    global _stopped
+    _stopped = True
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C does nothing for a moment, nor in processes that are started in it until they say otherwise: in the midst
+    of their imports it would end them with a traceback."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread: signals are not ours to handle
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after its parent was killed: somebody may begin the same runs again."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _perform(number: int, task: Task) -> Trial:
@@ -165,10 +199,6 @@ def _perform(number: int, task: Task) -> Trial:
 
     def progress(share: float) -> None:
         nonlocal last
-        # Killed: somebody may begin this very run again. The parent is the pool's first one: a process whose parent has
-        # gone is handed the next run all the same, since the pool fetches one ahead.
-        if _parent not in {0, os.getppid()}:
-            raise KeyboardInterrupt
         if _channel is not None and (share - last >= 0.01 or share == 1):
             last = share
             _channel.put((number, share))
