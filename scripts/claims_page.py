@@ -63,7 +63,8 @@ def main() -> None:
 def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
     """One claim's part of the page."""
     made = facts["made"]
-    worked = sum(one.get("core_seconds", one["seconds"]) for one in facts["times"]["runs"])
+    worked = [one["core_seconds"] for one in facts["times"]["runs"] if "core_seconds" in one]
+    whole = len(worked) == len(facts["times"]["runs"])
     measures = [
         Measure(
             one["name"], one["unit"], tuple(one["values"]), Interval(**one["interval"]) if one["interval"] else None
@@ -90,8 +91,7 @@ def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
             f"Rule: {facts['rule']}",
             "",
             f"Run: {facts['budget']} ({facts['said']}), seeds {', '.join(map(str, facts['seeds']))}; {made['device']}, "
-            f"{worked / 60:.1f} core-minutes in all, torch "
-            f"{made['torch']}, {made['date']}.",
+            f"{f'{sum(worked) / 60:.1f} core-minutes, ' if whole else ''}torch {made['torch']}, {made['date']}.",
             "",
             remark["remark"].strip(),
             "",

@@ -139,8 +139,8 @@ def _facts(
         "made": {
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "seconds": seconds,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
             **versions(device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         },
     }
 
