@@ -101,8 +101,8 @@ def _draw_open_ends(axes: Any, results: Results) -> None:
 
 CLAIM = Claim(
     name="relu-vs-tanh",
-    sentence="A convolutional network of rectified linear units reaches 25 % training error on CIFAR-10 sooner than the "
-    "same network of tanh units; in the paper, several times sooner.",
+    sentence="A convolutional network of rectified linear units reaches 25 % training error on CIFAR-10 sooner than "
+    "the same network of tanh units; in the paper, several times sooner.",
     source="Krizhevsky, Sutskever, Hinton 2012, section 3.1 and figure 1",
     reported="six times sooner, with a four-layer network, the rates chosen for each network, no regularization",
     rule="Held when the 95 % interval of the ratio of updates (tanh to ReLU, paired by seed, on a logarithmic scale) "
