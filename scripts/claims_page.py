@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skipway.claims.catalog import all_claims
-from skipway.claims.outcome import cells
+from skipway.claims.outcome import cells, head
 from skipway.claims.results import Measure
 from skipway.claims.statistics import Interval
 
@@ -24,8 +24,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Claims
 
 What the papers said of these networks, and what came out when `skipway reproduce` ran it again. This page is made by
-`scripts/claims_page.py` from the `result.json` of each claim; the rules were written before the runs, and negative
-results stay.
+`scripts/claims_page.py` from the `result.json` of each claim. The rules were written before the runs, and negative
+results stay; where rates or the number of seeds were settled after a look at first results, the remark says so.
 
 ```
 skipway reproduce --list
@@ -35,7 +35,8 @@ skipway reproduce all --data DIR --out claims # finished runs are not repeated, 
 
 All results here are of the quick budget: small parts of the data, few epochs, several seeds. They show what is visible
 under these conditions and nothing beyond them. `--budget full` has the papers' settings and needs a GPU; none was at
-hand. Intervals are Student's, at 95 %, of the mean over the seeds; differences are paired by seed.
+hand. Intervals are Student's, each at 95 %, of the mean over the seeds; differences are paired by seed. Of ratios the
+mean is the geometric one and sd a factor.
 """
 
 
@@ -71,8 +72,8 @@ def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
         )
         for one in (*facts["results"], *facts["times"]["results"])
     ]
-    head = ["", "unit", "mean", "sd", "95 % interval", *(f"seed {seed}" for seed in facts["seeds"])]
-    table = [f"| {' | '.join(head)} |", "|---|---|" + "--:|" * (len(head) - 2)]
+    columns = head(facts["seeds"])
+    table = [f"| {' | '.join(columns)} |", "|---|---|" + "--:|" * (len(columns) - 2)]
     table += [f"| {' | '.join(cells(one))} |" for one in measures]
     return "\n".join(
         [

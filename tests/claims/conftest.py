@@ -38,7 +38,7 @@ def small_arms(budget: Budget) -> tuple[Arm, ...]:
     epochs = 2 if budget == "quick" else 3
     return tuple(
         Arm(name, name, spec, small_recipe(epochs=epochs, batch_size=20, learning_rate=rate), pictures=60)
-        for name, rate in (("slow", 1e-6), ("fast", 0.01))
+        for name, rate in (("slow", 1e-9), ("fast", 1e-6))
     )
 
 

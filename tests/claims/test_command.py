@@ -38,7 +38,7 @@ def test_the_list_has_every_claim_and_its_source() -> None:
         (("relu",), "unknown claim 'relu'; the nearest: relu-vs-tanh"),
         (("lrn", "--budget", "huge"), "give quick or full"),
         (("lrn", "--seeds", "-1"), "give 0 or more"),
-        (("lrn", "--data", "nowhere"), "put CIFAR-10 there, or leave --data out, which fetches it"),
+        (("lrn", "--data", "nowhere"), "put the files of CIFAR-10 there, or leave --data out, which fetches them"),
         (("hand-signs",), "give --data DIR"),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> Non
     second = command(*arguments)
     assert second.returncode == 2
     assert "another process reproduces into" in second.stderr
-    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does; the runs are in groups of their own
     printed, told = started.communicate(timeout=120)
     assert started.returncode == 130, told
     assert "the same command goes on from here" in told

@@ -44,11 +44,18 @@ def test_more_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("cifar10", "put CIFAR-10 there, or leave --data out"), ("signs", "put the hand signs there")]
+    ("kind", "told"),
+    [
+        ("cifar10", r"none of train.npz, cifar-10-batches-py.*put the files of CIFAR-10 there, or leave --data out"),
+        ("signs", "put the hand signs there"),
+    ],
 )
 def test_missing_data_say_what_to_type(tmp_path: Path, kind: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
-        require_data(str(tmp_path), {kind}, tmp_path)  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(DataError, match=told):
+            require_data(str(tmp_path), {kind}, tmp_path)  # type: ignore[arg-type]
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / "readme.txt").write_text("not these")
 
 
 def test_nothing_fetches_the_signs(tmp_path: Path) -> None:
@@ -62,9 +69,13 @@ def test_a_cut_set_is_written_once_and_again_when_the_pictures_change(data: Path
     place = place_for(arm, opened, tmp_path)
     source = open_source(place.data)
     assert [len(source.split(name)) for name in ("train", "test")] == [20, 10]
-    written = (Path(place.data) / "train.npz").stat().st_mtime_ns
+    file = Path(place.data) / "train.npz"
+    written, whole = file.stat().st_mtime_ns, file.read_bytes()
     assert place_for(arm, opened, tmp_path) == place
-    assert (Path(place.data) / "train.npz").stat().st_mtime_ns == written
+    assert file.stat().st_mtime_ns == written
+    file.write_bytes(whole[:1000])
+    assert place_for(arm, opened, tmp_path) == place
+    assert file.read_bytes() == whole, "a damaged set is written again"
 
     changed = tmp_path / "changed"
     shutil.copytree(data / "cifar10", changed / "cifar10")
@@ -73,7 +84,8 @@ def test_a_cut_set_is_written_once_and_again_when_the_pictures_change(data: Path
     np.savez(changed / "cifar10" / "train.npz", x=255 - x, y=y)
     other = place_for(arm, require_data(str(changed), {"cifar10"}, tmp_path), tmp_path)
     assert other.digest != place.digest
-    assert (Path(place.data) / "train.npz").stat().st_mtime_ns != written
+    assert other.data != place.data
+    assert file.read_bytes() == whole, "others may be training on it"
 
 
 def test_signs_train_on_all_that_is_not_for_the_test(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skipway.claims import running, trial
+from skipway.claims import catalog, running, trial
 from skipway.claims.claim import Claim, Settings
-from skipway.claims.outcome import concluded
+from skipway.claims.outcome import command_of, concluded
 from skipway.claims.running import Where, run_claim
 from skipway.claims.trial import Task
 from skipway.training.console import Silent
@@ -73,12 +74,16 @@ def test_finished_runs_are_not_repeated(small_claim: Claim, here: list[Task], da
     assert files_of(small_claim, where)["runs"] == first["runs"]
     assert here == []
     # Another seed is another run, a damaged result is none.
-    next(tmp_path.glob("small/runs/quick/fast-0/trial.json")).write_text("{")
+    next(tmp_path.glob("small/runs/quick/fast-0-*/trial.json")).write_text("{")
     files_of(small_claim, where, Settings(seeds=3))
     assert sorted((task.arm, task.seed) for task in here) == [("fast", 0), ("fast", 2), ("slow", 2)]
+    # Another length is another run beside the old ones, which are still there when it is given up.
     here.clear()
     files_of(small_claim, where, Settings(epochs=1))
     assert len(here) == 4
+    here.clear()
+    assert files_of(small_claim, where)["runs"] == first["runs"]
+    assert here == []
 
 
 def test_the_same_seeds_give_the_same_result(small_claim: Claim, here: list[Task], data: Path, tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     small_claim: Claim, here: list[Task], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = files_of(small_claim, Where(tmp_path / "whole", str(data), "cpu"))
-    where = Where(tmp_path / "cut", str(data), "cpu")
+    where, moved = (Where(tmp_path / name, str(data), "cpu") for name in ("cut", "moved"))
 
     def cut(task: Task, progress: Any) -> Any:
         def stop(share: float) -> None:
@@ -112,7 +117,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     resumed = []
     real = trial.resume
     monkeypatch.setattr(trial, "resume", lambda *a, **k: (resumed.append(a), real(*a, **k)))
-    again = files_of(small_claim, where)
+    where.folder.rename(moved.folder)
+    again = files_of(small_claim, moved)
     assert len(resumed) == 1
     assert again["runs"] == whole["runs"]
 
@@ -121,3 +127,34 @@ def test_a_single_seed_decides_nothing(small_claim: Claim, here: list[Task], dat
     facts = files_of(small_claim, Where(tmp_path, str(data), "cpu"), Settings(seeds=1))
     assert facts["verdict"] == "undecided"
     assert "--seeds" in facts["reason"]
+
+
+def test_a_run_that_diverges_is_a_result(
+    small_claim: Claim, here: list[Task], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arms(budget: Any) -> Any:
+        slow, fast = small_claim.arms(budget)
+        return slow, replace(fast, recipe=fast.recipe.replaced(learning_rate=1e30))
+
+    diverging = replace(small_claim, arms=arms, look=None)
+    monkeypatch.setattr(catalog, "find_claim", lambda _: diverging)
+    facts = files_of(diverging, Where(tmp_path, str(data), "cpu"))
+    assert facts["verdict"] == "undecided"
+    assert "2 of 2 runs have no value" in facts["reason"]
+    slow, fast = (next(row["curve"] for row in facts["runs"] if row["arm"] == arm) for arm in ("slow", "fast"))
+    assert fast["step"] == slow["step"]
+    assert fast["test_error"][-1] is None
+
+
+def test_the_page_tells_how_to_get_this_very_result(
+    small_claim: Claim, here: list[Task], data: Path, tmp_path: Path
+) -> None:
+    settings = Settings(seeds=2, seed=3, epochs=1)
+    told = command_of(small_claim, settings, Where(tmp_path, str(data), "cpu"))
+    assert told == (
+        "skipway reproduce small --budget quick --seeds 2 --seed 3 --epochs 1 "
+        f"--data {data} --out {tmp_path} --device cpu"
+    )
+    facts = files_of(small_claim, Where(tmp_path, str(data), "cpu"), settings)
+    assert "--epochs 1" in facts["said"]
+    assert told in (tmp_path / "small" / "report.html").read_text()

@@ -12,11 +12,22 @@ import numpy as np
 from skipway.claims.claim import Arm, Data
 from skipway.data.dataset import ArrayPictures, Pictures, Split, joined
 from skipway.data.sources import open_source
-from skipway.errors import DataError
+from skipway.errors import DataError, SkipwayError
 from skipway.weights.files import write_whole
 
 _SUBSET_SEED = 20_150_000  # of which pictures are in a smaller set: the same for all seeds of a claim
-_FETCHED = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
+_FETCHED = ("cifar10", "mnist")
+_NAMES: dict[Data, str] = {
+    "cifar10": "the files of CIFAR-10",
+    "mnist": "the files of MNIST",
+    "signs": "the hand signs",
+}
+# Of which one is enough to take a folder for what it is called.
+_FILES: dict[Data, tuple[str, ...]] = {
+    "cifar10": ("train.npz", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "mnist": ("train-images*", "raw/train-images*", "MNIST/raw/train-images*"),
+    "signs": ("train/*",),
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,9 @@ def require_data(data: str, kinds: set[Data], cache: Path) -> dict[Data, str]:
         if not data and kind not in _FETCHED:
             raise DataError(f"nothing fetches {kind}; give --data DIR, where DIR/{kind} has train/ and test/ folders")
         folder = Path(data) / kind if data else cache / kind
-        if data and not (folder.is_dir() and any(folder.iterdir())):
-            away = ", or leave --data out, which fetches it" if kind in _FETCHED else ""
-            raise DataError(f"{folder} has no pictures; put {_FETCHED.get(kind, 'the hand signs')} there{away}")
+        if data and not any(any(folder.glob(one)) for one in _FILES[kind]):
+            away = ", or leave --data out, which fetches them" if kind in _FETCHED else ""
+            raise DataError(f"{folder} has none of {', '.join(_FILES[kind])}; put {_NAMES[kind]} there{away}")
         found[kind] = f"{kind}:{folder}" if kind in _FETCHED else str(folder)
     return found
 
@@ -55,14 +66,21 @@ def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> Place:
     whole = "".join(split.fingerprint() for split in source.splits.values())
     if not arm.pictures and not arm.test_pictures and "val" not in source.splits:
         return Place(opened[arm.data], whole)
-    folder = cache / f"{arm.data}-{arm.pictures or len(train)}-{arm.test_pictures or len(test)}"
-    digest = hashlib.sha256(f"{whole} {folder.name} {_SUBSET_SEED}".encode()).hexdigest()[:16]
-    stamp = folder / "digest.txt"
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != digest:
+    sizes = f"{arm.data}-{arm.pictures or len(train)}-{arm.test_pictures or len(test)}"
+    digest = hashlib.sha256(f"{whole} {sizes} {_SUBSET_SEED}".encode()).hexdigest()[:12]
+    folder = cache / f"{sizes}-{digest}"
+    if not _is_whole(folder):
         for name, split, count in (("train", train, arm.pictures), ("test", test, arm.test_pictures)):
             write_whole(folder / f"{name}.npz", partial(_save, smaller(split, count or len(split))))
-        write_whole(stamp, lambda file: file.write_text(digest, encoding="utf-8"))
     return Place(str(folder), digest)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether both parts are there and can be read: a damaged one is written again."""
+    try:
+        return {"train", "test"} <= set(open_source(str(folder)).splits)
+    except SkipwayError:
+        return False
 
 
 def smaller(split: Split, count: int) -> Split:

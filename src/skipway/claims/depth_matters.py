@@ -36,7 +36,8 @@ def judge(results: Results) -> Outcome:
     verdicts = [judged(one) for one in losses]
     words = {word for word, _ in verdicts}
     word: Word = "held" if words == {"held"} else "failed" if "failed" in words else "undecided"
-    reason = "; ".join(reason for one, reason in verdicts if one == word)
+    count = sum(one == word for one, _ in verdicts)
+    reason = f"{count} of {len(LAYERS)} layers: " + "; ".join(reason for one, reason in verdicts if one == word)
     errors = [row for name in results.labels for row in results.errors(name)]
     return Outcome(word, reason, (*errors, *losses))
 

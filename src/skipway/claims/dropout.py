@@ -41,7 +41,7 @@ def gap(results: Results, arm: str) -> Measure:
 def judge(results: Results) -> Outcome:
     wide, narrow = gap(results, "without"), gap(results, "with")
     pairs = zip(wide.values, narrow.values, strict=True)
-    effect = measure("narrower by", "points", [a - b for a, b in pairs if a is not None and b is not None])
+    effect = measure("narrowing of that gap", "points", [a - b for a, b in pairs if a is not None and b is not None])
     word, reason = judged(effect)
     errors = [
         measure(f"{results.labels[arm]}: {name} error", "%", 100 * values)
@@ -51,7 +51,7 @@ def judge(results: Results) -> Outcome:
             ("test", results.last(arm, "test_error")),
         )
     ]
-    return Outcome(word, f"{reason}: the gap between test and training error", (*errors, wide, narrow, effect))
+    return Outcome(word, reason, (*errors, wide, narrow, effect))
 
 
 CLAIM = Claim(

@@ -53,7 +53,7 @@ _STYLE = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """The look of claims' figures, whatever a user's own settings say. Also a decorator."""
+    """The look of claims' figures, whatever a user's own settings say."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
@@ -135,8 +135,7 @@ def _cycled(colours: Sequence[str], count: int) -> list[str]:
 
 
 def write_figure(figure: Any, folder: Path) -> None:
-    """figure.svg and figure.png, the same bytes for the same figure. Raises StorageError."""
-    with figure_style():
-        write_whole(folder / "figure.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-        told = {"Software": None}
-        write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=160, metadata=told))
+    """figure.svg and figure.png, the same bytes for the same figure; needs `figure_style`. Raises StorageError."""
+    write_whole(folder / "figure.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+    told = {"Software": None}
+    write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=160, metadata=told))

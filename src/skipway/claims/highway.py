@@ -172,8 +172,8 @@ def _draw_gates(figure: Any, results: Results) -> None:
 
 CLAIM = Claim(
     name="highway",
-    sentence="Plain fully connected networks become much harder to train from 10 to 100 layers; highway networks "
-    "with as many parameters do not.",
+    sentence="Plain fully connected networks become much harder to train from 10 to 100 layers, highway networks "
+    "with as many parameters far less.",
     source="Srivastava, Greff, Schmidhuber 2015, section 3.1 and figures 1 and 2",
     reported="plain networks of 10 and 20 layers fall below a mean cross-entropy of 1e-4 and deeper ones stay far "
     "above it; with 100 layers the highway network ends more than two orders of magnitude below the plain one",

@@ -58,8 +58,12 @@ class Reproduction:
 
 def table(measures: Sequence[Measure], seeds: Sequence[int]) -> str:
     """Rows of text: mean, standard deviation, 95 % interval, then every seed's value."""
-    head = ["", "unit", "mean", "sd", "95 % interval", *(f"seed {seed}" for seed in seeds)]
-    return aligned([head, *(cells(one) for one in measures)])
+    return aligned([head(seeds), *(cells(one) for one in measures)])
+
+
+def head(seeds: Sequence[int]) -> list[str]:
+    """The texts above the columns of `cells`."""
+    return ["", "unit", "mean", "sd", "95 % interval", *(f"seed {seed}" for seed in seeds)]
 
 
 def cells(measure: Measure) -> list[str]:
@@ -111,7 +115,9 @@ def _facts(
     """Everything of result.json. Only what is under `times` and `made` differs between two runs with the same seeds."""
     device = pick_device(where.device)
     arms = settings.arms_of(claim)
-    said = claim.said[settings.budget] + (f"; {settings.epochs} epochs instead" if settings.epochs else "")
+    said = claim.said[settings.budget]
+    if settings.epochs:
+        said += f"; but every run cut to --epochs {settings.epochs}"
     return {
         "claim": claim.name,
         "sentence": claim.sentence,
@@ -153,14 +159,27 @@ def _page(claim: Claim, settings: Settings, where: Where, outcome: Outcome, fact
         loader=PackageLoader("skipway.claims", ""), autoescape=select_autoescape(default=True), trim_blocks=True
     )
     picture = base64.b64encode((folder / "figure.svg").read_bytes()).decode()
-    command = f"skipway reproduce {claim.name} --budget {settings.budget}"
-    command += f" --data {shlex.quote(where.data)}" if where.data else ""
     return environment.get_template("report.html.jinja").render(
         claim=claim,
         outcome=outcome,
         facts=facts,
         picture=picture,
-        command=command,
-        head=["", "unit", "mean", "sd", "95 % interval", *(f"seed {seed}" for seed in facts["seeds"])],
+        command=command_of(claim, settings, where),
+        head=head(facts["seeds"]),
         rows=[cells(one) for one in outcome.measures],
     )
+
+
+def command_of(claim: Claim, settings: Settings, where: Where) -> str:
+    """What to type for this very result."""
+    options: dict[str, Any] = {
+        "--budget": settings.budget,
+        "--seeds": settings.seeds,
+        "--seed": settings.seed,
+        "--epochs": settings.epochs,
+        "--data": where.data,
+        "--out": "" if where.folder == Path("claims") else where.folder,
+        "--device": "" if where.device == "auto" else where.device,
+    }
+    told = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
+    return " ".join(["skipway reproduce", claim.name, *told])

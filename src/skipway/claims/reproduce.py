@@ -12,7 +12,7 @@ from skipway.claims.catalog import find_claim
 from skipway.claims.claim import Settings
 from skipway.claims.outcome import Reproduction, concluded
 from skipway.claims.running import Where, run_claim
-from skipway.errors import RunError, SkipwayError, StorageError
+from skipway.errors import RunError, StorageError
 from skipway.training.console import Reporter, Silent
 
 try:
@@ -30,8 +30,6 @@ def reproduce(
     """
     settings, where = settings or Settings(), where or Where(Path("claims"))
     claim = find_claim(name)
-    if min(settings.seeds, settings.seed, settings.epochs, where.processes) < 0:
-        raise SkipwayError("--seeds, --seed, --epochs and --processes are counts; give 0 or more")
     begun = time.perf_counter()
     with _alone(where.folder / claim.name):
         results = run_claim(claim, settings, where, reporter or Silent())

@@ -19,20 +19,21 @@ class Trial:
     """One finished run.
 
     `curve` has a value an epoch for `step`, `train_loss`, `train_error`, `test_loss`, `test_error`; losses are in nats,
-    errors fractions. The training ones are running means over the epoch's steps, as the updates saw them. `looked` is
-    what the claim measured besides. `times` differ from run to run: `seconds` by the clock, `core_seconds`
-    of all threads.
+    errors fractions, and None stands where the run had diverged. The training ones are running means over the epoch's
+    steps, as the updates saw them. `looked` is what the claim measured besides. `times` differ from run to run:
+    `seconds` by the clock, `core_seconds` of all threads.
     """
 
     arm: str
     seed: int
-    curve: Mapping[str, Sequence[float]]
+    curve: Mapping[str, Sequence[float | None]]
     looked: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
 
     def last(self, name: str) -> float:
-        """The last value of a curve."""
-        return float(self.curve[name][-1])
+        """The last value of a curve, NaN after the run diverged."""
+        value = self.curve[name][-1]
+        return math.nan if value is None else value
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Results:
     def curves(self, arm: str, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (points,) and the values at them (seeds, points)."""
         trials = self.of(arm)
-        return np.array(trials[0].curve["step"]), np.array([one.curve[name] for one in trials])
+        return np.array(trials[0].curve["step"], float), np.array([one.curve[name] for one in trials], float)
 
     def errors(self, arm: str) -> tuple[Measure, ...]:
         """Rows of an arm's last training and test error."""
@@ -104,7 +105,7 @@ def judged(effect: Measure, *, margin: float = 0.0) -> tuple[Word, str]:
     if found is None:
         missing = sum(one is None for one in effect.values)
         why = f"{missing} of {len(effect.values)} runs have no value" if missing else "one seed has no spread"
-        return "undecided", f"{effect.name}: {why}; give a larger budget (--seeds, --epochs)"
+        return "undecided", f"{effect.name}: {why}; more seeds or longer runs would tell (--seeds, --epochs)"
     text = f"{effect.name} is {found.told(effect.unit)}"
     if found.low > margin:
         return "held", f"{text}, apart from {margin:g}"

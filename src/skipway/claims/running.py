@@ -9,12 +9,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from skipway.claims.claim import Arm, Claim, Settings
@@ -26,9 +26,9 @@ from skipway.inference.classifier import pick_device
 from skipway.machine import usable_cores
 from skipway.training.console import Reporter
 
-_Told = tuple[int, float]
 _channel: Queue[Any] | None = None
-_stopped = False
+_stop: Event | None = None
+_QUIET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
     # A seed after the other, so that a run cut short has whole comparisons to show.
     for seed in settings.seeds_of(claim):
         for arm in arms:
-            folder = where.folder / claim.name / "runs" / settings.budget / f"{arm.name}-{seed}"
+            key = key_of(arm, places[arm.name], seed, device)
+            folder = where.folder / claim.name / "runs" / settings.budget / f"{arm.name}-{seed}-{key}"
             task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
-            trials[task] = finished_trial(task, key_of(arm, task))
+            trials[task] = finished_trial(task)
     due = [task for task, trial in trials.items() if trial is None]
     reporter.say(f"{claim.name}: {len(trials)} runs (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
                  f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
@@ -88,25 +89,23 @@ def told_pictures(arm: Arm) -> str:
 
 def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[Trial]:
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
-    channel = context.Queue()
+    channel, stop = context.Queue(), context.Event()
     workers = min(processes, len(due))
     with (
         _shown(channel, due, reporter) as done,
-        ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel,)) as pool,
+        ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel, stop)) as pool,
     ):
         with _deaf():  # the processes start with the first of them
             futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
         for future, task in zip(futures, due, strict=True):
             future.add_done_callback(_finished(task, done, len(due), reporter))
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            wait(futures)
         except KeyboardInterrupt:
-            # Ctrl-C reaches the processes as well: each saves its run after the step under way.
-            pool.shutdown(wait=True, cancel_futures=True)
+            _stop_all(pool, stop)
             raise KeyboardInterrupt("stopped; the same command goes on from here") from None
-        pool.shutdown(wait=False, cancel_futures=True)
         try:
-            return [one.result() for one in _failed_first(futures)]
+            return [one.result() for one in futures]
         except BrokenProcessPool:
             raise SkipwayError(
                 "the system ended one of the runs, most likely for lack of memory; give --processes 1 (finished runs "
@@ -114,10 +113,14 @@ def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[
             ) from None
 
 
-def _failed_first(futures: Sequence[Future[Trial]]) -> Sequence[Future[Trial]]:
-    """The futures; but only the one that failed where there is one, since it cancelled those behind it."""
-    failed = [one for one in futures if one.done() and not one.cancelled() and one.exception() is not None]
-    return failed[:1] or futures
+def _stop_all(pool: ProcessPoolExecutor, stop: Event) -> None:
+    """Let each process save its run after the step under way; a second Ctrl-C ends them at once."""
+    stop.set()
+    try:
+        pool.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 def _finished(task: Task, done: list[Task], total: int, reporter: Reporter) -> Callable[[Future[Trial]], None]:
@@ -136,13 +139,17 @@ def _finished(task: Task, done: list[Task], total: int, reporter: Reporter) -> C
 @contextlib.contextmanager
 def _shown(channel: Queue[Any], due: Sequence[Task], reporter: Reporter) -> Iterator[list[Task]]:
     """Progress of all runs together while the block lasts; yields the list of finished ones, for their callbacks."""
-    shares = [0.0] * len(due)
+    shares, last = [0.0] * len(due), time.monotonic()
 
     def listen() -> None:
+        nonlocal last
         while (told := channel.get()) is not None:
             number, share = told
             shares[number] = share
             reporter.counting("training", round(100 * sum(shares)), 100 * len(due))
+            if not getattr(reporter, "live", True) and time.monotonic() - last > _QUIET_SECONDS:
+                last = time.monotonic()
+                reporter.say(f"{sum(shares) / len(due):.0%} of the training is done")
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -153,20 +160,16 @@ def _shown(channel: Queue[Any], due: Sequence[Task], reporter: Reporter) -> Iter
         listener.join(timeout=5)
 
 
-def _prepare(channel: Queue[Any]) -> None:
+def _prepare(channel: Queue[Any], stop: Event) -> None:
     """In a new process: one thread each, so that the sums, and with them the result, are the same however many run."""
     import torch
 
-    global _channel
-    _channel = channel
+    global _channel, _stop
+    _channel, _stop = channel, stop
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, _stop)  # while it trains, training's own handler takes its place
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C is for the first process to hear, and to hand on by `stop`
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is Python's)
-    global _stopped
-    _stopped = True
 
 
 @contextlib.contextmanager
@@ -192,22 +195,25 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _perform(number: int, task: Task) -> Trial:
-    global _stopped
-    if _stopped:  # the pool has one run more in its queue than it will cancel
+    if _stopping():  # the pool has one run more in its queue than it will cancel
         raise KeyboardInterrupt
-    last = 0.0
+    last, asked = 0.0, False
 
     def progress(share: float) -> None:
-        nonlocal last
+        nonlocal last, asked
         if _channel is not None and (share - last >= 0.01 or share == 1):
             last = share
             _channel.put((number, share))
+        if _stopping() and not asked:
+            asked = True
+            signal.raise_signal(signal.SIGINT)  # training saves what a resume needs, and ends
 
     try:
         return perform(task, progress)
     except SkipwayError as error:
         # Plain, since errors with arguments of their own do not survive the way between processes.
         raise SkipwayError(f"{task.arm}, seed {task.seed}: {error}") from None
-    except KeyboardInterrupt:
-        _stopped = True
-        raise
+
+
+def _stopping() -> bool:
+    return _stop is not None and _stop.is_set()

@@ -11,20 +11,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from skipway.claims.claim import Arm, Settings
 from skipway.claims.data import Place
 from skipway.claims.finished import Finished
 from skipway.claims.results import Trial
-from skipway.errors import RunError
+from skipway.data.loading import Plan
+from skipway.data.sources import open_source
+from skipway.errors import DivergedError, RunError, SkipwayError
 from skipway.inference.classifier import pick_device
 from skipway.models.network import Spec
 from skipway.training.console import Silent
+from skipway.training.loop import total_steps
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.run import resume, train
 from skipway.version import __version__
 from skipway.weights.files import write_text
 
 Progress = Callable[[float], None]
+Curve = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -55,48 +61,58 @@ class _Shared(Silent):
         self._progress(done / total)
 
 
-def key_of(arm: Arm, task: Task) -> str:
-    """Changes with whatever could change the outcome of the run."""
-    facts = [arm.spec.to_dict(), recipe_to_toml(arm.recipe), task.place.digest, task.seed, task.device, __version__]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def key_of(arm: Arm, place: Place, seed: int, device: str) -> str:
+    """Changes with the network, the recipe, the pictures, the seed, the kind of device and the versions."""
+    versions = [__version__, torch.__version__.partition("+")[0]]
+    facts = [arm.spec.to_dict(), recipe_to_toml(arm.recipe), place.digest, seed, device, versions]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def finished_trial(task: Task, key: str) -> Trial | None:
-    """What the run has left, if it is done and nothing that it depends on has changed."""
+def finished_trial(task: Task) -> Trial | None:
+    """What the run has left, if it is done."""
     try:
-        plain = json.loads(task.result.read_text(encoding="utf-8"))
-        return Trial(**plain["trial"]) if plain["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return Trial(**json.loads(task.result.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 
 def perform(task: Task, progress: Progress) -> Trial:
-    """Run an arm to its end and look into it. Raises SkipwayError's children, and StoppedError after Ctrl-C."""
+    """Run an arm to its end and look into it. A run that diverges is a result, too, unless it is to be looked into.
+
+    Raises SkipwayError's children, and StoppedError after Ctrl-C.
+    """
     from skipway.claims.catalog import find_claim
 
     claim = find_claim(task.claim)
     arm = next(one for one in task.settings.arms_of(claim) if one.name == task.arm)
-    key = key_of(arm, task)
     begun, worked = time.perf_counter(), time.process_time()
-    _train(arm, task, key, progress)
-    finished = Finished(arm, task.seed, task.folder, task.place.data, pick_device(task.device))
+    diverged = False
+    try:
+        _train(arm, task, progress)
+    except DivergedError as error:
+        if claim.look is not None:
+            raise SkipwayError(f"{str(error).partition(';')[0]}; --seed gives other first weights") from None
+        diverged = True
+    curve = read_curve(task.folder / "metrics.csv")
+    if diverged:
+        curve = filled(curve, arm.recipe, len(open_source(task.place.data).split("train")))
     trained = {"seconds": time.perf_counter() - begun, "core_seconds": time.process_time() - worked}
+    finished = Finished(arm, task.seed, task.folder, task.place.data, pick_device(task.device))
     looked = claim.look(finished) if claim.look is not None else {}
     times = {**trained, **looked.pop("times", {})}
-    trial = Trial(arm.name, task.seed, read_curve(task.folder / "metrics.csv"), looked, times)
-    write_text(task.result, json.dumps({"key": key, "trial": asdict(trial)}))
+    trial = Trial(arm.name, task.seed, curve, looked, times)
+    write_text(task.result, json.dumps(asdict(trial)))
     return trial
 
 
-def _train(arm: Arm, task: Task, key: str, progress: Progress) -> None:
-    stamp, reporter = task.folder / "key.txt", _Shared(progress)
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
+def _train(arm: Arm, task: Task, progress: Progress) -> None:
+    reporter = _Shared(progress)
+    if (task.folder / "config.toml").is_file():
         try:
-            resume(task.folder, reporter=reporter)
+            resume(task.folder, data=task.place.data, reporter=reporter)
             return
-        except RunError:  # it ended before its first checkpoint
+        except RunError:  # it ended before its first checkpoint, or that is damaged
             pass
-    write_text(stamp, key)
     train(
         task.place.data,
         model=arm.spec,
@@ -111,10 +127,21 @@ def _train(arm: Arm, task: Task, key: str, progress: Progress) -> None:
     )
 
 
-def read_curve(file: Path) -> dict[str, list[float]]:
-    """The columns of metrics.csv that a claim speaks of; errors are fractions."""
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
+def filled(curve: Curve, recipe: Recipe, pictures: int) -> Curve:
+    """The curve of a run that diverged, as long as the others: no values where it had none."""
+    plan = Plan(pictures, recipe.batch_size, 0, recipe.drop_last)
+    total = total_steps(recipe, plan)
+    steps = [*range(plan.steps_per_epoch, total, plan.steps_per_epoch), total]
+    missing: list[float | None] = [None] * (len(steps) - len(curve["step"]))
+    return {name: [*values, *missing] for name, values in curve.items()} | {"step": [float(one) for one in steps]}
+
+
+def read_curve(file: Path) -> Curve:
+    """The columns of metrics.csv that a claim speaks of; errors are fractions. Empty where there is no file yet."""
+    rows = []
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
     return {
         "step": [float(row["step"]) for row in rows],
         "train_loss": [float(row["train_loss"]) for row in rows],

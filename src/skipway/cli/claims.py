@@ -28,30 +28,48 @@ def reproduce(
     json_: Json = False,
 ) -> None:
     """Re-run a classic experiment and say whether its claim holds here."""
-    from skipway.claims.catalog import NAMES, all_claims
+    from skipway.claims.names import NAMES, require_name
+
+    if list_:
+        _tell_all(json_)
+        return
+    if not claim:
+        raise SkipwayError(f"no claim was named; give one of {', '.join(NAMES)}, or all")
+    if claim != "all":
+        require_name(claim)
+    if budget not in ("quick", "full"):
+        raise SkipwayError(f"--budget is {budget}; give quick or full")
+    if min(seeds, seed, epochs, processes) < 0:
+        raise SkipwayError("--seeds, --seed, --epochs and --processes are counts; give 0 or more")
+
     from skipway.claims.claim import Settings
     from skipway.claims.reproduce import reproduce as run
     from skipway.claims.running import Where
     from skipway.training.console import Console
 
-    if list_:
-        claims = all_claims()
-        rows = [{"claim": one.name, "sentence": one.sentence, "source": one.source} for one in claims]
-        answer(rows) if json_ else tell(
-            "\n".join(f"{r['claim']:20} {r['sentence']}\n{'':20} {r['source']}" for r in rows)
-        )
-        return
-    if not claim:
-        raise SkipwayError(f"no claim was named; give one of {', '.join(NAMES)}, or all")
-    if budget not in ("quick", "full"):
-        raise SkipwayError(f"--budget is {budget}; give quick or full")
     settings = Settings(budget="full" if budget == "full" else "quick", seeds=seeds, seed=seed, epochs=epochs)
     where = Where(Path(out), data, device, processes)
-    done = []
+    done, failed = [], []
     for name in NAMES if claim == "all" else (claim,):
-        with Console() as console:
-            done.append(run(name, settings, where, console))
+        try:
+            with Console() as console:
+                done.append(run(name, settings, where, console))
+        except SkipwayError as error:
+            if claim != "all":
+                raise
+            failed.append(f"{name}: {error}")  # the others need not suffer for it
+            continue
         if not json_:
             tell(done[-1].told() + "\n")
     if json_:
         answer([one.to_dict() for one in done] if claim == "all" else done[0].to_dict())
+    if failed:
+        raise SkipwayError(f"{len(failed)} of {len(NAMES)} claims did not run; {'; '.join(failed)}")
+
+
+def _tell_all(json_: bool) -> None:
+    from skipway.claims.catalog import all_claims
+
+    rows = [{"claim": one.name, "sentence": one.sentence, "source": one.source} for one in all_claims()]
+    lines = [f"{row['claim']:20} {row['sentence']}\n{'':20} {row['source']}" for row in rows]
+    answer(rows) if json_ else tell("\n".join(lines))

@@ -64,8 +64,10 @@ def train(
         return finish(loop)
 
 
-def resume(run: str | Path, *, reporter: Reporter | None = None) -> RunResult:
+def resume(run: str | Path, *, data: str | Path = "", reporter: Reporter | None = None) -> RunResult:
     """Continue a run from its newest checkpoint to the end, as if it had never stopped.
+
+    `data` says where the pictures lie now, if they have moved.
 
     Raises RunError when there is nothing to resume or the pictures have changed since.
     """
@@ -76,6 +78,7 @@ def resume(run: str | Path, *, reporter: Reporter | None = None) -> RunResult:
     plain = read_toml(config)
     recipe = recipe_from_dict(plain, str(config))
     request: Request = from_plain(Request, plain.get("run", {}), f"{config}: run")
+    request = replace(request, data=str(data)) if data else request
     progress, tensors = load_checkpoint(folder)
     if recipe != recipe_from_dict(tomllib.loads(tensors["recipe"]), "of the checkpoint"):
         raise RunError(f"{config} was edited since the run began; undo that, or begin a new run with --recipe {config}")
