@@ -74,5 +74,6 @@ def test_the_figure_has_three_panels(tmp_path: Path) -> None:
     assert "<svg" in drawn(CLAIM, results, tmp_path)
     left, middle, right = CLAIM.draw(results).axes
     assert left.get_ylabel() == "error (%)"
-    assert [bar.get_height() for bar in right.patches] == pytest.approx([200, 190])
-    assert middle.patches[0].get_height() == pytest.approx(30.0)
+    # Of each arm the dots, the mean, the interval.
+    assert middle.lines[1].get_ydata() == pytest.approx([30.0, 30.0])
+    assert right.lines[0].get_ydata() == pytest.approx([TIMES["v1.5"]["ratio"]] * len(results.seeds))

@@ -113,19 +113,21 @@ def bars(
 def dots(
     axes: Axes, values: Mapping[str, np.ndarray], *, colours: Sequence[str] = COLOURS, form: str = "{:.1f}"
 ) -> None:
-    """For axes that do not begin at 0, where bars would lie: each seed a dot, the mean a line beside its number, its
+    """For axes that do not begin at 0, where bars would lie: each seed a dot, the mean a line below its number, its
     95 % interval upright."""
     for place, (sample, colour) in enumerate(zip(values.values(), _cycled(colours, len(values)), strict=True)):
         offsets = np.linspace(-0.16, 0.16, len(sample)) if len(sample) > 1 else np.zeros(1)
         axes.plot(place + offsets, sample, "o", color=colour, markersize=5, alpha=0.7)
         axes.plot([place - 0.28, place + 0.28], [sample.mean()] * 2, color=colour, linewidth=2.4)
+        top = float(sample.max())
         if len(sample) > 1:
             found = mean_interval(sample)
-            axes.plot([place + 0.3] * 2, [found.low, found.high], color=colour, linewidth=1.4)
-        told: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-        axes.annotate(form.format(sample.mean()), (place + 0.3, sample.mean()), **told)
+            axes.plot([place + 0.28] * 2, [found.low, found.high], color=colour, linewidth=1.4)
+            top = max(top, found.high)
+        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        axes.annotate(form.format(sample.mean()), (place, top), **told)
     axes.set_xticks(range(len(values)), list(values))
-    axes.set_xlim(-0.55, len(values) - 0.2)
+    axes.set_xlim(-0.55, len(values) - 0.45)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.12)
 
