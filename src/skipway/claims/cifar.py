@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipway.claims.figures import COLOURS, INK, bars, curve
-from skipway.claims.results import Measure, Outcome, Results, Word, judged, measure
+from skipway.claims.results import Measure, Results, measure
 from skipway.models.network import Spec
 from skipway.models.rows.depths import CIFAR_STEM
 from skipway.training.recipe import Recipe, find_recipe
@@ -58,14 +58,6 @@ def late_errors(results: Results) -> list[Measure]:
         for arm, label in results.labels.items()
         for name in ("train", "test")
     ]
-
-
-def decided(effects: Sequence[Measure], measures: Sequence[Measure]) -> Outcome:
-    """The outcome where every one of `effects` has to lie above 0: `held` if all do, `failed` if one lies below."""
-    found = [judged(one) for one in effects]
-    words = {word for word, _ in found}
-    verdict: Word = "failed" if "failed" in words else "undecided" if "undecided" in words else "held"
-    return Outcome(verdict, "; ".join(why for _, why in found), tuple(measures))
 
 
 def draw_curves(axes: Axes, results: Results, colours: Mapping[str, str]) -> None:

@@ -10,7 +10,6 @@ from skipway.claims.cifar import (
     QUICK_EPOCHS,
     QUICK_PICTURES,
     QUICK_TEST_PICTURES,
-    decided,
     draw_curves,
     full_recipe,
     late,
@@ -20,7 +19,7 @@ from skipway.claims.cifar import (
 )
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
-from skipway.claims.results import Outcome, Results, measure
+from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.contrasts import gain, small_recipe
 from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
 from skipway.claims.networks import eight_layers, without_conv
-from skipway.claims.results import Outcome, Results, Word, judged
+from skipway.claims.results import Outcome, Results, decided
 
 # No two widths are alike: else networks without one layer or another would be the same.
 NETWORK = eight_layers((24, 40, 64, 56, 48))
@@ -33,13 +33,8 @@ def judge(results: Results) -> Outcome:
     losses = [
         gain(results, f"without-conv{number}", "whole", f"error that removing conv{number} adds") for number in LAYERS
     ]
-    verdicts = [judged(one) for one in losses]
-    words = {word for word, _ in verdicts}
-    word: Word = "held" if words == {"held"} else "failed" if "failed" in words else "undecided"
-    count = sum(one == word for one, _ in verdicts)
-    reason = f"{count} of {len(LAYERS)} layers: " + "; ".join(reason for one, reason in verdicts if one == word)
     errors = [row for name in results.labels for row in results.errors(name)]
-    return Outcome(word, reason, (*errors, *losses))
+    return decided(losses, (*errors, *losses))
 
 
 def draw(results: Results) -> Any:

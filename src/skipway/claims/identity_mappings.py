@@ -9,7 +9,6 @@ import numpy as np
 from skipway.claims.cifar import (
     LATE,
     QUICK_TEST_PICTURES,
-    decided,
     draw_curves,
     draw_ends,
     full_recipe,
@@ -20,7 +19,7 @@ from skipway.claims.cifar import (
 )
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
-from skipway.claims.results import Outcome, Results, measure
+from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.models.rows.depths import cifar_blocks

@@ -112,3 +112,11 @@ def judged(effect: Measure, *, margin: float = 0.0) -> tuple[Word, str]:
     if found.high < margin:
         return "failed", f"{text}, on the wrong side of {margin:g}"
     return "undecided", f"{text}, which {margin:g} is inside of; more seeds or longer runs would tell"
+
+
+def decided(effects: Sequence[Measure], measures: Sequence[Measure]) -> Outcome:
+    """The outcome where every one of `effects` has to lie above 0: `held` if all do, `failed` if one lies below."""
+    found = [judged(one) for one in effects]
+    words = {word for word, _ in found}
+    verdict: Word = "failed" if "failed" in words else "undecided" if "undecided" in words else "held"
+    return Outcome(verdict, "; ".join(why for _, why in found), tuple(measures))

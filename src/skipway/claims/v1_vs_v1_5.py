@@ -15,7 +15,6 @@ from skipway.claims.cifar import (
     QUICK_EPOCHS,
     QUICK_PICTURES,
     QUICK_TEST_PICTURES,
-    decided,
     draw_curves,
     full_recipe,
     late,
@@ -25,7 +24,7 @@ from skipway.claims.cifar import (
 )
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, dots, footed, panels
-from skipway.claims.results import Measure, Outcome, Results, measure
+from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.blocks import stage
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network, Spec

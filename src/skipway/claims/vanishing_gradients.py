@@ -13,7 +13,7 @@ from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.highway import MNIST
-from skipway.claims.results import Measure, Outcome, Results, judged, measure
+from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
 from skipway.training.recipes import CIFAR_RESNET
@@ -122,12 +122,7 @@ def judge(results: Results) -> Outcome:
     ]
     effects = [gap(results, *pair) for pair in PAIRS]
     rows += [*effects, *(gap(results, *pair) for pair in SHOWN)]
-    verdicts = [judged(effect) for effect in effects]
-    words = [word for word, _ in verdicts]
-    for word in ("failed", "undecided"):
-        if word in words:
-            return Outcome(word, verdicts[words.index(word)][1], tuple(rows))
-    return Outcome("held", "; ".join(reason for _, reason in verdicts), tuple(rows))
+    return decided(effects, rows)
 
 
 def draw(results: Results) -> Any:
