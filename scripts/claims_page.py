@@ -64,8 +64,6 @@ def main() -> None:
 def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
     """One claim's part of the page."""
     made = facts["made"]
-    worked = [one["core_seconds"] for one in facts["times"]["runs"] if "core_seconds" in one]
-    whole = len(worked) == len(facts["times"]["runs"])
     measures = [
         Measure(
             one["name"], one["unit"], tuple(one["values"]), Interval(**one["interval"]) if one["interval"] else None
@@ -92,7 +90,7 @@ def section(facts: dict[str, Any], remark: dict[str, str]) -> str:
             f"Rule: {facts['rule']}",
             "",
             f"Run: {facts['budget']} ({facts['said']}), seeds {', '.join(map(str, facts['seeds']))}; {made['device']}, "
-            f"{f'{sum(worked) / 60:.1f} core-minutes, ' if whole else ''}torch {made['torch']}, {made['date']}.",
+            f"torch {made['torch']}, {made['date']}.",
             "",
             remark["remark"].strip(),
             "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from skipway.claims.results import Outcome, Results
@@ -77,6 +77,4 @@ class Settings:
         arms = claim.arms(self.budget)
         if not self.epochs:
             return arms
-        from dataclasses import replace
-
         return tuple(replace(one, recipe=one.recipe.replaced(epochs=self.epochs, pictures=0)) for one in arms)

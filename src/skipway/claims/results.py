@@ -21,7 +21,7 @@ class Trial:
     `curve` has a value an epoch for `step`, `train_loss`, `train_error`, `test_loss`, `test_error`; losses are in nats,
     errors fractions, and None stands where the run had diverged. The training ones are running means over the epoch's
     steps, as the updates saw them. `looked` is what the claim measured besides. `times` differ from run to run:
-    `seconds` by the clock, `core_seconds` of all threads.
+    `seconds` by the clock, `core_seconds` of all threads, both since the run was last begun or resumed.
     """
 
     arm: str
