@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from skipway.benchmark.timing import finish
 from skipway.models.network import Network
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 COSTLIEST = 10
 PROFILED = 5  # steps

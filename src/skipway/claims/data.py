@@ -13,7 +13,7 @@ from skipway.claims.claim import Arm, Data
 from skipway.data.dataset import ArrayPictures, Pictures, Split, joined
 from skipway.data.sources import open_source
 from skipway.errors import DataError, SkipwayError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 _SUBSET_SEED = 20_150_000  # of which pictures are in a smaller set: the same for all seeds of a claim
 _FETCHED = ("cifar10", "mnist")

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from skipway.claims.statistics import mean_interval
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

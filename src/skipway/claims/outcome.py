@@ -22,7 +22,7 @@ from skipway.claims.statistics import digits
 from skipway.claims.trial import described
 from skipway.inference.classifier import pick_device
 from skipway.machine import cpu_name, versions
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 
 @dataclass(frozen=True)

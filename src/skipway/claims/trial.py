@@ -27,7 +27,7 @@ from skipway.training.loop import total_steps
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.run import resume, train
 from skipway.version import __version__
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 Progress = Callable[[float], None]
 Curve = dict[str, list[float | None]]

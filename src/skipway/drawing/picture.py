@@ -17,7 +17,7 @@ from skipway.errors import RunError, UnknownNameError
 from skipway.models.catalog import find_spec
 from skipway.models.highway import Gates
 from skipway.models.network import Spec
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 FORMS = (".svg", ".png", ".pdf")
 TITLE = 17.0

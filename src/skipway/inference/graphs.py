@@ -24,7 +24,7 @@ from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
 from skipway.models.network import Network
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.report import picture_values
 from skipway.weights.varied import varied_pictures
 

@@ -17,7 +17,7 @@ from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
 from skipway.training.run import build_loop, prepared
 from skipway.training.world import joined_world
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0

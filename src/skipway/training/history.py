@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 COLUMNS = (
     "epoch",

@@ -27,7 +27,7 @@ from skipway.training.console import Reporter
 from skipway.training.recipe import Recipe, find_recipe, updated
 from skipway.training.start import fresh_network, network_from
 from skipway.training.state import Progress, checkpoints
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 
 @dataclass(frozen=True)

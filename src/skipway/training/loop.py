@@ -26,7 +26,7 @@ from skipway.training.state import Progress, all_finite, checkpoints, save_check
 from skipway.training.tensorboard import Events
 from skipway.training.updater import Updater
 from skipway.weights.bundle import Bundle, save_bundle
-from skipway.weights.files import remove_leftovers
+from skipway.files import remove_leftovers
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20

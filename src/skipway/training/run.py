@@ -37,7 +37,7 @@ from skipway.training.state import Progress, load_checkpoint
 from skipway.training.updater import Updater
 from skipway.training.world import World, joined_world
 from skipway.values import from_plain
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 
 def train(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skipway.errors import RunError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{8})\.pt")

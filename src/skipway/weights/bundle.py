@@ -21,7 +21,7 @@ from skipway.errors import ModelFileError, SkipwayError
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Network, Spec
 from skipway.version import __version__
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 FORMAT = 1
 _MEAN_IMAGE = "preprocessing.mean_image"  # the tensor beside the network's

@@ -16,7 +16,7 @@ import torch
 
 from skipway.errors import StorageError
 from skipway.models.network import Network
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 
 class Cache:

@@ -16,7 +16,7 @@ from skipway.inference.engines.quantization import quantize
 from skipway.inference.onnx_file import runner, write
 from skipway.inference.tracing import Graph, quiet, traced
 from skipway.models.network import Network
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 
 def open_onnxruntime(work: Work) -> Engine:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skipway.errors import DataError
 from skipway.inference.tracing import INPUT, quiet
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 FEWEST = 32  # pictures; below, one odd picture decides the range of a layer
 _AT_ONCE = 16

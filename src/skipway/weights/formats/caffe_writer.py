@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_text, write_whole
+from skipway.files import write_text, write_whole
 from skipway.weights.formats import protobuf
 from skipway.weights.formats.caffe_message import Symbol
 from skipway.weights.formats.caffe_schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry

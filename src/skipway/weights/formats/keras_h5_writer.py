@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.keras_h5 import PREPROCESSING
 from skipway.weights.formats.keras_names import in_keras_order, weight_parts
 

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.keras_config import parse_config
 from skipway.weights.formats.keras_h5 import PREPROCESSING
 from skipway.weights.formats.keras_names import in_keras_order

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.npy import PAIR
 
 Form = Literal["list", "dict"]

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.blobs import BFLOAT16, FileBlob, checked_shape, damaged, item_dtype, named, stored_array
 from skipway.weights.formats.foreign import checked_head, told_foreign
 from skipway.weights.formats.source import Array, Source

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.crc32c import crc32c, masked
 from skipway.weights.formats.protobuf import FIXED32, Budget, encode_bytes, encode_varint
 from skipway.weights.formats.source import Array

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.protobuf import encode_bytes, encode_int, encode_length
 from skipway.weights.formats.tf_tensor import little_endian, shape_message, type_of
 

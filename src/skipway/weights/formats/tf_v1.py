@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 from skipway.weights.formats.protobuf import BYTES, Budget, encode_bytes
 from skipway.weights.formats.source import Array
 from skipway.weights.formats.sstable import Table, write_table

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from skipway.errors import ModelFileError
-from skipway.weights.files import write_whole
+from skipway.files import write_whole
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], *, legacy: bool = False) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skipway.errors import SkipwayError, StorageError
-from skipway.weights.files import write_text, write_whole
+from skipway.files import write_text, write_whole
 
 
 def _half(error: BaseException) -> object:
@@ -108,7 +108,7 @@ from skipway.models.catalog import find_spec
 from skipway.training.choice import preprocessing_for
 from skipway.training.state import Progress, save_checkpoint
 from skipway.weights.bundle import Bundle, save_bundle
-from skipway.weights.files import write_text
+from skipway.files import write_text
 
 folder = Path({str(tmp_path)!r})
 spec = find_spec("resnet_v1_20.cifar")

@@ -1,0 +1,28 @@
+"""Text for people: what strangers wrote must not steer the terminal, nor pretend to be a line of ours."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Line and paragraph separators, format characters (the bidirectional controls are among them), controls, halves of
+# surrogate pairs, private and unassigned characters.
+_UNPRINTABLE = frozenset(("Zl", "Zp", "Cf", "Cc", "Cs", "Co", "Cn"))
+# Joiners that emoji and several scripts need. They draw nothing and turn no text around.
+_HARMLESS = frozenset("\u200c\u200d")
+
+
+def escaped(text: str) -> str:
+    """A name that a stranger chose (a file, a class, a field of a header), fit for one line: newlines, control
+    characters and bidirectional marks are spelt out, as in `cat\\ndog`."""
+    return "".join(_spelt(character) for character in text)
+
+
+def escaped_lines(text: str) -> str:
+    """Text of several lines of ours: as `escaped`, but its newlines stay."""
+    return "\n".join(escaped(line) for line in text.split("\n"))
+
+
+def _spelt(character: str) -> str:
+    if unicodedata.category(character) not in _UNPRINTABLE or character in _HARMLESS:
+        return character
+    return ascii(character)[1:-1]
