@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from skipway.data.arrays import read_digits
+from skipway.files import write_whole
 from skipway.inference.classifier import load
 from skipway.inference.predict import predict_files
 from skipway.inference.predict import told as told_predictions
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
 from skipway.training.run import train
-from skipway.files import write_whole
 
 # One of each of six digits, the first held out; which ones they are says nothing about how well they go.
 _SHOWN = (0, 2, 3, 5, 7, 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,21 @@ from pathlib import Path
 from skipway.errors import StorageError
 
 # How mkstemp names what write_whole writes to.
-_TEMPORARY = re.compile(r"\.(step-\d{8}\.pt|model\.safetensors|config\.toml|metrics\.csv|report\.html)\.[a-z0-9_]{8}")
+_TEMPORARY = re.compile(
+    r"\.(step-\d{8}\.pt|model\.safetensors|config\.toml|metrics\.csv|report\.html|pictures\.csv\.gz|\.holder\.json)"
+    r"\.[a-z0-9_]{8}"
+)
+
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_LITTLE = 2**20  # bytes; less than any checkpoint or model takes
+_FIXES = {
+    errno.EACCES: "make the folder writable, or choose another",
+    errno.EPERM: "make the folder writable, or choose another",
+    errno.EROFS: "that disk takes no changes: choose another folder",
+    errno.ENOTDIR: "a file stands where a folder should be: choose another folder",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
@@ -63,7 +78,22 @@ def _is_torch_write_error(error: Exception) -> bool:
 
 
 def _storage_error(file: Path, error: Exception) -> StorageError:
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if full or not isinstance(error, OSError):
-        return StorageError(f"{file} could not be written: the disk is full; free some space, nothing was overwritten")
-    return StorageError(f"{file} could not be written ({error.strerror or error}); choose another folder")
+    """What kept a file from being written, as far as it can be known."""
+    full = error.errno in _FULL if isinstance(error, OSError) else _is_full(file.parent)
+    if full:
+        return StorageError(
+            f"{file} could not be written: the disk is full; free some space (the file before is whole)"
+        )
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        fix = _FIXES.get(error.errno or 0, "choose another folder")
+    else:
+        reason, fix = " ".join(str(error).split())[:200], "check the disk, or choose another folder"
+    return StorageError(f"{file} could not be written ({reason}); {fix}")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _LITTLE
+    except OSError:
+        return False

@@ -30,6 +30,14 @@ def floated(value: Any) -> None:
             object.__setattr__(value, field.name, float(found))
 
 
+def refuse_unknown_options(function: str, given: Mapping[str, Any], known: type) -> None:
+    """UnknownNameError, with the nearest names, for a keyword that the annotations of `known` do not have."""
+    names = sorted(typing.get_type_hints(known))
+    for name in given:
+        if name not in names:
+            raise UnknownNameError(f"option of {function}", name, names)
+
+
 def from_plain(kind: type[T], plain: Any, where: str) -> T:
     """`plain`, a mapping of field names to plain values, as a dataclass of `kind`.
 

@@ -54,7 +54,10 @@ def test_a_run_learns_and_leaves_everything(arrays: Path, tmp_path: Path) -> Non
     heard = Heard()
     result = train(arrays, recipe=FAST.replaced(epochs=4), out=tmp_path / "run", reporter=heard, **NETWORK)
     left = {one.name.split(".tfevents")[0] for one in result.folder.iterdir()}
-    assert left == {"checkpoints", "config.toml", "events.out", "metrics.csv", "model.safetensors", "report.html"}
+    assert left == {
+        ".lock", "checkpoints", "config.toml", "events.out", "metrics.csv", "model.safetensors", "pictures.csv.gz",
+        "report.html",
+    }  # fmt: skip
     judged = evaluate(result.model, arrays)
     assert (judged.split, judged.evaluation.count) == ("test", 30)
     assert judged.evaluation.top1 >= 0.9, "the strongest channel is not hard to see"
@@ -288,3 +291,13 @@ def test_events_on_a_full_disk_name_the_folder(arrays: Path, tmp_path: Path, mon
     monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     with pytest.raises(StorageError, match=r"run .*free some space"):
         train(arrays, recipe=FAST, out=tmp_path / "run", **NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("epoch", "epochs"), ("learningrate", "learning_rate"), ("modell", "model")]
+)
+def test_an_unknown_option_is_refused_with_the_nearest(arrays: Path, tmp_path: Path, wrong: str, right: str) -> None:
+    for call in (train, find_rate):
+        with pytest.raises(UnknownNameError, match=rf"unknown option of \w+ '{wrong}'; the nearest: {right}"):
+            call(arrays, reporter=Heard(), out=tmp_path / "run", **{wrong: 7})  # type: ignore[operator]
+    assert not (tmp_path / "run").exists()

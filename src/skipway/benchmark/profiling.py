@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from skipway.benchmark.timing import finish
-from skipway.models.network import Network
 from skipway.files import write_whole
+from skipway.models.network import Network
 
 COSTLIEST = 10
 PROFILED = 5  # steps

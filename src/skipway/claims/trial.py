@@ -20,6 +20,7 @@ from skipway.claims.results import Trial
 from skipway.data.loading import Plan
 from skipway.data.sources import open_source
 from skipway.errors import DivergedError, RunError, SkipwayError
+from skipway.files import write_text
 from skipway.inference.classifier import pick_device
 from skipway.models.network import Spec
 from skipway.training.console import Silent
@@ -27,7 +28,6 @@ from skipway.training.loop import total_steps
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.run import resume, train
 from skipway.version import __version__
-from skipway.files import write_text
 
 Progress = Callable[[float], None]
 Curve = dict[str, list[float | None]]

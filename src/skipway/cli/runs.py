@@ -86,13 +86,17 @@ def train(
 
 
 @commands.command()
-def resume(run: Annotated[str, typer.Argument(help="Run folder.")], json_: Json = False) -> None:
+def resume(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    data: Annotated[str, typer.Option(help="Where the pictures lie now, if they have moved.")] = "",
+    json_: Json = False,
+) -> None:
     """Continue an interrupted run, exactly."""
     from skipway.training.console import Console
     from skipway.training.run import resume as continue_training
 
     with Console() as console:
-        result = continue_training(run, reporter=console)
+        result = continue_training(run, data=data, reporter=console)
     _told_run(result, json_)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
+from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
 from skipway.errors import DataError, PictureError
 
 MAX_BAD_SHARE = 0.05
@@ -22,13 +23,24 @@ Progress = Callable[[int, int], None]
 class Checked:
     """The pictures of a split that decode, those that do not, and what the good ones look like.
 
-    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour.
+    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour. `digests` are
+    those of the good ones' contents, uint8 (N, 16).
     """
 
     split: Split
     bad: tuple[PictureError, ...]
     side: int
     grey: bool
+    digests: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """What one good picture is like."""
+
+    side: int
+    grey: bool
+    digest: bytes
 
 
 def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
@@ -37,36 +49,43 @@ def check_split(split: Split, threads: int = 2, progress: Progress | None = None
         return _check_array(split)
     bad: list[PictureError] = []
     good: list[int] = []
-    sides: list[int] = []
-    grey = True
+    probed: list[_Probed] = []
     for index, found in enumerate(_probe_all(split.pictures, threads)):
         if isinstance(found, PictureError):
             bad.append(found)
         else:
             good.append(index)
-            sides.append(found[0])
-            grey = grey and found[1]
+            probed.append(found)
         if progress is not None:
             progress(index + 1, len(split))
     kept = split if not bad else split.subset(np.array(good, np.int64))
-    return Checked(kept, tuple(bad), int(np.median(sides)) if sides else 0, grey)
+    return Checked(
+        split=kept,
+        bad=tuple(bad),
+        side=int(np.median([picture.side for picture in probed])) if probed else 0,
+        grey=all(picture.grey for picture in probed),
+        digests=_joined([picture.digest for picture in probed]),
+    )
 
 
-def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[tuple[int, bool] | PictureError]:
+def _joined(digests: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), DIGEST_BYTES)
+
+
+def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[_Probed | PictureError]:
     # Decoders release the interpreter lock, so threads are enough and no picture crosses a process.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         for start in range(0, len(pictures), 4096):  # bounded: map() would queue a million futures at once
             yield from pool.map(lambda i: _probe(pictures, i), range(start, min(start + 4096, len(pictures))))
 
 
-def _probe(pictures: EncodedPictures, index: int) -> tuple[int, bool] | PictureError:
+def _probe(pictures: EncodedPictures, index: int) -> _Probed | PictureError:
     try:
-        picture = pictures[index]
+        encoded = pictures.encoded(index)
+        picture = encoded.decoded()
     except PictureError as error:
         return error
-    if isinstance(picture, np.ndarray):
-        raise TypeError("files decode to pictures")
-    return min(picture.size), picture.mode == "L"
+    return _Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data))
 
 
 def _check_array(split: Split) -> Checked:
@@ -74,7 +93,8 @@ def _check_array(split: Split) -> Checked:
     if not isinstance(pictures, ArrayPictures):
         raise TypeError(f"unknown kind of pictures: {type(pictures).__name__}")
     array = pictures.array
-    return Checked(split, (), min(array.shape[1:3]), array.ndim == 3 or array.shape[3] == 1)
+    grey = array.ndim == 3 or array.shape[3] == 1
+    return Checked(split, (), min(array.shape[1:3]), grey, array_digests(pictures))
 
 
 def bad_files_csv(bad: tuple[PictureError, ...]) -> str:

@@ -14,10 +14,10 @@ from skipway.drawing.painting import paint
 from skipway.drawing.scene import Label, Scene
 from skipway.drawing.spine import NORMAL, kind_letter, lay_spine, shape_text
 from skipway.errors import RunError, UnknownNameError
+from skipway.files import write_whole
 from skipway.models.catalog import find_spec
 from skipway.models.highway import Gates
 from skipway.models.network import Spec
-from skipway.files import write_whole
 
 FORMS = (".svg", ".png", ".pdf")
 TITLE = 17.0

@@ -28,8 +28,8 @@ from skipway.evaluation import figures
 from skipway.evaluation.figures import column_points, percent
 from skipway.evaluation.metrics import Evaluation
 from skipway.evaluation.svg import UNPRINTABLE
-from skipway.version import __version__
 from skipway.files import write_text
+from skipway.version import __version__
 
 THUMBNAIL = 96
 _ENLARGED = 64  # smaller pictures grow with their pixels visible: smoothed, a digit of 28 pixels is a blur

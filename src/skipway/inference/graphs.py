@@ -18,13 +18,13 @@ from torch import Tensor
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, RunError
+from skipway.files import write_whole
 from skipway.inference import onnx_file
 from skipway.inference.onnx_file import Run
 from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
 from skipway.models.network import Network
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
-from skipway.files import write_whole
 from skipway.weights.report import picture_values
 from skipway.weights.varied import varied_pictures
 

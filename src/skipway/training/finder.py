@@ -11,13 +11,13 @@ import numpy as np
 
 from skipway.data.loading import Plan, training_batches
 from skipway.errors import RecipeError
+from skipway.files import write_whole
 from skipway.training.console import Reporter
 from skipway.training.job import Options, request_of
 from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
 from skipway.training.run import build_loop, prepared
 from skipway.training.world import joined_world
-from skipway.files import write_whole
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0

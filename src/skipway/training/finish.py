@@ -102,7 +102,7 @@ def _kept_network(loop: Loop) -> Network:
     loop.world.barrier()
     file = loop.folder / "model.safetensors"
     if not file.exists():
-        raise RunError(f"{file}, which held the best epoch, is gone; train again with --overwrite")
+        raise RunError(f"{file}, which held the best epoch, is gone; restore it, or train again in another --out")
     # `to` is untyped for memory formats
     return load_bundle(file).network().to(loop.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

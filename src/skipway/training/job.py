@@ -15,19 +15,25 @@ from torch import Tensor
 from skipway.data.checking import Checked, bad_files_csv, check_split, require_mostly_good
 from skipway.data.dataset import Source, Split, hold_out, joined
 from skipway.data.folders import read_validation_folder
+from skipway.data.identity import PictureList, part_of
 from skipway.data.loading import default_workers
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
 from skipway.errors import DataError, PictureError, RecipeError, RunError
+from skipway.files import write_text
 from skipway.machine import usable_cores
 from skipway.models.catalog import find_spec, spec_from_dict
 from skipway.models.network import Network, Spec
 from skipway.training.choice import choose_model
 from skipway.training.console import Reporter
+from skipway.training.folder import BAD_FILES, CONFIG, NEW_BAD_FILES
 from skipway.training.recipe import Recipe, find_recipe, updated
 from skipway.training.start import fresh_network, network_from
-from skipway.training.state import Progress, checkpoints
-from skipway.files import write_text
+from skipway.training.state import Progress
+from skipway.values import refuse_unknown_options, verify
+
+MAX_WORKERS = 256  # more processes only fill the memory
+_MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,17 @@ class Request:
     device: str = "auto"
     workers: int = -1
     out: str = ""
+
+    def __post_init__(self) -> None:
+        verify(self, "the run")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"--seed is {self.seed}; give a number from 0 up to but not 2**63")
+        if not 0 <= self.image_size <= _MAX_SIDE:
+            raise RecipeError(f"--image-size is {self.image_size}; give pixels up to {_MAX_SIDE:,}, or 0")
+        if not -1 <= self.workers <= MAX_WORKERS:
+            raise RecipeError(
+                f"--workers is {self.workers}; give a number up to {MAX_WORKERS}, or -1 for as many as fit"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML."""
@@ -87,8 +104,7 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
     model, source_model = options.get("model", ""), str(options.get("source_model", ""))
     if model and source_model:
         raise RecipeError("--model and --from exclude each other; give one")
-    if not 0 <= options.get("seed", 0) < 2**63:
-        raise RecipeError(f"--seed is {options.get('seed')}; give a number from 0 up to but not 2**63")
+    refuse_unknown_options("train", options, Options)
     if not str(data):
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
     for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
@@ -139,7 +155,7 @@ def _place_or_split(text: str) -> str:
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures that are fit to train on. `val` is None when nothing is held out."""
+    """Pictures that are fit to train on. `val` is None when nothing is held out. `pictures` lists both, by content."""
 
     name: str
     labels: tuple[str, ...]
@@ -149,10 +165,17 @@ class Material:
     grey: bool
     mirrors: bool
     bad: tuple[PictureError, ...]
+    pictures: PictureList
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any change of the pictures, their labels or their division."""
+        """Changes with any change of the pictures, their names, their classes or their division; not with the folder
+        that they lie in."""
+        return self.pictures.fingerprint()
+
+    @property
+    def name_fingerprint(self) -> str:
+        """What checkpoints of format 1 hold: full names and classes, and contents only of pictures in memory."""
         return self.train.fingerprint() + (self.val.fingerprint() if self.val is not None else "")
 
 
@@ -185,6 +208,9 @@ def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
     _require_classes(checked.split, source)
     if checked_val is not None and not len(checked_val.split):
         raise DataError(f"no validation picture can be read; the first: {checked_val.bad[0]}")
+    parts = [part_of("train", checked.split, source.labels, checked.digests)]
+    if checked_val is not None:
+        parts.append(part_of("val", checked_val.split, source.labels, checked_val.digests))
     return Material(
         name=source.name,
         labels=source.labels,
@@ -194,6 +220,7 @@ def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
         grey=checked.grey,
         mirrors=source.mirrors,
         bad=bad,
+        pictures=PictureList(tuple(parts)),
     )
 
 
@@ -280,36 +307,15 @@ def balanced_weights(split: Split, classes: int) -> Tensor:
     return len(split) / (counts * (counts > 0).sum()).float()
 
 
-def refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    """RunError when a run lives in the folder and may not be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; give another --out")
-    if overwrite:
-        return
-    if (folder / "config.toml").exists():
-        raise RunError(f"{folder} holds a run already; `skipway resume {folder}`, another --out, or --overwrite")
-    there = [file.name for file in _written_by_a_run(folder) if file.name != "bad_files.csv"]
-    if there:
-        raise RunError(f"{folder} holds {there[0]}, which a run would replace; give another --out, or --overwrite")
-
-
-def claim_folder(folder: Path, material: Material) -> None:
-    """Make the run folder, empty of an older run, and list bad pictures there. Raises DataError for more than 5 %."""
+def require_readable(folder: Path, material: Material) -> None:
+    """DataError for more than 5 % bad pictures, which are listed in the run folder then."""
     total = len(material.train) + (len(material.val) if material.val is not None else 0) + len(material.bad)
+    listed = folder / (NEW_BAD_FILES if (folder / CONFIG).exists() else BAD_FILES)
     try:
-        require_mostly_good(len(material.bad), total, folder / "bad_files.csv")
-        for file in _written_by_a_run(folder):
-            file.unlink()
-    finally:
-        if material.bad:
-            write_text(folder / "bad_files.csv", bad_files_csv(material.bad))
-
-
-def _written_by_a_run(folder: Path) -> list[Path]:
-    """What a run writes, as far as it is there. Nothing else in the folder is ever touched."""
-    names = ("config.toml", "metrics.csv", "bad_files.csv", "model.safetensors", "report.html")
-    found = [folder / name for name in names if (folder / name).is_file()]
-    return [*found, *folder.glob("events.out.tfevents.*"), *checkpoints(folder)]
+        require_mostly_good(len(material.bad), total, listed)
+    except DataError:
+        write_text(listed, bad_files_csv(material.bad))
+        raise
 
 
 def worker_count(request: Request, split: Split, device: torch.device) -> int:

@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-import torch
-
 from skipway.data.loading import Plan, evaluation_batches, training_batches
 from skipway.data.memory import memory_for
-from skipway.errors import DivergedError
+from skipway.errors import DivergedError, RunError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
+from skipway.files import remove_leftovers
 from skipway.models.network import Network
 from skipway.training.console import Reporter
 from skipway.training.history import write_metrics
 from skipway.training.job import Start
+from skipway.training.optimizer import restore_optimizer
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.schedule import learning_rate
-from skipway.training.state import Progress, all_finite, checkpoints, save_checkpoint
+from skipway.training.state import Checkpoint, all_finite, checkpoints, save_checkpoint
 from skipway.training.tensorboard import Events
 from skipway.training.updater import Updater
 from skipway.weights.bundle import Bundle, save_bundle
-from skipway.files import remove_leftovers
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20
@@ -58,8 +57,6 @@ class Loop:
             self.events = Events(self.folder, self.progress.step)
             if self.progress.step == 0:
                 self.events.graph(self.updater.judged)
-        if self.progress.step == 0:
-            self.save()  # a run killed in its first epoch can be resumed, too
         try:
             with self._signals():
                 self._steps()
@@ -264,7 +261,8 @@ class Loop:
 
         def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is Python's)
             if self._stop_asked:
-                raise KeyboardInterrupt
+                run = shlex.quote(str(self.folder))
+                raise KeyboardInterrupt(f"stopped at once; `skipway resume {run}` continues from the last checkpoint")
             self._stop_asked = True
 
         try:
@@ -286,12 +284,19 @@ def total_steps(recipe: Recipe, plan: Plan) -> int:
     return recipe.epochs * plan.steps_per_epoch
 
 
-def restore(updater: Updater, progress: Progress, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
-    """Put a checkpoint's tensors back into an updater."""
-    updater.network.load_state_dict(tensors["network"])
-    updater.optimizer.load_state_dict(tensors["optimizer"])
-    updater.scaler.load_state_dict(tensors["scaler"])
-    if updater.average is not None:
-        updater.average.shadow.load_state_dict(tensors["average"])
-    updater.loss_sum.fill_(progress.loss_sum)
-    updater.right.fill_(progress.right)
+def restore(updater: Updater, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's tensors back into an updater. Raises RunError where they are not of its network."""
+    contents, progress = checkpoint.contents, checkpoint.progress
+    try:
+        updater.network.load_state_dict(contents["network"])
+        restore_optimizer(updater.optimizer, contents["optimizer"])
+        updater.scaler.load_state_dict(contents["scaler"])
+        if updater.average is not None:
+            updater.average.shadow.load_state_dict(contents["average"])
+        updater.loss_sum.fill_(progress.loss_sum)
+        updater.right.fill_(progress.right)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        short = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{checkpoint.file} does not fit its own network ({short}); restore it from a copy, or begin a new run"
+        ) from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skipway.training.recipe import Recipe
 
@@ -22,3 +24,25 @@ def build_optimizer(network: nn.Module, recipe: Recipe, device: torch.device) ->
         )
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=fused)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Put back what `optimizer.state_dict()` gave: moments and counters, with the settings that the recipe made.
+
+    Raises ValueError where the state has other settings than the recipe's or other shapes than the parameters', and
+    KeyError or TypeError where it is no such state.
+    """
+    wanted = optimizer.state_dict()["param_groups"]
+    if [_settings(group) for group in state["param_groups"]] != [_settings(group) for group in wanted]:
+        raise ValueError("its optimizer has other settings than its recipe")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameters[number].shape:
+                raise ValueError(f"{name} of parameter {number} has the shape {tuple(value.shape)}")
+    optimizer.load_state_dict(state)
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Of a group of parameters, all but the learning rate, which each step sets anew."""
+    return {name: value for name, value in group.items() if name not in {"lr", "initial_lr"}}

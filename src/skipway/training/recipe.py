@@ -152,11 +152,19 @@ def recipe_from_dict(plain: dict[str, Any], where: str) -> Recipe:
 def read_toml(file: Path) -> dict[str, Any]:
     """Plain values of a TOML file. Raises RecipeError."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows editors like to begin with a mark
+        return parse_toml(file.read_text(encoding="utf-8-sig"), str(file))  # Windows editors like to begin with a mark
     except OSError as error:
         raise RecipeError(f"{file} cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, RecursionError) as error:  # tomllib's own, of the encoding, of a number without end
-        raise RecipeError(f"{file} is no TOML ({error}); correct that line") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file} is no TOML ({error}); save it as UTF-8") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Plain values of TOML. `where` starts the error messages. Raises RecipeError."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # tomllib's own, and that of a number without end
+        raise RecipeError(f"{where} is no TOML ({error}); correct that line") from None
 
 
 def find_recipe(name: str) -> Recipe:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
+import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -10,34 +11,36 @@ from typing import Unpack
 from torch import nn
 
 from skipway.data.augmentation import principal_colours
+from skipway.data.checking import bad_files_csv
 from skipway.data.loading import Plan
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import RecipeError, RunError
+from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
 from skipway.training.job import (
+    Material,
     Options,
     Request,
     Start,
     adapt_recipe,
     balanced_weights,
-    claim_folder,
     gather,
-    refuse_existing,
     request_of,
+    require_readable,
     settle,
     starting_network,
     worker_count,
 )
 from skipway.training.loop import Loop, restore, total_steps
-from skipway.training.recipe import Recipe, read_toml, recipe_from_dict, recipe_to_toml
+from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict, recipe_to_toml
 from skipway.training.start import freeze_stages, set_norm_momentum
-from skipway.training.state import Progress, load_checkpoint
+from skipway.training.state import Checkpoint, Progress, newest_checkpoint
 from skipway.training.updater import Updater
-from skipway.training.world import World, joined_world
+from skipway.training.world import World, joined_world, on_main
 from skipway.values import from_plain
-from skipway.files import write_text
 
 
 def train(
@@ -46,6 +49,7 @@ def train(
     """Train a network on a data set and leave a run folder: model file, report, metrics, events, checkpoints.
 
     `data` is a folder of class folders or any other form that `open_source` reads; see Options for the rest.
+    `overwrite` replaces an older run in the folder once the new one has its first checkpoint.
 
     Raises SkipwayError's children for anything wrong with the input, and StoppedError after Ctrl-C.
     """
@@ -54,51 +58,111 @@ def train(
         voice = heard(world, reporter)
         start = prepared(request, recipe, voice, overwrite=overwrite)
         loop = build_loop(start, world, voice)
-        world.barrier()  # every rank has looked whether the folder is free before one of them takes it
-        if world.main:
-            claim_folder(start.folder, start.material)
-            write_text(start.folder / "config.toml", recipe_to_toml(start.recipe, start.request.to_dict()))
-        world.barrier()
-        _announce(loop)
-        loop.run()
-        return finish(loop)
+        with held(start.folder, world):
+            on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
+            on_main(world, lambda: require_readable(start.folder, start.material))
+            with replacing(start.folder) if world.main else nullcontext():
+                on_main(world, lambda: _write_start(start))
+                loop.save()  # a run killed in its first epoch can be resumed, too
+            _announce(loop)
+            loop.run()
+            return finish(loop)
+
+
+def _write_start(start: Start) -> None:
+    """What a resume needs beside checkpoints, and a reader: the recipe with the request, and the pictures."""
+    write_text(start.folder / CONFIG, recipe_to_toml(start.recipe, start.request.to_dict()))
+    start.material.pictures.write(start.folder / PICTURES)
+    if start.material.bad:
+        write_text(start.folder / BAD_FILES, bad_files_csv(start.material.bad))
 
 
 def resume(run: str | Path, *, data: str | Path = "", reporter: Reporter | None = None) -> RunResult:
-    """Continue a run from its newest checkpoint to the end, as if it had never stopped.
+    """Continue a run from its newest whole checkpoint to the end, as if it had never stopped.
 
     `data` says where the pictures lie now, if they have moved.
 
-    Raises RunError when there is nothing to resume or the pictures have changed since.
+    Raises RunError when there is nothing to resume, when another process has the run, or when the pictures have
+    changed since.
     """
     folder = Path(run)
-    config = folder / "config.toml"
-    if not config.is_file():
-        raise RunError(f"{folder} is no run folder (it has no config.toml); `skipway train` makes one")
-    plain = read_toml(config)
-    recipe = recipe_from_dict(plain, str(config))
-    request: Request = from_plain(Request, plain.get("run", {}), f"{config}: run")
-    request = replace(request, data=str(data)) if data else request
-    progress, tensors = load_checkpoint(folder)
-    if recipe != recipe_from_dict(tomllib.loads(tensors["recipe"]), "of the checkpoint"):
-        raise RunError(f"{config} was edited since the run began; undo that, or begin a new run with --recipe {config}")
-    with joined_world(request.device) as world:
+    if not folder.is_dir():
+        raise RunError(f"no run folder {folder}; `skipway train` makes one")
+    with joined_world(_device_of(folder)) as world, held(folder, world):
         voice = heard(world, reporter)
-        material = gather(request, recipe, voice)
-        if material.fingerprint != tensors["fingerprint"]:
-            raise RunError(
-                f"the pictures of {request.data} have changed since {folder} began; put them back to resume, "
-                "or begin a new run with --overwrite"
-            )
-        network = spec_from_dict(tensors["spec"]).build()
-        plain_rule, mean_image = tensors["preprocessing"], tensors.get("mean_image")
-        preprocessing = Preprocessing.from_dict(plain_rule, mean_image, "the checkpoint's preprocessing")
-        start = Start(folder, request, recipe, material, network, preprocessing, progress)
-        loop = build_loop(start, world, voice)
-        restore(loop.updater, progress, tensors)
-        voice.say(f"{folder}: continuing after step {progress.step:,} of {loop.total:,}")
+        if on_main(world, lambda: put_back(folder)):
+            voice.say(f"{folder}: the run that was to be replaced is back; the new one had not begun")
+        loop = _continued(folder, data, world, voice)
+        voice.say(_where_it_stands(loop))
         loop.run()
         return finish(loop)
+
+
+def _where_it_stands(loop: Loop) -> str:
+    progress = loop.progress
+    if progress.step < loop.total and not progress.stopped_early:
+        return f"{loop.folder}: continuing after step {progress.step:,} of {loop.total:,}"
+    model = loop.folder / "model.safetensors"
+    return (
+        f"{loop.folder}: this run is finished, and its result follows; "
+        f"`skipway train DATA --from {shlex.quote(str(model))}` trains on"
+    )
+
+
+def _device_of(folder: Path) -> str:
+    return _config(folder)[0].device
+
+
+def _config(folder: Path) -> tuple[Request, Recipe]:
+    """What config.toml says. Raises RunError, RecipeError, UnknownNameError, ValueMismatchError."""
+    file = folder / CONFIG
+    if not file.is_file():
+        raise RunError(f"{folder} is no run folder (it has no {CONFIG}); `skipway train` makes one")
+    plain = read_toml(file)
+    return from_plain(Request, plain.get("run", {}), f"{file}: run"), recipe_from_dict(plain, str(file))
+
+
+def _continued(folder: Path, data: str | Path, world: World, voice: Reporter) -> Loop:
+    """The loop of a run as its newest whole checkpoint left it."""
+    request, recipe = _config(folder)
+    if data:
+        request = replace(request, data=str(data))
+    checkpoint = newest_checkpoint(folder, voice.say)
+    contents = checkpoint.contents
+    if recipe != recipe_from_dict(
+        parse_toml(contents["recipe"], f"the recipe in {checkpoint.file}"), "of the checkpoint"
+    ):
+        raise RunError(
+            f"{folder / CONFIG} was edited since the run began; undo that, or begin a new run with --recipe "
+            f"{folder / CONFIG}"
+        )
+    material = gather(request, recipe, voice)
+    _require_same_pictures(folder, request, material, checkpoint)
+    network = spec_from_dict(contents["spec"]).build()
+    rule, mean_image = contents["preprocessing"], contents.get("mean_image")
+    preprocessing = Preprocessing.from_dict(rule, mean_image, "the checkpoint's preprocessing")
+    start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress)
+    loop = build_loop(start, world, voice)
+    if checkpoint.progress.step > loop.total:
+        raise RunError(
+            f"{checkpoint.file} is at step {checkpoint.progress.step:,}, and the whole run has {loop.total:,}; "
+            "restore the checkpoint, or begin a new run"
+        )
+    restore(loop.updater, checkpoint)
+    return loop
+
+
+def _require_same_pictures(folder: Path, request: Request, material: Material, checkpoint: Checkpoint) -> None:
+    """RunError, naming the first pictures that differ, unless these are the pictures that the run began with."""
+    now = material.fingerprint if checkpoint.sealed else material.name_fingerprint
+    if now == checkpoint.contents["fingerprint"]:
+        return
+    differences = material.pictures.differences_from(folder / PICTURES)
+    shown = f" ({differences})" if differences else ""
+    raise RunError(
+        f"the pictures of {request.data} have changed since {folder} began{shown}; put them back, say where they lie "
+        "now with --data DIR, or begin a new run in another --out"
+    )
 
 
 def prepared(request: Request, recipe: Recipe, reporter: Reporter, *, overwrite: bool) -> Start:

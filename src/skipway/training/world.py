@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from skipway.errors import SkipwayError
 from skipway.inference.classifier import pick_device
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,22 @@ class World:
     def any(self, flag: bool) -> bool:  # noqa: FBT001 (a predicate over ranks)
         """Whether the flag is set on any rank."""
         return self.largest(int(flag)) > 0
+
+
+def on_main(world: World, work: Callable[[], T]) -> T:
+    """What `work` gives on the main rank. Its SkipwayError is raised on every rank, so that none waits for it."""
+    outcome: list[Any] = [None, None]
+    if world.main:
+        try:
+            outcome[0] = work()
+        except SkipwayError as error:
+            outcome[1] = error
+    if world.size > 1:
+        dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, SkipwayError
+from skipway.files import write_whole
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Network, Spec
 from skipway.version import __version__
-from skipway.files import write_whole
 
 FORMAT = 1
 _MEAN_IMAGE = "preprocessing.mean_image"  # the tensor beside the network's

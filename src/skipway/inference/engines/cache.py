@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from skipway.errors import StorageError
-from skipway.models.network import Network
 from skipway.files import write_whole
+from skipway.models.network import Network
 
 
 class Cache:

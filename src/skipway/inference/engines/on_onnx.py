@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
+from skipway.files import write_whole
 from skipway.inference.engines.base import Engine, EngineError, Work
 from skipway.inference.engines.quantization import quantize
 from skipway.inference.onnx_file import runner, write
 from skipway.inference.tracing import Graph, quiet, traced
 from skipway.models.network import Network
-from skipway.files import write_whole
 
 
 def open_onnxruntime(work: Work) -> Engine:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from skipway.errors import DataError
-from skipway.inference.tracing import INPUT, quiet
 from skipway.files import write_whole
+from skipway.inference.tracing import INPUT, quiet
 
 FEWEST = 32  # pictures; below, one odd picture decides the range of a layer
 _AT_ONCE = 16
