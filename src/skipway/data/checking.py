@@ -13,6 +13,7 @@ import numpy as np
 
 from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
 from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
+from skipway.data.thumbnails import SIDE, array_thumbnails, thumbnail
 from skipway.errors import DataError, PictureError
 
 MAX_BAD_SHARE = 0.05
@@ -23,8 +24,8 @@ Progress = Callable[[int, int], None]
 class Checked:
     """The pictures of a split that decode, those that do not, and what the good ones look like.
 
-    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour. `digests` are
-    those of the good ones' contents, uint8 (N, 16).
+    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour. `digests`, uint8
+    (N, 16), are those of the good ones' contents, and `thumbnails`, uint8 (N, 64), what they look like.
     """
 
     split: Split
@@ -32,6 +33,7 @@ class Checked:
     side: int
     grey: bool
     digests: np.ndarray
+    thumbnails: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class _Probed:
     side: int
     grey: bool
     digest: bytes
+    thumbnail: bytes
 
 
 def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
@@ -64,12 +67,13 @@ def check_split(split: Split, threads: int = 2, progress: Progress | None = None
         bad=tuple(bad),
         side=int(np.median([picture.side for picture in probed])) if probed else 0,
         grey=all(picture.grey for picture in probed),
-        digests=_joined([picture.digest for picture in probed]),
+        digests=_stacked([picture.digest for picture in probed], DIGEST_BYTES),
+        thumbnails=_stacked([picture.thumbnail for picture in probed], SIDE * SIDE),
     )
 
 
-def _joined(digests: list[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), DIGEST_BYTES)
+def _stacked(rows: list[bytes], width: int) -> np.ndarray:
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), width)
 
 
 def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[_Probed | PictureError]:
@@ -85,7 +89,7 @@ def _probe(pictures: EncodedPictures, index: int) -> _Probed | PictureError:
         picture = encoded.decoded()
     except PictureError as error:
         return error
-    return _Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data))
+    return _Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data), thumbnail(picture))
 
 
 def _check_array(split: Split) -> Checked:
@@ -94,7 +98,7 @@ def _check_array(split: Split) -> Checked:
         raise TypeError(f"unknown kind of pictures: {type(pictures).__name__}")
     array = pictures.array
     grey = array.ndim == 3 or array.shape[3] == 1
-    return Checked(split, (), min(array.shape[1:3]), grey, array_digests(pictures))
+    return Checked(split, (), min(array.shape[1:3]), grey, array_digests(pictures), array_thumbnails(array))
 
 
 def bad_files_csv(bad: tuple[PictureError, ...]) -> str:

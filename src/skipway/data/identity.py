@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from skipway.data.dataset import ArrayPictures, Split
+from skipway.data.thumbnails import SIDE, look_alike
 from skipway.errors import DataError
 from skipway.files import write_whole
 from skipway.reporting import escaped
@@ -150,3 +151,53 @@ def _some(names: Sequence[str]) -> str:
     shown = ", ".join(escaped(name) for name in names[:_NAMED_DIFFERENCES])
     more = len(names) - _NAMED_DIFFERENCES
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+SEEN_BYTES = 8  # of a digest; among a million pictures two share them once in 37 million data sets
+MOST_THUMBNAILS = 200_000  # pictures; more would outgrow the weights that they lie beside
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures that a network has met: the first 8 bytes of their digests, uint8 (N, 8), and their thumbnails, uint8
+    (N, 64), or (0, 64) where there were too many to keep."""
+
+    digests: np.ndarray
+    thumbnails: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def has(self, digests: np.ndarray) -> np.ndarray:
+        """Which of the pictures with these digests, uint8 (N, 8 or more), are among them: bool (N,)."""
+        return np.isin(_keys(digests), _keys(self.digests))
+
+    def looks_like(self, thumbnails: np.ndarray) -> np.ndarray:
+        """Which of these thumbnails, uint8 (N, 64), look like one of them: bool (N,)."""
+        return look_alike(thumbnails, self.thumbnails)
+
+    def joined(self, other: Seen) -> Seen:
+        """These pictures and those."""
+        digests = np.concatenate([self.digests, other.digests])
+        return seen(digests, np.concatenate([self.thumbnails, other.thumbnails]))
+
+
+def seen(digests: np.ndarray, thumbnails: np.ndarray) -> Seen:
+    """What is kept of pictures with these digests, uint8 (N, 8 or more), and thumbnails, uint8 (N, 64)."""
+    kept = thumbnails if len(digests) <= MOST_THUMBNAILS else thumbnails[:0]
+    return Seen(np.ascontiguousarray(digests[:, :SEEN_BYTES]), np.ascontiguousarray(kept))
+
+
+NONE_SEEN = Seen(np.empty((0, SEEN_BYTES), np.uint8), np.empty((0, SIDE * SIDE), np.uint8))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The pictures that a network was trained on, and those that were held out to judge it."""
+
+    trained: Seen
+    held_out: Seen
+
+
+def _keys(digests: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(digests[:, :SEEN_BYTES]).view("<u8").reshape(-1)
