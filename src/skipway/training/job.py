@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -34,6 +34,7 @@ from skipway.values import refuse_unknown_options, verify
 
 MAX_WORKERS = 256  # more processes only fill the memory
 _MAX_SIDE = 16_384
+_FREE = frozenset(("data", "device", "workers", "out"))  # of a request: what may change between a run and its resume
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML."""
         return asdict(self)
+
+    def differences_from(self, plain: Mapping[str, Any]) -> list[str]:
+        """Fields that decide what a run ends with and that differ from those of an earlier `to_dict`."""
+        return [name for name, value in self.to_dict().items() if name not in _FREE and plain.get(name) != value]
 
     def network(self) -> Spec:
         """What `model` names, or `spec` describes. Raises UnknownNameError."""

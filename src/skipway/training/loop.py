@@ -217,6 +217,7 @@ class Loop:
             "mean_image": self.preprocessing.mean_values,
             "fingerprint": self.material.fingerprint,
             "recipe": recipe_to_toml(self.recipe),
+            "request": self.start.request.to_dict(),
         }
         save_checkpoint(self.folder, progress, tensors, self.recipe.keep_checkpoints)
 
