@@ -222,3 +222,14 @@ def test_hostile_configs_are_refused_in_one_line(line: str, run: Path) -> None:
         resume(run)
     assert "\n" not in str(refused.value)
     assert checkpoints(run), "nothing was lost"
+
+
+@pytest.mark.parametrize("line", ["seed = 5", "image_size = 32", 'val = "0.2"'])
+def test_an_edited_request_is_refused(line: str, run: Path) -> None:
+    config = run / "config.toml"
+    key = line.partition(" ")[0]
+    head, mark, table = config.read_text().partition("[run]\n")
+    kept = [old for old in table.splitlines() if old.partition(" ")[0] != key]
+    config.write_text(head + mark + "\n".join([*kept, line]) + "\n")
+    with pytest.raises(RunError, match=rf"was edited since the run began \({key}\)"):
+        resume(run)

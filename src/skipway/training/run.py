@@ -129,13 +129,7 @@ def _continued(folder: Path, data: str | Path, world: World, voice: Reporter) ->
         request = replace(request, data=str(data))
     checkpoint = newest_checkpoint(folder, voice.say)
     contents = checkpoint.contents
-    if recipe != recipe_from_dict(
-        parse_toml(contents["recipe"], f"the recipe in {checkpoint.file}"), "of the checkpoint"
-    ):
-        raise RunError(
-            f"{folder / CONFIG} was edited since the run began; undo that, or begin a new run with --recipe "
-            f"{folder / CONFIG}"
-        )
+    _require_same_config(folder / CONFIG, request, recipe, checkpoint)
     material = gather(request, recipe, voice)
     _require_same_pictures(folder, request, material, checkpoint)
     network = spec_from_dict(contents["spec"]).build()
@@ -150,6 +144,19 @@ def _continued(folder: Path, data: str | Path, world: World, voice: Reporter) ->
         )
     restore(loop.updater, checkpoint)
     return loop
+
+
+def _require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """RunError unless config.toml asks for what the checkpoint's run was asked for."""
+    begun = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
+    edited = recipe != recipe_from_dict(begun, "of the checkpoint")
+    asked = checkpoint.contents.get("request")  # checkpoints of format 1 have none
+    fields = request.differences_from(asked) if isinstance(asked, dict) else []
+    if edited or fields:
+        what = f" ({', '.join(fields)})" if fields else ""
+        raise RunError(
+            f"{config} was edited since the run began{what}; undo that, or begin a new run with --recipe {config}"
+        )
 
 
 def _require_same_pictures(folder: Path, request: Request, material: Material, checkpoint: Checkpoint) -> None:
