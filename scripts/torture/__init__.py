@@ -1,0 +1,1 @@
+"""What must never break, attacked at random: `python -m scripts.torture`."""
