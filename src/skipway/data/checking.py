@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,15 @@ class Checked:
     grey: bool
     digests: np.ndarray
     thumbnails: np.ndarray
+
+    def subset(self, indices: np.ndarray) -> Checked:
+        """The good pictures at these positions."""
+        return replace(
+            self,
+            split=self.split.subset(indices),
+            digests=self.digests[indices],
+            thumbnails=self.thumbnails[indices],
+        )
 
 
 @dataclass(frozen=True)
