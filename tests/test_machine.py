@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skipway.inference.classifier import pick_device
-from skipway.machine import cpu_name, limit_threads, memory_limit, usable_cores
+from skipway.machine import cpu_name, limit_threads, memory_limit, pick_device, usable_cores
 
 
 @pytest.fixture(autouse=True)

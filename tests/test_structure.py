@@ -20,6 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("values", "machine", "files", "reporting"),
+    ("world",),
     ("models", "data"),
     ("weights",),
     ("inference",),

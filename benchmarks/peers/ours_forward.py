@@ -13,9 +13,8 @@ from worker import LeaveError, Ready, serve, timed
 
 from skipway.drawing.counting import parameters_of
 from skipway.errors import SkipwayError
-from skipway.inference.classifier import pick_device
 from skipway.inference.engines import Cache, open_engine, pick_engine, table
-from skipway.machine import versions
+from skipway.machine import pick_device, versions
 from skipway.weights.bundle import load_bundle
 
 _CALIBRATION = 32

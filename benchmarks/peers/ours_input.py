@@ -12,8 +12,7 @@ from skipway.data.augmentation import Augmentation, BatchAugmentation
 from skipway.data.loading import Plan, training_batches
 from skipway.data.preprocessing import preset
 from skipway.data.sources import open_source
-from skipway.inference.classifier import pick_device
-from skipway.machine import versions
+from skipway.machine import pick_device, versions
 
 _ENDLESS = 10**9
 

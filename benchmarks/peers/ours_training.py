@@ -10,8 +10,7 @@ from worker import Ready, serve, timed
 from skipway.benchmark.subject import find_subject
 from skipway.benchmark.work import training_work
 from skipway.drawing.counting import count
-from skipway.inference.classifier import pick_device
-from skipway.machine import versions
+from skipway.machine import pick_device, versions
 from skipway.training.recipe import Recipe, find_recipe
 
 _ENDLESS = 10**9  # updates; the schedule is constant

@@ -56,6 +56,10 @@ class RunError(SkipwayError):
     """A run folder that exists already, is missing, or cannot be continued."""
 
 
+class LostRankError(SkipwayError):
+    """One of several processes that work together is gone; the others cannot go on."""
+
+
 class DivergedError(SkipwayError):
     """Training whose loss became infinite or NaN."""
 

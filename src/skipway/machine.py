@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from skipway.errors import SkipwayError
 from skipway.version import __version__
 
 ROOT = Path("/")
@@ -59,6 +60,18 @@ def memory_limit(root: Path = ROOT) -> int | None:
     found = [_limit(_first_line(folder / name)) for folder in _groups(root, "memory") for name in names]
     found += [1024 * int(line.split()[1]) for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")]
     return min((one for one in found if one is not None), default=None)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a user means. Raises SkipwayError."""
+    if name not in {"auto", "cpu", "cuda"}:
+        raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
+    # Here, since whatever computes begins by asking for a device.
+    limit_threads()
+    keep_freed_memory()
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def cpu_name(root: Path = ROOT) -> str:

@@ -13,8 +13,9 @@ from skipway.data import loading
 from skipway.data.augmentation import Augmentation, cropped
 from skipway.data.dataset import ArrayPictures, FilePictures, Split
 from skipway.data.draws import permutation
-from skipway.data.loading import Batch, Plan, default_workers, evaluation_batches, training_batches
+from skipway.data.loading import Batch, Plan, evaluation_batches, training_batches
 from skipway.data.preprocessing import preset
+from skipway.data.workers import default_workers
 from skipway.errors import DataError
 
 GREY = preset("unit", 8, grey=True)

@@ -12,7 +12,8 @@ from PIL import Image
 
 import skipway
 from skipway.errors import DataError, ModelFileError, PictureError, SkipwayError
-from skipway.inference.classifier import CHUNK, Classifier, load, pick_device
+from skipway.inference.classifier import CHUNK, Classifier, load
+from skipway.machine import pick_device
 from skipway.models.catalog import find_spec
 from skipway.training.choice import preprocessing_for
 from skipway.weights.bundle import Bundle

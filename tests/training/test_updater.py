@@ -23,7 +23,7 @@ from skipway.training.optimizer import build_optimizer
 from skipway.training.recipe import Recipe
 from skipway.training.schedule import learning_rate
 from skipway.training.updater import Updater, compiles
-from skipway.training.world import World
+from skipway.world.ranks import World
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,8 @@ from skipway.benchmark.timing import time_steps
 from skipway.benchmark.work import Work, forward_work, random_pictures, training_work
 from skipway.drawing.counting import count
 from skipway.errors import SkipwayError, StorageError
-from skipway.inference.classifier import pick_device
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
+from skipway.machine import pick_device
 from skipway.training.console import Reporter, Silent
 from skipway.training.recipe import Recipe, find_recipe
 

@@ -18,7 +18,7 @@ from skipway.models.network import Spec
 from skipway.training.recipe import Recipe
 from skipway.training.start import freeze_stages
 from skipway.training.updater import Updater, compiles
-from skipway.training.world import World
+from skipway.world.ranks import World
 
 Say = Callable[[str], None]
 CALIBRATION = 32  # pictures for int8

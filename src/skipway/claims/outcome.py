@@ -21,8 +21,7 @@ from skipway.claims.running import Where, told_pictures
 from skipway.claims.statistics import digits
 from skipway.claims.trial import described
 from skipway.files import write_text
-from skipway.inference.classifier import pick_device
-from skipway.machine import cpu_name, versions
+from skipway.machine import cpu_name, pick_device, versions
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from skipway.claims.claim import Arm, Claim, Settings
 from skipway.claims.data import Place, place_for, require_data
 from skipway.claims.results import Results, Trial
 from skipway.claims.trial import Task, finished_trial, key_of, perform
+from skipway.data.workers import require_main_guard
 from skipway.errors import SkipwayError
-from skipway.inference.classifier import pick_device
-from skipway.machine import usable_cores
+from skipway.machine import pick_device, usable_cores
 from skipway.training.console import Reporter
 
 _channel: Queue[Any] | None = None
@@ -46,6 +46,7 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
 
     Raises SkipwayError's children, and KeyboardInterrupt, after which the same call goes on from there.
     """
+    require_main_guard()
     arms = settings.arms_of(claim)
     device = pick_device(where.device).type
     if settings.budget == "full" and device != "cuda":

@@ -21,7 +21,7 @@ from skipway.data.loading import Plan
 from skipway.data.sources import open_source
 from skipway.errors import DivergedError, RunError, SkipwayError
 from skipway.files import write_text
-from skipway.inference.classifier import pick_device
+from skipway.machine import pick_device
 from skipway.models.network import Spec
 from skipway.training.console import Silent
 from skipway.training.loop import total_steps

@@ -82,11 +82,29 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+# What several processes do together; anything else they would only do several times.
+_SHARED = ("train", "resume", "evaluate")
+
+
+def _refuse_several(command: str | None) -> None:
+    several = os.environ.get("WORLD_SIZE", "1")
+    if several == "1" or command is None:
+        return
+    # Before torch is imported: when a rank is lost, its C++ part would print its stack beside our one line.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if command not in _SHARED:
+        raise SkipwayError(
+            f"`skipway {command}` runs in one process, and WORLD_SIZE is {several}; leave torchrun out, or unset it"
+        )
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001
 ) -> None:
     """Options that stand before the command."""
+    _refuse_several(context.invoked_subcommand)
 
 
 for group in (runs, data, weights, networks, speed, claims):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from typing import Annotated, Any
 
@@ -19,6 +20,11 @@ Calibrate = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Processes that decode pictures; -1 chooses.")]
 Out = Annotated[str, typer.Option(help="Run folder; the default is runs/<data>-<model>.")]
+
+
+def speaks() -> bool:
+    """Whether this process prints the answer: under torchrun one does for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def tell(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, harmless, tell
+from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, harmless, speaks, tell
 from skipway.errors import SkipwayError
 
 DEMO_FOLDER = "runs/demo"
@@ -89,6 +88,7 @@ def train(
 def resume(
     run: Annotated[str, typer.Argument(help="Run folder.")],
     data: Annotated[str, typer.Option(help="Where the pictures lie now, if they have moved.")] = "",
+    workers: Annotated[int | None, typer.Option(help="Processes that decode pictures; left out, the run's.")] = None,
     json_: Json = False,
 ) -> None:
     """Continue an interrupted run, exactly."""
@@ -96,12 +96,12 @@ def resume(
     from skipway.training.run import resume as continue_training
 
     with Console() as console:
-        result = continue_training(run, data=data, reporter=console)
+        result = continue_training(run, data=data, workers=workers, reporter=console)
     _told_run(result, json_)
 
 
 def _told_run(result: Any, as_json: bool) -> None:
-    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks for all
+    if not speaks():
         return
     answer(result.to_dict()) if as_json else tell(result.told())
 
@@ -137,6 +137,8 @@ def evaluate(
             progress=console.counting,
             say=console.say,
         )
+    if not speaks():
+        return
     for error in found.bad:
         typer.echo(harmless(f"left out: {error}"), err=True)
     answer(found.to_dict()) if json_ else tell(found.told())

@@ -138,7 +138,7 @@ def _options(
         "average": average,
         "allow_unused": allow_unused or (),
         "norm": norm,
-        "recompute": recomputing(statistics, progress=console.counting) if statistics else None,
+        "recompute": recomputing(statistics, progress=console.counting, say=console.say) if statistics else None,
         "prototxt": prototxt,
         "mean": mean,
     }

@@ -205,11 +205,3 @@ def _checked(batches: Iterable[Batch | PictureError]) -> Iterator[Batch]:
         if isinstance(batch, PictureError):
             raise DataError(f"{batch}; it could be read when the work began: put it back, then begin or resume again")
         yield batch
-
-
-def default_workers(split: Split, cores: int, *, cuda: bool) -> int:
-    """Worker processes for a split: none for arrays, where a copy costs more than it hides."""
-    if not isinstance(split.pictures, EncodedPictures):
-        return 0
-    # On a CPU the network needs the cores; decoding for it takes a fraction of one.
-    return min(cores, 16) if cuda else max(cores // 2, 1)

@@ -10,6 +10,7 @@ import stat
 import threading
 import warnings
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -27,6 +28,7 @@ MAX_PIXELS = 178_956_970
 
 # More than an uncompressed 16-bit picture of that many pixels would take.
 MAX_BYTES = 2**30 + 2**29
+_PART = 2**20  # bytes to ask an open file for at once: some make room for as many as they are asked
 
 # How to turn a picture upright, by its EXIF orientation.
 _TURNS = {
@@ -69,14 +71,31 @@ class _Silence:
 SILENCE = _Silence()
 
 
-def open_picture(file: Path | str | bytes, name: str | None = None) -> Image.Image:
-    """Decode a file, or the bytes of one, into an upright 8-bit picture in mode L or RGB.
+class Readable(Protocol):
+    """A file that is open for reading bytes."""
 
-    Animations give their first frame. Transparency is laid on white. 16-bit depth is scaled to 8. EXIF rotation is
-    applied. `name` stands in for the file in error messages. Raises PictureError for whatever is no whole picture.
+    def read(self, size: int, /) -> bytes: ...
+
+
+EncodedBytes = bytes | bytearray | memoryview
+
+
+def open_picture(file: Path | str | EncodedBytes | Readable, name: str | None = None) -> Image.Image:
+    """Decode a file, an open one or the bytes of one into an upright 8-bit picture in mode L or RGB.
+
+    An open file is read from its start where it can be rewound, as Pillow does, and stays open. Animations give their
+    first frame. Transparency is laid on white. 16-bit depth is scaled to 8. EXIF rotation is applied. `name` stands in
+    for the file in error messages. Raises PictureError for whatever is no whole picture.
     """
-    label = name or ("<bytes>" if isinstance(file, bytes) else str(file))
-    data = file if isinstance(file, bytes) else read_bytes(Path(file), label)
+    if isinstance(file, Path | str):
+        label = name or str(file)
+        data = read_bytes(Path(file), label)
+    elif isinstance(file, EncodedBytes):
+        label = name or "<bytes>"
+        data = bytes(file)
+    else:
+        label = name or "<open file>"
+        data = read_open_file(file, label)
     if not data:
         raise PictureError(label, "is empty (0 bytes); restore or delete it")
     try:
@@ -101,6 +120,25 @@ def read_bytes(file: Path, label: str) -> bytes:
         return _read(file, label)
     except OSError as error:
         raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def read_open_file(file: Readable, label: str) -> bytes:
+    """All bytes of an open file, if they are no more than a picture may have. Raises PictureError."""
+    found = bytearray()
+    try:
+        seekable = getattr(file, "seekable", None)
+        if seekable is not None and seekable():
+            file.seek(0)  # type: ignore[attr-defined]  # what says that it can
+        while len(found) <= MAX_BYTES:
+            part = file.read(min(MAX_BYTES + 1 - len(found), _PART))
+            if not isinstance(part, bytes):
+                raise PictureError(label, f"gives {type(part).__name__}, not bytes; open the file with mode 'rb'")
+            if not part:
+                return bytes(found)
+            found += part
+    except (OSError, ValueError) as error:  # ValueError: it has been closed
+        raise PictureError(label, f"cannot be read ({_reason(error)}); open it again") from None
+    raise PictureError(label, f"has more than {MAX_BYTES:,} bytes; re-save it smaller")
 
 
 def _read(file: Path, label: str) -> bytes:

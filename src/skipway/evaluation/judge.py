@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from skipway.data.checking import check_split
-from skipway.data.dataset import Split
-from skipway.data.loading import Batch, default_workers, evaluation_batches
+from skipway.data.checking import Checked, check_split
+from skipway.data.dataset import Source, Split
+from skipway.data.loading import Batch, evaluation_batches
 from skipway.data.sources import open_source
+from skipway.data.workers import batch_bytes, pick_workers, require_workers, starting_workers
 from skipway.errors import DataError, PictureError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
-from skipway.inference.classifier import Classifier, load
+from skipway.inference.classifier import Classifier
 from skipway.machine import usable_cores
+from skipway.weights.bundle import load_bundle
+from skipway.world.ranks import World, joined_world, local_size, on_main
 
 if TYPE_CHECKING:
     from skipway.inference.engines import Precision
@@ -74,6 +77,7 @@ class Judgement:
         return [f"{told}, {loss:+.2f} points are lost"]
 
 
+@starting_workers()
 def evaluate(
     model: Path | str | Classifier,
     data: Path | str,
@@ -93,49 +97,88 @@ def evaluate(
     Targets are matched to the model's labels by name, or by order where the model's are mere numbers. Unreadable
     pictures are left out and listed. Raises DataError when the labels do not fit, ModelFileError for a bad model file.
     `engine`, `precision` and `calibrate` are those of `Classifier.use`; `say` gets a line on each engine measured.
+
+    Under torchrun the ranks share the pictures, every rank must call this, and each gets the figures of all.
     """
-    classifier = model if isinstance(model, Classifier) else load(model, device)
-    classifier.require_classes()
-    source = open_source(data)
+    require_workers(workers)
+    given = model if isinstance(model, Classifier) else load_bundle(model)
+    with joined_world(given.device.type if isinstance(given, Classifier) else device) as world:
+        classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
+        classifier.require_classes()
+        tell = progress if progress is not None and world.main else _silent
+        name, checked = _checked(classifier, open_source(data), split, tell)
+        use = partial(
+            classifier.use,
+            batch_size=min(batch_size, len(checked.split)),
+            precision=precision,
+            calibrate=calibrate,
+            pictures=len(checked.split),
+            tell=say if world.main else None,
+        )
+        _choose_engine(classifier, world, engine, use)
+        count = pick_workers(
+            workers,
+            checked.split,
+            batch_bytes(classifier.preprocessing, min(batch_size, len(checked.split))),
+            say if say is not None and world.main else _unsaid,
+            cuda=world.device.type == "cuda",
+            processes=min(world.size, local_size()),
+        )
+        judge = partial(_judged, classifier, checked.split, batch_size, count, tell, world)
+        exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
+        found = judge(classifier.engine, "evaluating")
+    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact)
+
+
+def _choose_engine(classifier: Classifier, world: World, engine: str, use: Callable[[str], None]) -> None:
+    """One engine for all ranks: the main one chooses, and the figures do not depend on what each would measure."""
+
+    def chosen_by_main() -> str:
+        use(engine)
+        return classifier.engine_name
+
+    chosen = on_main(world, chosen_by_main)
+    if not world.main and chosen != "network":
+        use(chosen)
+
+
+def _checked(classifier: Classifier, source: Source, split: str, tell: Progress) -> tuple[str, Checked]:
+    """The name of the split to judge on, and its pictures that can be read."""
     name = split or source.evaluation_split()
     found = source.split(name)
     chosen = Split(found.pictures, _aligned(found.targets, source.labels, classifier.labels, source.name))
-    tell = progress or _silent
     checked = check_split(chosen, usable_cores(), lambda done, total: tell("checking pictures", done, total))
     if not len(checked.split):
         raise DataError(f"{source.name}: no picture of {name} can be read; the first: {checked.bad[0]}")
-    classifier.use(
-        engine,
-        batch_size=min(batch_size, len(checked.split)),
-        precision=precision,
-        calibrate=calibrate,
-        pictures=len(checked.split),
-        tell=say,
-    )
-    judge = partial(_judged, classifier, checked.split, batch_size, workers, tell)
-    exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
-    return Judgement(
-        name, judge(classifier.engine, "evaluating"), checked.bad, classifier.engine_name, precision, exact
-    )
+    return name, checked
 
 
 def _judged(
-    classifier: Classifier, split: Split, batch_size: int, workers: int, tell: Progress, network: nn.Module, what: str
+    classifier: Classifier,
+    split: Split,
+    batch_size: int,
+    workers: int,
+    tell: Progress,
+    world: World,
+    network: nn.Module,
+    what: str,
 ) -> Evaluation:
     cuda = classifier.device.type == "cuda"
     batches = evaluation_batches(
         split,
         classifier.preprocessing,
         batch_size=batch_size,
-        workers=workers if workers >= 0 else default_workers(split, usable_cores(), cuda=cuda),
+        workers=workers,
         pin=cuda,
+        rank=world.rank,
+        world=world.size,
     )
 
     def counted() -> Iterator[Batch]:
         done = 0
         for batch in batches:
             yield batch
-            done += len(batch.targets)
+            done = min(done + world.size * len(batch.targets), len(split))  # the others are about as far
             tell(what, done, len(split))
 
     return evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
@@ -160,3 +203,7 @@ def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], n
 
 def _silent(what: str, done: int, total: int) -> None:
     """Nobody watches."""
+
+
+def _unsaid(line: str) -> None:
+    """Nobody listens."""

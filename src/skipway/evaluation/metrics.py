@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
 )
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from skipway.data.loading import Batch
 from skipway.data.preprocessing import Preprocessing
@@ -43,8 +45,7 @@ class Evaluation:
     `top1`, `top5`, `ece` (expected calibration error over 15 equal bins, Guo et al. 2017) are fractions, `loss` is the
     mean cross-entropy in nats. `confusion[i][j]` counts pictures of class i that were called j. `indices` hold, for
     each picture in order, its position in the split, `targets` its class, `answers` the class it was called and
-    `confidences` the probability of that answer. These four stay out of the JSON; on several ranks they cover this
-    rank alone.
+    `confidences` the probability of that answer. These four stay out of the JSON.
     """
 
     top1: float
@@ -88,7 +89,8 @@ def evaluate_network(
 ) -> Evaluation:
     """Judge a network on batches of counts. Each of its modules is left in the mode, training or not, that it came in.
 
-    `distributed` sums over the ranks of a torchrun world, each of which then brings its own part of the pictures.
+    `distributed` gathers from the ranks of a torchrun world, each of which then brings its own part of the pictures,
+    and gets the figures of all. The pictures per second are those of all ranks in the time of the slowest.
     Raises DataError where there is nothing to judge: no picture at all, or one class only.
     """
     if len(labels) < 2:
@@ -104,12 +106,35 @@ def evaluate_network(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    alone = not (distributed and torch.distributed.is_available() and torch.distributed.is_initialized())
-    if alone and not seen:  # one rank of several may well go without
-        raise DataError("there are no pictures to judge the network on; choose another split with --split")
-    columns = [torch.cat(column).cpu() for column in zip(*seen, strict=True)] or [torch.empty(0)] * 4
+    columns = _columns(seen, device)
+    if distributed and torch.distributed.is_available() and torch.distributed.is_initialized():
+        columns = _gathered(columns)
     seconds = time.perf_counter() - began
-    return _result(meters.compute(), columns, tuple(labels), seconds)
+    if not len(columns[0]):  # one rank of several may well go without
+        raise DataError("there are no pictures to judge the network on; choose another split with --split")
+    return _result(_values(meters), [column.cpu() for column in columns], tuple(labels), seconds)
+
+
+def _values(meters: MetricCollection) -> dict[str, Tensor]:
+    with warnings.catch_warnings():
+        # A rank that has no pictures of its own: it takes part in the sums of the others.
+        warnings.filterwarnings("ignore", message="The ``compute`` method", category=UserWarning)
+        return meters.compute()
+
+
+def _columns(seen: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
+    """Indices, targets, answers (int64) and confidences (float32) of the pictures of this process."""
+    if not seen:
+        kinds = (torch.int64, torch.int64, torch.int64, torch.float32)
+        return [torch.empty(0, dtype=kind, device=device) for kind in kinds]
+    return [torch.cat(column).to(device) for column in zip(*seen, strict=True)]
+
+
+def _gathered(columns: Sequence[Tensor]) -> list[Tensor]:
+    """The columns of all ranks, in the order of the split."""
+    whole = [torch.cat(gather_all_tensors(column)) for column in columns]
+    order = whole[0].argsort()
+    return [column[order] for column in whole]
 
 
 def _meters(classes: int, *, distributed: bool) -> MetricCollection:

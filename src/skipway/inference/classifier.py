@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from skipway.data.pictures import open_picture
+from skipway.data.pictures import EncodedBytes, Readable, open_picture
 from skipway.data.preprocessing import Picture, Preprocessing
 from skipway.errors import DataError, SkipwayError
-from skipway.machine import keep_freed_memory, limit_threads
+from skipway.machine import pick_device
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, load_bundle
 
@@ -100,17 +101,21 @@ class Classifier:
             )
         self.engine, self.engine_name = opened, opened.name
 
-    def predict(self, pictures: Sequence[Path | str | bytes | Picture], top: int = 5) -> list[list[Prediction]]:
-        """The `top` answers for each picture (path, encoded bytes, PIL image or uint8 array), best first.
+    def predict(
+        self, pictures: Sequence[Path | str | EncodedBytes | Readable | Picture], top: int = 5
+    ) -> list[list[Prediction]]:
+        """The `top` answers for each picture (path, encoded bytes, open binary file, PIL image or uint8 array), best
+        first.
 
-        Raises PictureError for the first one that cannot be read.
+        Raises PictureError for the first one that cannot be read, DataError for what is no picture, which both call
+        `pictures[POSITION]` where it has no name.
         """
-        if isinstance(pictures, Path | str | bytes | Image.Image):
-            raise DataError("predict takes a list of pictures, not a picture; give [picture]")
+        _require_list(pictures)
         answers: list[list[Prediction]] = []
         for start in range(0, len(pictures), CHUNK):
-            chunk = pictures[start : start + CHUNK]
-            answers += self.best(torch.stack([self.preprocessing.pixels(_opened(picture)) for picture in chunk]), top)
+            places = range(start, min(start + CHUNK, len(pictures)))
+            opened = [_opened(pictures[place], f"pictures[{place}]") for place in places]
+            answers += self.best(torch.stack([self.preprocessing.pixels(picture) for picture in opened]), top)
         return answers
 
     def probabilities(self, pixels: Tensor) -> Tensor:
@@ -142,8 +147,26 @@ class Classifier:
             )
 
 
-def _opened(picture: Path | str | bytes | Picture) -> Picture:
-    return open_picture(picture) if isinstance(picture, Path | str | bytes) else picture
+def _require_list(pictures: object) -> None:
+    """Raises DataError for a single picture, and for what cannot be counted."""
+    single = isinstance(pictures, Path | str | EncodedBytes | Image.Image) or hasattr(pictures, "read")
+    if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+        raise DataError("predict takes a list of pictures, not a picture; give [picture]")
+    if not hasattr(pictures, "__len__") or not hasattr(pictures, "__getitem__") or isinstance(pictures, Mapping):
+        raise DataError(f"predict takes a list of pictures, not a {type(pictures).__name__}; give list(pictures)")
+
+
+def _opened(picture: object, label: str) -> Picture:
+    if isinstance(picture, Image.Image | np.ndarray):
+        return picture
+    if isinstance(picture, Path | str):
+        return open_picture(picture)
+    if isinstance(picture, EncodedBytes) or hasattr(picture, "read"):
+        return open_picture(cast("EncodedBytes | Readable", picture), label)
+    raise DataError(
+        f"{label} is a {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, a PIL "
+        "image or a uint8 array"
+    )
 
 
 def load(file: Path | str, device: str = "auto") -> Classifier:
@@ -152,15 +175,3 @@ def load(file: Path | str, device: str = "auto") -> Classifier:
     Raises ModelFileError for a bad file and SkipwayError for a device that is not there.
     """
     return Classifier(load_bundle(file), pick_device(device), Path(file))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device a user means. Raises SkipwayError."""
-    if name not in {"auto", "cpu", "cuda"}:
-        raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
-    # Here, since whatever computes begins by asking for a device.
-    limit_threads()
-    keep_freed_memory()
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from skipway.data.loading import Plan, training_batches
+from skipway.data.workers import starting_workers
 from skipway.errors import RecipeError
 from skipway.files import write_whole
 from skipway.training.console import Reporter
@@ -17,7 +18,7 @@ from skipway.training.job import Options, request_of
 from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
 from skipway.training.run import build_loop, prepared
-from skipway.training.world import joined_world
+from skipway.world.ranks import joined_world
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -46,6 +47,7 @@ class FoundRate:
         return f"suggested: --learning-rate {self.suggestion:.2g}\nplot       {self.plot}"
 
 
+@starting_workers()
 def find_rate(data: str | Path, *, reporter: Reporter, **options: Unpack[Options]) -> FoundRate:
     """Try rates from 1e-6 to 1 over 100 steps on the network that `train` would start with.
 

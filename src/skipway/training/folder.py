@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from skipway.errors import RunError
 from skipway.files import write_text
 from skipway.training.state import checkpoints
-from skipway.training.world import World, on_main
+from skipway.world.ranks import World, on_main
 
 CONFIG = "config.toml"
 PICTURES = "pictures.csv.gz"

@@ -16,9 +16,9 @@ from skipway.data.checking import Checked, bad_files_csv, check_split, require_m
 from skipway.data.dataset import Source, Split, hold_out, joined
 from skipway.data.folders import read_validation_folder
 from skipway.data.identity import PictureList, part_of
-from skipway.data.loading import default_workers
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
+from skipway.data.workers import MAX_WORKERS
 from skipway.errors import DataError, PictureError, RecipeError, RunError
 from skipway.files import write_text
 from skipway.machine import usable_cores
@@ -32,7 +32,6 @@ from skipway.training.start import fresh_network, network_from
 from skipway.training.state import Progress
 from skipway.values import refuse_unknown_options, verify
 
-MAX_WORKERS = 256  # more processes only fill the memory
 _MAX_SIDE = 16_384
 _FREE = frozenset(("data", "device", "workers", "out"))  # of a request: what may change between a run and its resume
 
@@ -321,10 +320,3 @@ def require_readable(folder: Path, material: Material) -> None:
     except DataError:
         write_text(listed, bad_files_csv(material.bad))
         raise
-
-
-def worker_count(request: Request, split: Split, device: torch.device) -> int:
-    """Worker processes: as asked, or as fits the data and the device."""
-    if request.workers >= 0:
-        return request.workers
-    return default_workers(split, usable_cores(), cuda=device.type == "cuda")

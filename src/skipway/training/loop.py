@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -29,6 +31,7 @@ from skipway.weights.bundle import Bundle, save_bundle
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20
+_SAME_SIGNAL_SECONDS = 3.0
 
 
 class StoppedError(KeyboardInterrupt):
@@ -48,9 +51,13 @@ class Loop:
         self.events: Events | None = None
         self._val_memory = None if self.material.val is None else memory_for(self.material.val, self.preprocessing)
         self._stop_asked = False
+        self._asked_at = 0.0
+        self._seen_before = 0
 
     def run(self) -> None:
         """Train from `progress.step` to the end. Raises DivergedError, StoppedError, DataError, StorageError."""
+        # A resume gives the sums of all ranks to the main one: these pictures were not seen at this rank's own rate.
+        self._seen_before = self.progress.seen
         if self.world.main:
             for place in (self.folder, self.folder / "checkpoints"):
                 remove_leftovers(place)
@@ -91,7 +98,8 @@ class Loop:
             self._after_step()
             self._finish_due_epoch()
             clock = time.perf_counter()
-        if self._stop_asked:  # during the last validation: the last checkpoint is written, the report is not
+        # During the last validation: the last checkpoint is written, the report is not.
+        if self.world.any(self._stop_asked):
             self._raise_stopped()
 
     def _after_step(self) -> None:
@@ -201,11 +209,13 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint. The weights must be finite: a diverged run keeps its last good one."""
         updater, progress = self.updater, self.progress
-        if not all_finite(list(updater.network.state_dict().values())):
+        finite = all_finite(list(updater.network.state_dict().values()))
+        if self.world.any(not finite):  # running statistics may be those of one rank alone
             self._raise_diverged(progress.step)
+        loss_sum, right, seen = self.world.summed(float(updater.loss_sum), int(updater.right), progress.seen)
         if not self.world.main:
             return
-        progress.loss_sum, progress.right = float(updater.loss_sum), int(updater.right)
+        saved = replace(progress, loss_sum=loss_sum, right=int(right), seen=int(seen))
         average = updater.average
         tensors: dict[str, object] = {
             "network": updater.network.state_dict(),
@@ -218,14 +228,13 @@ class Loop:
             "fingerprint": self.material.fingerprint,
             "recipe": recipe_to_toml(self.recipe),
             "request": self.start.request.to_dict(),
+            "world": self.world.size,
         }
-        save_checkpoint(self.folder, progress, tensors, self.recipe.keep_checkpoints)
+        save_checkpoint(self.folder, saved, tensors, self.recipe.keep_checkpoints)
 
     def _raise_stopped(self) -> NoReturn:
-        run = shlex.quote(str(self.folder))
-        raise StoppedError(
-            f"stopped at step {self.progress.step:,} of {self.total:,}; `skipway resume {run}` continues"
-        )
+        again = resume_command(self.folder, self.world.size)
+        raise StoppedError(f"stopped at step {self.progress.step:,} of {self.total:,}; {again} continues")
 
     def _check_finite(self) -> None:
         bad = self.world.largest(int(self.updater.bad_step))
@@ -244,13 +253,15 @@ class Loop:
         self.updater.loss_sum.zero_()
         self.updater.right.zero_()
         self.progress.seen, self.progress.train_seconds = 0, 0.0
+        self._seen_before = 0
 
     def _show(self) -> None:
         progress = self.progress
+        seen = self._seen_before + self.world.size * (progress.seen - self._seen_before)
         figures = {
             "loss": float(self.updater.loss_sum) / max(progress.seen, 1),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
-            "images_per_second": self.world.size * progress.seen / max(progress.train_seconds, 1e-9),
+            "images_per_second": seen / max(progress.train_seconds, 1e-9),
         }
         self.reporter.step(len(progress.history) + 1, progress.step, self.total, figures)
         if self.events is not None and progress.step % 20 == 0:
@@ -261,10 +272,14 @@ class Loop:
         """Ctrl-C and a polite kill end the run after the step under way; a second Ctrl-C ends it at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature is Python's)
-            if self._stop_asked:
-                run = shlex.quote(str(self.folder))
-                raise KeyboardInterrupt(f"stopped at once; `skipway resume {run}` continues from the last checkpoint")
-            self._stop_asked = True
+            now = time.monotonic()
+            if not self._stop_asked:
+                self._stop_asked, self._asked_at = True, now
+                return
+            # torchrun hands a Ctrl-C on, which the terminal has sent to every process already.
+            if self.world.size == 1 or now - self._asked_at > _SAME_SIGNAL_SECONDS:
+                again = resume_command(self.folder, self.world.size)
+                raise KeyboardInterrupt(f"stopped at once; {again} continues from the last checkpoint")
 
         try:
             before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -278,6 +293,12 @@ class Loop:
                 signal.signal(number, handler)
 
 
+def resume_command(folder: Path, size: int) -> str:
+    """What to type to continue a run of `size` processes."""
+    command = f"skipway resume {shlex.quote(str(folder))}"
+    return f"`torchrun --nproc-per-node {size} -m {command}`" if size > 1 else f"`{command}`"
+
+
 def total_steps(recipe: Recipe, plan: Plan) -> int:
     """Updates of the whole run."""
     if recipe.pictures:
@@ -286,7 +307,8 @@ def total_steps(recipe: Recipe, plan: Plan) -> int:
 
 
 def restore(updater: Updater, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's tensors back into an updater. Raises RunError where they are not of its network."""
+    """Put a checkpoint's tensors back into an updater. Its sums are those of all ranks: the main one
+    takes them. Raises RunError where they are not of its network."""
     contents, progress = checkpoint.contents, checkpoint.progress
     try:
         updater.network.load_state_dict(contents["network"])
@@ -294,6 +316,8 @@ def restore(updater: Updater, checkpoint: Checkpoint) -> None:
         updater.scaler.load_state_dict(contents["scaler"])
         if updater.average is not None:
             updater.average.shadow.load_state_dict(contents["average"])
+        if not updater.world.main:
+            progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
         updater.loss_sum.fill_(progress.loss_sum)
         updater.right.fill_(progress.right)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

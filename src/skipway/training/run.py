@@ -14,6 +14,7 @@ from skipway.data.augmentation import principal_colours
 from skipway.data.checking import bad_files_csv
 from skipway.data.loading import Plan
 from skipway.data.preprocessing import Preprocessing
+from skipway.data.workers import batch_bytes, pick_workers, starting_workers
 from skipway.errors import RecipeError, RunError
 from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
@@ -32,17 +33,17 @@ from skipway.training.job import (
     require_readable,
     settle,
     starting_network,
-    worker_count,
 )
-from skipway.training.loop import Loop, restore, total_steps
+from skipway.training.loop import EVALUATION_BATCH, Loop, restore, resume_command, total_steps
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict, recipe_to_toml
 from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Checkpoint, Progress, newest_checkpoint
 from skipway.training.updater import Updater
-from skipway.training.world import World, joined_world, on_main
 from skipway.values import from_plain
+from skipway.world.ranks import World, joined_world, local_size, on_main, world_size
 
 
+@starting_workers()
 def train(
     data: str | Path, *, overwrite: bool = False, reporter: Reporter | None = None, **options: Unpack[Options]
 ) -> RunResult:
@@ -58,6 +59,7 @@ def train(
         voice = heard(world, reporter)
         start = prepared(request, recipe, voice, overwrite=overwrite)
         loop = build_loop(start, world, voice)
+        world.advise(f"{resume_command(start.folder, world.size)} continues from the last checkpoint")
         with held(start.folder, world):
             on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
             on_main(world, lambda: require_readable(start.folder, start.material))
@@ -77,10 +79,14 @@ def _write_start(start: Start) -> None:
         write_text(start.folder / BAD_FILES, bad_files_csv(start.material.bad))
 
 
-def resume(run: str | Path, *, data: str | Path = "", reporter: Reporter | None = None) -> RunResult:
+@starting_workers()
+def resume(
+    run: str | Path, *, data: str | Path = "", workers: int | None = None, reporter: Reporter | None = None
+) -> RunResult:
     """Continue a run from its newest whole checkpoint to the end, as if it had never stopped.
 
-    `data` says where the pictures lie now, if they have moved.
+    `data` says where the pictures lie now, if they have moved. `workers` are as many as the run began with if
+    left out; the result does not depend on them.
 
     Raises RunError when there is nothing to resume, when another process has the run, or when the pictures have
     changed since.
@@ -89,10 +95,11 @@ def resume(run: str | Path, *, data: str | Path = "", reporter: Reporter | None 
     if not folder.is_dir():
         raise RunError(f"no run folder {folder}; `skipway train` makes one")
     with joined_world(_device_of(folder)) as world, held(folder, world):
+        world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
             voice.say(f"{folder}: the run that was to be replaced is back; the new one had not begun")
-        loop = _continued(folder, data, world, voice)
+        loop = _continued(folder, data, workers, world, voice)
         voice.say(_where_it_stands(loop))
         loop.run()
         return finish(loop)
@@ -122,14 +129,17 @@ def _config(folder: Path) -> tuple[Request, Recipe]:
     return from_plain(Request, plain.get("run", {}), f"{file}: run"), recipe_from_dict(plain, str(file))
 
 
-def _continued(folder: Path, data: str | Path, world: World, voice: Reporter) -> Loop:
+def _continued(folder: Path, data: str | Path, workers: int | None, world: World, voice: Reporter) -> Loop:
     """The loop of a run as its newest whole checkpoint left it."""
     request, recipe = _config(folder)
     if data:
         request = replace(request, data=str(data))
+    if workers is not None:
+        request = replace(request, workers=workers)
     checkpoint = newest_checkpoint(folder, voice.say)
     contents = checkpoint.contents
     _require_same_config(folder / CONFIG, request, recipe, checkpoint)
+    _require_same_world(folder, contents.get("world"), checkpoint.progress, voice)
     material = gather(request, recipe, voice)
     _require_same_pictures(folder, request, material, checkpoint)
     network = spec_from_dict(contents["spec"]).build()
@@ -156,6 +166,30 @@ def _require_same_config(config: Path, request: Request, recipe: Recipe, checkpo
         what = f" ({', '.join(fields)})" if fields else ""
         raise RunError(
             f"{config} was edited since the run began{what}; undo that, or begin a new run with --recipe {config}"
+        )
+
+
+def _require_same_world(folder: Path, noted: object, progress: Progress, voice: Reporter) -> None:
+    """RunError when the run was trained by another number of processes than there are now.
+
+    The parts of a batch, the draws of dropout and the order of the sums depend on it. `noted` is None in checkpoints
+    of older versions.
+    """
+    if noted is None:
+        if progress.seen:
+            voice.say(
+                f"{folder} was begun by an older skipway, which did not note its number of processes: if there was "
+                "more than one, the training loss of the epoch under way lacks the others' pictures"
+            )
+        return
+    if type(noted) is not int or noted < 1:
+        raise RunError(
+            f"{folder} was trained by {str(noted)[:40]} processes, says its checkpoint; restore it from a copy"
+        )
+    if noted != world_size():
+        raise RunError(
+            f"{folder} was trained by {noted} processes, and there are {world_size()} now, which would give other "
+            f"weights; {resume_command(folder, noted)}"
         )
 
 
@@ -211,7 +245,22 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
         class_weights=balanced_weights(material.train, len(material.labels)) if weighed else None,
         colours=principal_colours(material.train, start.preprocessing) if lit else None,
     )
-    return Loop(start, updater, plan, reporter, worker_count(start.request, material.train, world.device))
+    return Loop(start, updater, plan, reporter, _worker_count(start, world, reporter))
+
+
+def _worker_count(start: Start, world: World, reporter: Reporter) -> int:
+    """Worker processes of this rank, for training and at the same time for validation."""
+    judged = start.material.train if start.material.val is None else start.material.val
+    batch = batch_bytes(start.preprocessing, -(-start.recipe.batch_size // world.size))
+    batch += batch_bytes(start.preprocessing, min(EVALUATION_BATCH, len(judged)))
+    return pick_workers(
+        start.request.workers,
+        start.material.train,
+        batch,
+        reporter.say,
+        cuda=world.device.type == "cuda",
+        processes=min(world.size, local_size()),
+    )
 
 
 def heard(world: World, reporter: Reporter | None) -> Reporter:

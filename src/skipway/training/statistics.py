@@ -15,12 +15,12 @@ from torch.optim.swa_utils import update_bn
 
 from skipway.data.checking import check_split
 from skipway.data.dataset import Source, Split
-from skipway.data.loading import default_workers, evaluation_batches
+from skipway.data.loading import evaluation_batches
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
+from skipway.data.workers import batch_bytes, pick_workers, starting_workers
 from skipway.errors import DataError, ModelFileError
-from skipway.inference.classifier import pick_device
-from skipway.machine import usable_cores
+from skipway.machine import pick_device, usable_cores
 from skipway.models.layers import BatchStatisticsNorm2d
 from skipway.weights.bundle import Bundle
 
@@ -60,7 +60,12 @@ def recompute_statistics(
 
 
 def recomputing(
-    data: str | Source, *, device: str = "auto", workers: int = -1, progress: Progress | None = None
+    data: str | Source,
+    *,
+    device: str = "auto",
+    workers: int = -1,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Callable[[Bundle], Bundle]:
     """What gives a model its running statistics afresh, over the training pictures of `data`: its train part, or all
     of it where it has no parts.
@@ -75,6 +80,7 @@ def recomputing(
         raise DataError(f"{source.name} has no training pictures, only {', '.join(source.splits)}; give those of train")
     found = source.split(name)
 
+    @starting_workers()
     def recompute(bundle: Bundle) -> Bundle:
         network = bundle.network()
         if not any(_is_running(module) for module in network.modules()):
@@ -86,7 +92,8 @@ def recomputing(
         where = pick_device(device)
         # `to` is untyped for memory formats
         network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        count = workers if workers >= 0 else default_workers(found, usable_cores(), cuda=where.type == "cuda")
+        batch = batch_bytes(bundle.preprocessing, BATCH)
+        count = pick_workers(workers, found, batch, say or _unsaid, cuda=where.type == "cuda")
         recompute_statistics(network, checked.split, bundle.preprocessing, where, BATCH, count, tell)
         facts = {
             "data": source.name,
@@ -110,3 +117,7 @@ def _is_running(module: nn.Module) -> bool:
 
 def _silent(what: str, done: int, total: int) -> None:
     """Nobody watches."""
+
+
+def _unsaid(line: str) -> None:
+    """Nobody listens."""

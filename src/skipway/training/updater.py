@@ -19,7 +19,7 @@ from skipway.training.averaging import Average
 from skipway.training.optimizer import build_optimizer
 from skipway.training.recipe import Recipe
 from skipway.training.schedule import learning_rate
-from skipway.training.world import World
+from skipway.world.ranks import World
 
 _WORTH_COMPILING = 2000  # steps
 
@@ -47,6 +47,7 @@ class Updater:
         self.forward: nn.Module = self.network
         if world.size > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.network)
+            _settle_layout(self.forward, self.network)
         if compiles(recipe, self.device, total_steps):
             self.forward = compiled(self.forward)
         self.optimizer = build_optimizer(self.network, recipe, self.device)
@@ -120,6 +121,23 @@ class Updater:
             return loss
         other = F.cross_entropy(logits, blend.partners[part], self.class_weights, label_smoothing=smoothing)
         return blend.share * loss + (1 - blend.share) * other
+
+
+def _settle_layout(parallel: nn.Module, network: Network) -> None:
+    """A backward pass that changes nothing.
+
+    DDP lays the gradients out anew, in the order in which they came in its first pass. From three ranks on, the order
+    of a sum over the ranks depends on the place in that layout: the first step of a resumed run would add in another
+    order than the same step of a run that was never stopped.
+    """
+    spec, device = network.spec, next(network.parameters()).device
+    kept = [buffer.clone() for buffer in network.buffers()]
+    parallel.train()
+    pictures = torch.zeros(2, spec.in_channels, spec.input_size, spec.input_size, device=device)
+    parallel(pictures.contiguous(memory_format=torch.channels_last)).sum().backward()
+    network.zero_grad(set_to_none=True)
+    for buffer, value in zip(network.buffers(), kept, strict=True):
+        buffer.copy_(value)
 
 
 def compiles(recipe: Recipe, device: torch.device, steps: int) -> bool:
