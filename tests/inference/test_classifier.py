@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,3 +138,80 @@ def test_a_bad_file(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"hello")
     with pytest.raises(ModelFileError):
         load(tmp_path / "model.safetensors")
+
+
+def _encoded(colour: tuple[int, int, int]) -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", (20, 20), colour).save(held, "PNG")
+    return held.getvalue()
+
+
+def test_open_files_and_all_kinds_of_bytes_are_taken(trained: Path, tmp_path: Path) -> None:
+    classifier = load(trained / "model.safetensors", "cpu")
+    data = _encoded((200, 30, 30))
+    file = tmp_path / "red.png"
+    file.write_bytes(data)
+    written = io.BytesIO()
+    written.write(data)  # and not rewound
+    with file.open("rb") as opened, file.open("rb", buffering=0) as raw:
+        given = [io.BytesIO(data), written, opened, raw, data, bytearray(data), memoryview(data), file, str(file)]
+        answers = classifier.predict(given, top=1)
+        assert not opened.closed
+    assert len(answers) == 9
+    assert all(answer == answers[0] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, r"pictures\[1\] is of type NoneType; give a path, the bytes"),
+        (5, r"pictures\[1\] is of type int; give"),
+        (CPU, r"pictures\[1\] is of type device; give"),
+        (io.StringIO("text"), r"pictures\[1\]: gives str, not bytes; open the file with mode 'rb'"),
+        (io.BytesIO(), r"pictures\[1\]: is empty"),
+        (io.BytesIO(b"no picture"), r"pictures\[1\]: is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_named_by_its_place(trained: Path, wrong: object, message: str) -> None:
+    classifier = load(trained / "model.safetensors", "cpu")
+    with pytest.raises(DataError, match=message):
+        classifier.predict([_encoded((0, 0, 200)), wrong])  # type: ignore[list-item]
+
+
+def test_a_closed_file_says_so(trained: Path) -> None:
+    closed = io.BytesIO(_encoded((0, 0, 200)))
+    closed.close()
+    with pytest.raises(DataError, match=r"pictures\[0\]: cannot be read .*open it again"):
+        load(trained / "model.safetensors", "cpu").predict([closed])
+
+
+def test_an_endless_open_file_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from skipway.data import pictures
+
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10**7)
+    with open("/dev/zero", "rb") as endless, pytest.raises(DataError, match="has more than 10,000,000 bytes"):  # noqa: PTH123
+        pictures.open_picture(endless)
+
+
+@pytest.mark.parametrize(
+    "single",
+    [
+        io.BytesIO(b""),
+        b"",
+        bytearray(),
+        memoryview(b""),
+        Path("x"),
+        "x",
+        Image.new("L", (2, 2)),
+        np.zeros((2, 2, 3), np.uint8),
+    ],
+)
+def test_a_single_picture_is_no_list(trained: Path, single: object) -> None:
+    with pytest.raises(DataError, match=r"not a picture; give \[picture\]"):
+        load(trained / "model.safetensors", "cpu").predict(single)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [None, 5, {"a": 1}, iter([])])
+def test_what_cannot_be_counted_is_no_list(trained: Path, given: object) -> None:
+    with pytest.raises(DataError, match="takes a list of pictures"):
+        load(trained / "model.safetensors", "cpu").predict(given)  # type: ignore[arg-type]

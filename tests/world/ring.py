@@ -103,8 +103,10 @@ def _free_port() -> int:
 
 def main() -> None:
     import torch
+    import torch.utils.tensorboard
 
     import skipway.cli
+    import skipway.evaluation.figures
     import skipway.evaluation.judge
     import skipway.training.console
     import skipway.training.run  # noqa: F401 (imported once, before the ranks fork)

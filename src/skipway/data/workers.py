@@ -118,7 +118,7 @@ def starting_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        line = _lost(str(error))
+        line = _lost(f"{error}; {error.__cause__}")  # which of the two names the signal depends on who saw it first
         if line is None:
             raise
         raise SkipwayError(line) from None
@@ -148,12 +148,12 @@ def _lost(text: str) -> str | None:
         )
     if not _DEATH.search(text):
         return None
-    if "Killed" in text:
+    if "signal: Killed" in text:
         return (
             "a worker process was killed, most likely for lack of memory; give --workers 0, or fewer of them, or a "
             "smaller --batch-size"
         )
-    told = " ".join(text.splitlines()[0].split())
+    told = " ".join(text.splitlines()[0].removesuffix("; None").split())
     return (
         f"a worker process ended ({told}); give --workers 0, and, in a script, put what it does under "
         "`if __name__ == '__main__':`"

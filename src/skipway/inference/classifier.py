@@ -153,7 +153,9 @@ def _require_list(pictures: object) -> None:
     if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
         raise DataError("predict takes a list of pictures, not a picture; give [picture]")
     if not hasattr(pictures, "__len__") or not hasattr(pictures, "__getitem__") or isinstance(pictures, Mapping):
-        raise DataError(f"predict takes a list of pictures, not a {type(pictures).__name__}; give list(pictures)")
+        raise DataError(
+            f"predict takes a list of pictures, not what is of type {type(pictures).__name__}; give list(pictures)"
+        )
 
 
 def _opened(picture: object, label: str) -> Picture:
@@ -164,7 +166,7 @@ def _opened(picture: object, label: str) -> Picture:
     if isinstance(picture, EncodedBytes) or hasattr(picture, "read"):
         return open_picture(cast("EncodedBytes | Readable", picture), label)
     raise DataError(
-        f"{label} is a {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, a PIL "
+        f"{label} is of type {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, a PIL "
         "image or a uint8 array"
     )
 
