@@ -166,8 +166,8 @@ def _opened(picture: object, label: str) -> Picture:
     if isinstance(picture, EncodedBytes) or hasattr(picture, "read"):
         return open_picture(cast("EncodedBytes | Readable", picture), label)
     raise DataError(
-        f"{label} is of type {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, a "
-        "PIL image or a uint8 array"
+        f"{label} is of type {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, "
+        "a PIL image or a uint8 array"
     )
 
 
