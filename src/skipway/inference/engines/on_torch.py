@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skipway.inference.engines.base import Engine, EngineError, Work, depends_on_batch
 from skipway.inference.engines.cache import Cache
 from skipway.inference.engines.folding import folded
+from skipway.inference.compiling import compiler_folder
 from skipway.inference.tracing import quiet
 from skipway.models.network import Network
 
@@ -69,13 +70,6 @@ def _kind(work: Work) -> torch.dtype:
 
 @contextmanager
 def _kernels_in(cache: Cache) -> Iterator[None]:
-    """Let torch keep the kernels that it compiles beside the model."""
-    name, before = "TORCHINDUCTOR_CACHE_DIR", os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    os.environ[name] = str(cache.path("inductor"))
-    try:
+    """Let torch keep the kernels that it compiles in the cache."""
+    with cache.tree("inductor") as folder, compiler_folder(folder):
         yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
