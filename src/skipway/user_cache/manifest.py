@@ -97,21 +97,18 @@ def measure(file: Path) -> Part:
 def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Every file below a folder, in order of names, with its facts. Raises ForeignFileError for links and the like,
     and for folders in which others can write; and OSError."""
-    with os.scandir(folder) as found:
-        children = sorted(found, key=lambda child: child.name)
-    for child in children:
-        facts = child.stat(follow_symlinks=False)
-        path = Path(child.path)
-        if not is_ours(facts):
-            raise ForeignFileError(f"{path} belongs to another user")
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or not is_ours(facts) or others_can_write(facts):
+        raise ForeignFileError(f"{folder} is no folder of ours alone")
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208
+        path = folder / name
+        facts = path.lstat()
         if stat.S_ISDIR(facts.st_mode):
-            if others_can_write(facts):
-                raise ForeignFileError(f"others can write to {path}")
             yield from walk(path)
-        elif stat.S_ISREG(facts.st_mode):
+        elif stat.S_ISREG(facts.st_mode) and is_ours(facts):
             yield path, facts
         else:
-            raise ForeignFileError(f"{path} is neither a file nor a folder")
+            raise ForeignFileError(f"{path} is no file of ours")
 
 
 def _open_regular(file: Path) -> int:
