@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARITY := .venv-parity
 
-.PHONY: demo test check format peers parity clean
+.PHONY: demo test test-all check format peers parity clean
 
 demo: $(STAMP)  ## install, then train, judge and use a network on bundled real digits
 	$(BIN)/skipway demo
 
 test: $(STAMP)  ## install, then run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4
+
+test-all: $(STAMP)  ## install, then run the tests, those that take minutes among them
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 -m 'slow or not slow'
 
 check: $(STAMP)  ## formatting, lint, types, structure
 	$(BIN)/ruff format --check .
