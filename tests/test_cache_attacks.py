@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.contracts.tiny import tiny
 from torch import Tensor, nn
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
@@ -23,10 +22,15 @@ from skipway.inference.engines import Cache, Engine, choice, open_engine, pick_e
 from skipway.machine import cpu_name, usable_cores
 from skipway.models.network import Network
 from skipway.weights.bundle import Bundle, save_bundle
+from tests.contracts.tiny import tiny
 
 EVIL = "import pathlib, os; pathlib.Path(os.environ['EVIL_RAN']).touch()\n"
 opened: list[str] = []
 watching = False
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir())
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -127,7 +131,7 @@ def test_a_link_beside_a_model_deletes_nothing(model: Path, tmp_path: Path) -> N
     model.with_name(f"{model.name}.engines").symlink_to(tmp_path / "home")
     load(model).use("eager", batch_size=2)
     assert precious.read_text() == "text"
-    assert os.listdir(tmp_path / "home") == ["0123456789abcdef"]
+    assert names(tmp_path / "home") == ["0123456789abcdef"]
 
 
 def with_back_door(content: bytes) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.privacy.watching import Room, Watched, network_less, watching_library
 
 from skipway.data.preprocessing import preset
 from skipway.models.catalog import create_model
 from skipway.weights.bundle import Bundle, save_bundle
+from tests.privacy.watching import Room, Watched, network_less, watching_library
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_the_watch_sees_what_other_libraries_do(tmp_path: Path) -> None:
         pytest.skip("no C compiler, or no Linux: only Python's own calls are watched")
     (tmp_path / "room").mkdir()
     room = Room(tmp_path / "room")
-    code = "import ctypes; ctypes.CDLL(None).getaddrinfo(b'example.invalid', None, None, ctypes.byref(ctypes.c_void_p()))"
+    code = (
+        "import ctypes; ctypes.CDLL(None).getaddrinfo(b'example.invalid', None, None, ctypes.byref(ctypes.c_void_p()))"
+    )
     found = room.python("-c", f"{code}\nimport os; open(os.path.expanduser('~/id'), 'w')")
     assert "libc getaddrinfo example.invalid" in found.notes
     assert found.home == ["id"]

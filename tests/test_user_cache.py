@@ -21,6 +21,10 @@ KEY, OTHER = "a" * 64, "b" * 64
 SPOILT = (lambda file: file.write_bytes(b"other"), lambda file: file.write_bytes(b"ABC"), lambda file: file.unlink())
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir())
+
+
 def silent(line: str) -> None:
     raise AssertionError(f"nothing should be said, but: {line}")
 
@@ -94,7 +98,7 @@ def test_what_is_not_in_the_list_is_deleted(tmp_path: Path) -> None:
     (file.parent / "folder" / "evil.py").write_text("")
     (file.parent / ".part.abcdefgh").write_text("left by a process that was killed")
     assert read_back() == b"abc"
-    assert sorted(child.name for child in file.parent.iterdir()) == ["manifest.json", "part"]
+    assert names(file.parent) == ["manifest.json", "part"]
     assert (tmp_path / "precious").exists()
 
 
@@ -190,7 +194,7 @@ def test_deleting_follows_no_link(tmp_path: Path) -> None:
     remove(inside)
     remove(tmp_path / "link")
     remove(tmp_path / "absent")
-    assert os.listdir(tmp_path) == ["outside"]
+    assert names(tmp_path) == ["outside"]
     assert (outside / "precious").read_text() == "text"
 
 
@@ -209,7 +213,7 @@ def test_what_is_larger_than_the_bound_is_not_kept(monkeypatch: pytest.MonkeyPat
     lines: list[str] = []
     with claimed_entry(KEY, "", lines.append) as entry:
         entry.keep("part", lambda to: to.write_bytes(bytes(4000)))
-    assert not os.listdir(user_cache / "engines")
+    assert not names(user_cache / "engines")
     assert "too much for the cache's 1,000" in lines[0]
 
 
@@ -236,9 +240,9 @@ def test_one_process_at_a_time_and_a_dead_one_is_no_obstacle(user_cache: Path) -
         assert holder.stdout is not None
         assert holder.stdout.readline() == "holds it\n"
         lines: list[str] = []
-        with pytest.raises(CacheError, match=r"another process has worked in the cache .* for 0 s; end it"):
-            with claimed_entry(KEY, "", lines.append, wait_s=0.01):
-                raise AssertionError
+        told = r"another process has worked in the cache .* for 0 s; end it"
+        with pytest.raises(CacheError, match=told), claimed_entry(KEY, "", lines.append, wait_s=0.01):
+            raise AssertionError
         assert "waiting for it" in lines[0]
         report = inspect_cache(clear=True)
         assert (report.cleared, report.busy) == (0, 1)
@@ -272,7 +276,7 @@ def test_clearing_deletes_nothing_but_entries(user_cache: Path, tmp_path: Path) 
     assert (user_cache / "mine.txt").exists()
     assert (user_cache / "engines" / "notes.txt").exists()
     assert (tmp_path / "precious").exists()
-    assert sorted(os.listdir(user_cache / "engines")) == ["notes.txt"]
+    assert names(user_cache / "engines") == ["notes.txt"]
 
 
 def test_an_entrys_folder_ends_with_it() -> None:
@@ -353,12 +357,10 @@ def test_a_folder_that_others_could_have_filled_is_refused(
     assert "SKIPWAY_CACHE_DIR" in str(caught.value)
 
 
-def test_a_folder_below_one_that_all_can_write_to_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_below_one_that_all_can_write_to_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     monkeypatch.setenv("SKIPWAY_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(CacheError, match="everybody can write to .*, above the cache"):
+    with pytest.raises(CacheError, match=r"everybody can write to .*, above the cache"):
         private_cache_folder()
     tmp_path.chmod(0o1777)  # as /tmp is
     assert private_cache_folder().is_dir()

@@ -35,9 +35,11 @@ def _allowed(path, folder):
     if not os.path.isabs(path):
         above = os.getcwd() if folder in (None, -1) else os.readlink(f"/proc/self/fd/{folder}")
         path = os.path.join(above, path)
+    if path.startswith(_DEVICES):
+        return True
     # The last part may be a link, which is what would be changed.
     path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    return path.startswith(_DEVICES) or any(path == one or path.startswith(one + os.sep) for one in _ALLOWED)
+    return any(path == one or path.startswith(one + os.sep) for one in _ALLOWED)
 
 
 def _watch(event, arguments):

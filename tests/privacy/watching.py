@@ -101,8 +101,11 @@ def watching_library(folder: Path) -> Path | None:
 
 
 def network_less() -> list[str]:
-    """The start of a command that runs another without any network, not even this machine's own; [] where not permitted."""
+    """The start of a command that runs another without any network, its own machine's neither; [] where forbidden."""
     for words in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
-        if shutil.which("unshare") and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+        ):
             return words
     return []

@@ -64,9 +64,11 @@ class Classifier:
     ) -> None:
         """Answer by an engine from now on: one of `ENGINES`, or `auto` for the fastest, by measurement.
 
-        What it compiles is kept in the user's cache (`skipway.user_cache`), for a model that came from a file. `pictures` is how many there are to be, where that is known:
-        few are not worth measuring for. `calibrate` names the data that int8 takes its ranges from. Raises
-        UnknownNameError, EngineError for an engine that this machine lacks or that answers differently, DataError.
+        What it compiles for a model that came from a file is kept in the user's cache (`skipway.user_cache`), and only
+        what was kept there is read back; `tell` gets a line where that cache cannot be used. `pictures` is how many
+        there are to be, where that is known: few are not worth measuring for. `calibrate` names the data that int8
+        takes its ranges from. Raises UnknownNameError, EngineError for an engine that this machine lacks or that
+        answers differently, DataError.
         """
         self.require_classes()
         if (engine, precision) == ("auto", "fp32") and pictures is not None and pictures <= CHUNK:

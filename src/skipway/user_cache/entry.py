@@ -141,9 +141,10 @@ class Entry:
 
     def _remove_unlisted(self) -> None:
         known = {key.partition("/")[0] for key in self._parts}
-        for name in os.listdir(self.folder):  # noqa: PTH208
-            if name not in known and (name != NAME or not known):
-                remove(self.folder / name)
+        for child in list(self.folder.iterdir()):
+            is_list = child.name == NAME and known
+            if child.name not in known and not is_list:
+                remove(child)
 
     def _close_folders(self, path: Path) -> None:
         """Libraries make folders as the umask says, which may let the group write."""

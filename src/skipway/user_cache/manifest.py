@@ -100,8 +100,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or not is_ours(facts) or others_can_write(facts):
         raise ForeignFileError(f"{folder} is no folder of ours alone")
-    for name in sorted(os.listdir(folder)):  # noqa: PTH208
-        path = folder / name
+    for path in sorted(folder.iterdir()):
         facts = path.lstat()
         if stat.S_ISDIR(facts.st_mode):
             yield from walk(path)

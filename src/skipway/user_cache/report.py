@@ -15,7 +15,7 @@ from skipway.user_cache.store import entry_folders, last_use, remove_entry, size
 
 @dataclass(frozen=True)
 class EntryFacts:
-    """An entry: the key's first 12 digits, what it is for, its size in bytes, when it was used last (seconds since 1970)."""
+    """An entry: the key's first 12 digits, what it is for, its bytes, when it was used last (seconds since 1970)."""
 
     key: str
     about: str

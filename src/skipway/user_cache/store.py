@@ -48,11 +48,8 @@ def entry_folders(root: Path) -> list[Path]:
     entries = root / ENTRIES
     if entries.is_symlink() or not entries.is_dir():
         return []
-    used: list[tuple[float, Path]] = []
-    for name in os.listdir(entries):  # noqa: PTH208
-        if KEY.fullmatch(name):
-            used.append((last_use(entries / name), entries / name))
-    return [folder for _, folder in sorted(used)]
+    found = [folder for folder in sorted(entries.iterdir()) if KEY.fullmatch(folder.name)]
+    return sorted(found, key=last_use)
 
 
 def last_use(folder: Path) -> float:

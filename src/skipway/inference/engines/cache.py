@@ -114,7 +114,7 @@ class Cache:
 
 
 def key_of(network: Network) -> str:
-    """64 hexadecimal digits: SHA-256 of a network's layout and weights, of the libraries' versions and the processor."""
+    """64 hexadecimal digits: SHA-256 of a network's layout and weights, the libraries' versions and the processor."""
     facts = [str(_FORMAT), platform.python_version(), platform.machine(), cpu_name(), cpu_features()]
     facts += [f"{name} {_version(name)}" for name in _LIBRARIES]
     return hashlib.sha256("\n".join([digest(network), *facts]).encode()).hexdigest()

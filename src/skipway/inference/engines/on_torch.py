@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skipway.inference.compiling import compiler_folder
 from skipway.inference.engines.base import Engine, EngineError, Work, depends_on_batch
 from skipway.inference.engines.cache import Cache
 from skipway.inference.engines.folding import folded
-from skipway.inference.compiling import compiler_folder
 from skipway.inference.tracing import quiet
 from skipway.models.network import Network
 
