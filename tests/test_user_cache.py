@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skipway.cli import main
 from skipway.errors import CacheError
 from skipway.user_cache import cache_folder, claimed_entry, inspect_cache, prepare_font_folder, scratch_entry, store
 from skipway.user_cache.entry import Entry
@@ -264,6 +265,34 @@ def test_the_report_tells_what_there_is(user_cache: Path) -> None:
     text = inspect_cache().told()
     assert len(text.splitlines()) == 2
     assert "evil\\nname" in text
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--clear", "--json"]])
+def test_the_command_prints_what_the_library_says(
+    user_cache: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    kept()
+    with pytest.raises(SystemExit) as end:
+        main(["cache", *options])
+    assert end.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["cleared"] == ("--clear" in options)
+    assert len(told["entries"]) == ("--clear" not in options)
+    assert told == json.loads(json.dumps(inspect_cache().to_dict())) | {"cleared": told["cleared"]}
+
+
+@pytest.mark.parametrize("options", [[], ["--clear"]])
+def test_the_command_refuses_what_others_can_write(
+    user_cache: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    kept()
+    user_cache.chmod(0o777)
+    with pytest.raises(SystemExit) as end:
+        main(["cache", *options])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "others can write to the cache folder" in line
+    assert (user_cache / "engines" / KEY / "part").exists()
 
 
 def test_clearing_deletes_nothing_but_entries(user_cache: Path, tmp_path: Path) -> None:

@@ -13,24 +13,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 
 
 @contextmanager
 def compiler_folder(folder: Path) -> Iterator[None]:
     """Let torch compile into `folder` inside the block, and what is compiled later into a folder of this process."""
     use_own_compiler_folder()
-    before = os.environ[_VARIABLE]
-    os.environ[_VARIABLE] = str(folder)
+    before = {name: os.environ[name] for name in (_INDUCTOR, _TRITON)}
+    os.environ |= {_INDUCTOR: str(folder), _TRITON: str(folder / "triton")}
     try:
         yield
     finally:
-        os.environ[_VARIABLE] = before
+        os.environ |= before
 
 
 def use_own_compiler_folder() -> None:
-    """Let torch compile into a folder that ends with this process, unless TORCHINDUCTOR_CACHE_DIR is set."""
-    if _VARIABLE not in os.environ:
+    """Let torch and Triton compile into a folder that ends with this process, unless their variables
+    TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR are set."""
+    if _INDUCTOR not in os.environ:
         folder = tempfile.mkdtemp(prefix="skipway-compiler-")
-        os.environ[_VARIABLE] = folder
+        os.environ[_INDUCTOR] = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ.setdefault(_TRITON, str(Path(os.environ[_INDUCTOR]) / "triton"))
