@@ -56,7 +56,7 @@ class Room:
         """Run commands of skipway, one after the other."""
         return self.python("-c", RUN_COMMANDS, json.dumps(commands), str(wait_s))
 
-    def python(self, *arguments: str, timeout_s: float = 600) -> Watched:
+    def python(self, *arguments: str, timeout_s: float = 3600) -> Watched:
         """Run Python in the work folder."""
         log = self.folder / "log"
         log.write_text("")
