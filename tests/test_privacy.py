@@ -107,7 +107,6 @@ def test_slow_commands_are_silent(room: Room, colours: Path) -> None:
     train = ["train", folder, "--model", "plain_mlp_10", "--image-size", "8", "--out", "compiled", "--workers", "1"]
     commands = [
         ["train", folder, "--model", "plain_mlp_10", "--image-size", "8", "--epochs", "1", "--out", "run"],
-        ["demo"],
         ["export", model, "--to", "out.onnx"],
         ["export", model, "--to", "out.pt2"],
         ["predict", model, folder, "--engine", "compile"],
@@ -115,6 +114,7 @@ def test_slow_commands_are_silent(room: Room, colours: Path) -> None:
         [*train, "--recipe", str(recipe)],
         ["benchmark", "plain_mlp_10", "--steps", "2", "--warmup", "1", "--batch-size", "2"],
         ["benchmark", "plain_mlp_10", "--mode", "train", "--steps", "2", "--warmup", "1", "--profile", "profiled"],
-        ["reproduce", "vanishing_gradients", "--seeds", "1", "--epochs", "1"],
+        ["reproduce", "vanishing-gradients", "--seeds", "1", "--epochs", "1"],
+        ["demo"],
     ]
     require_silence(room.commands(*commands, wait_s=20), statuses=len(commands))
