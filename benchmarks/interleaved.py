@@ -26,6 +26,8 @@ MAKE = "`make peers` builds the environments of the peers"
 _SETTLE_SECONDS = 0.25  # OpenMP's threads may spin 0.2 s after a run before they sleep
 _MOST_BATCHES = 500
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Peers work with what is here, and report to nobody.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 _CLEARED = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "PYTHONPATH", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
 
 
@@ -179,7 +181,8 @@ def _cpu_seconds(one: Entered) -> float:
 def environment(threads: int) -> dict[str, str]:
     """Variables for a contestant: this many threads, whatever this shell has set."""
     kept = {name: value for name, value in os.environ.items() if name not in _CLEARED}
-    return kept | dict.fromkeys(_THREADS, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    told = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    return kept | dict.fromkeys(_THREADS, str(threads)) | told | _SILENT
 
 
 def require_same(entered: Sequence[Entered], fact: str) -> None:

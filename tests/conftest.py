@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 # Tests are small: threads would only wait for each other, above all beside other work. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# matplotlib's list of fonts takes a second to make: once for all tests, and not in the home folder.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "fonts"))
 
 import numpy as np
 import pytest
@@ -35,6 +39,20 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", local_connect)
     monkeypatch.setattr(socket, "getaddrinfo", local_find)
+
+
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def user_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where each test's cache would be; nobody's own is read or written."""
+    folder = next(_caches)
+    monkeypatch.setenv("SKIPWAY_CACHE_DIR", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)

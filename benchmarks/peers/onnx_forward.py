@@ -7,6 +7,8 @@ from typing import Any
 from pictures import answers, pictures
 from worker import Ready, Run, serve, timed
 
+from skipway.privacy import import_onnxruntime, import_openvino
+
 
 def set_up(settings: dict[str, Any]) -> Ready:
     batch = pictures(settings)
@@ -20,8 +22,7 @@ def _timed(call: Any, batch: Any) -> Run:
 
 
 def _onnxruntime(file: str, threads: int) -> tuple[Any, str]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, chosen, providers=["CPUExecutionProvider"])
@@ -30,8 +31,7 @@ def _onnxruntime(file: str, threads: int) -> tuple[Any, str]:
 
 
 def _openvino(file: str, threads: int) -> tuple[Any, str]:
-    import openvino
-
+    openvino = import_openvino()
     # Without the hint, OpenVINO would compute in bf16 on processors that can.
     told = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     program = openvino.Core().compile_model(file, "CPU", told)

@@ -32,7 +32,7 @@ def set_up(settings: dict[str, Any]) -> Ready:
         more["calibration"] = [torch.from_numpy(drawn)]
         # Random weights tell no classes apart that int8 could keep apart: its accuracy is judged on trained networks.
         table.LIMITS["int8"] = math.inf
-    more["cache"] = Cache(file, network)
+    more["cache"] = Cache(network, kept=True)
     try:
         if settings["engine"] == "auto":
             engine = pick_engine(network, **more)

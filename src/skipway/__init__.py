@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skipway.privacy import switch_off_telemetry
 from skipway.version import __version__
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from skipway.training.recipe import Recipe as Recipe
     from skipway.training.run import resume as resume
     from skipway.training.run import train as train
+
+switch_off_telemetry()
 
 _HOMES = {
     "Recipe": "skipway.training.recipe",

@@ -66,3 +66,7 @@ class DivergedError(SkipwayError):
 
 class StorageError(SkipwayError):
     """A file that could not be written, above all for lack of space."""
+
+
+class CacheError(SkipwayError):
+    """A cache folder that somebody else could have written to, or that cannot be made."""

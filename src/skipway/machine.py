@@ -82,6 +82,14 @@ def cpu_name(root: Path = ROOT) -> str:
     return platform.processor() or platform.machine()
 
 
+def cpu_features(root: Path = ROOT) -> str:
+    """The instruction sets that the processor has, as the system lists them; "" where it does not."""
+    for line in _lines(root / "proc/cpuinfo"):
+        if line.startswith(("flags", "Features")):
+            return " ".join(sorted(line.partition(":")[2].split()))
+    return ""
+
+
 def versions(device: torch.device) -> dict[str, str]:
     """Version and device facts for reports and model files."""
     import torchvision

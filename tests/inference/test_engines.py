@@ -1,8 +1,8 @@
-"""Engines: each answers as the network does, says what it cannot do, and keeps what it compiled beside the model."""
+"""Engines: each answers as the network does, says what it cannot do, and keeps what it compiled in the user's cache."""
 
 from __future__ import annotations
 
-import json
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -57,6 +57,10 @@ def difference(network: Network, engine: nn.Module, inputs: Tensor) -> float:
     assert found.shape == wanted.shape
     assert found.dtype == torch.float32
     return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def kept_files(cache: Path) -> list[Path]:
+    return [file for file in (cache / "engines").glob("*/*") if file.name != "manifest.json"]
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -125,16 +129,16 @@ def test_every_engine_answers_as_the_network(name: str, engine: str, precision: 
             assert difference(network, opened, inputs) < {"fp32": 1e-5, "bf16": 0.05}[precision]
 
 
-def test_the_fastest_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_is_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     network, told = stirred(built("resnet_v2_50.slim")), []
     seconds = {"eager": 0.3, "compile": 0.2, "onnxruntime": 0.1, "openvino": 0.4}
     monkeypatch.setattr(choice, "open_checked", lambda name, work: Engine(name, work.precision, work.network))
     monkeypatch.setattr(choice, "_seconds", lambda engine, work: seconds[engine.name])
-    cache = Cache(tmp_path / "model.safetensors", network)
+    cache = Cache(network, kept=True)
     assert pick_engine(network, batch_size=2, cache=cache, tell=told.append).name == "onnxruntime"
     assert "onnxruntime it is" in told[-1]
     seconds["onnxruntime"] = 9.0  # not measured again
-    again = Cache(tmp_path / "model.safetensors", network)
+    again = Cache(network, kept=True)
     assert pick_engine(network, batch_size=2, cache=again).name == "onnxruntime"
     assert pick_engine(network, batch_size=4, cache=again).name == "compile"
 
@@ -163,11 +167,10 @@ def test_an_engine_is_built_where_it_earns_that_back(
     assert seen == opened
 
 
-def test_few_pictures_build_nothing(tmp_path: Path) -> None:
+def test_few_pictures_build_nothing(user_cache: Path) -> None:
     network = stirred(built("alexnet.caffe"))
-    cache = Cache(tmp_path / "model.safetensors", network)
-    assert pick_engine(network, batch_size=2, cache=cache, pictures=3).name == "eager"
-    assert not list(cache.path(".").iterdir())
+    assert pick_engine(network, batch_size=2, cache=Cache(network, kept=True), pictures=3).name == "eager"
+    assert not kept_files(user_cache)
 
 
 def test_an_engine_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,23 +224,23 @@ def test_int8_needs_pictures() -> None:
         open_engine("onnxruntime", network, batch_size=1, precision="int8", calibration=[pictures(network, 31)])
 
 
-def test_int8_is_calibrated_once(tmp_path: Path) -> None:
+def test_int8_is_calibrated_once(user_cache: Path) -> None:
     network = stirred(built("resnet_v2_50.slim"))
-    cache = Cache(tmp_path / "model.safetensors", network)
+    cache = Cache(network, kept=True)
     samples = [pictures(network, 40)]
     open_engine("onnxruntime", network, batch_size=1, precision="int8", cache=cache, calibration=samples)
-    files = {file: file.stat().st_mtime_ns for file in cache.path(".").glob("*.onnx")}
+    files = {file: file.stat().st_mtime_ns for file in kept_files(user_cache) if file.suffix == ".onnx"}
     assert len(files) == 2
     open_engine("openvino", network, batch_size=1, precision="int8", cache=cache)
-    assert {file: file.stat().st_mtime_ns for file in cache.path(".").glob("*.onnx")} == files
+    assert {file: file.stat().st_mtime_ns for file in files} == files
 
 
 @pytest.mark.parametrize("damage", [b"", b"no graph", None])
-def test_a_damaged_artefact_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_damaged_artefact_is_made_again(user_cache: Path, damage: bytes | None) -> None:
     network = stirred(built("resnet_v2_50.slim"))
-    cache = Cache(tmp_path / "model.safetensors", network)
+    cache = Cache(network, kept=True)
     open_engine("onnxruntime", network, batch_size=1, cache=cache)
-    (file,) = cache.path(".").glob("*.onnx")
+    (file,) = [file for file in kept_files(user_cache) if file.suffix == ".onnx"]
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     engine = open_engine("onnxruntime", network, batch_size=1, cache=cache)
@@ -245,33 +248,37 @@ def test_a_damaged_artefact_is_made_again(tmp_path: Path, damage: bytes | None) 
     assert len(file.read_bytes()) == len(whole)
 
 
-def test_a_changed_model_leaves_its_old_artefacts(tmp_path: Path) -> None:
-    network, model = stirred(built("alexnet.caffe")), tmp_path / "model.safetensors"
-    old = Cache(model, network)
-    old.path("network.onnx").write_bytes(b"old")
+def test_a_changed_model_has_an_entry_of_its_own() -> None:
+    network = stirred(built("alexnet.caffe"))
+    old = Cache(network, kept=True)
+    with old.claimed():
+        old.remember("key", "eager")
     next(network.parameters()).data[0] += 1
-    new = Cache(model, network)
-    assert new.digest != old.digest
-    assert [one.name for one in (tmp_path / "model.safetensors.engines").iterdir()] == [new.digest]
+    new = Cache(network, kept=True)
+    with new.claimed():
+        assert new.remembered("key") is None
+    with old.claimed():
+        assert old.remembered("key") == "eager"
 
 
-def test_a_damaged_memory_is_none(tmp_path: Path) -> None:
-    network = stirred(built("alexnet.caffe"))
-    cache = Cache(tmp_path / "model.safetensors", network)
-    for text in ("[]", "{", '{"other": 1}'):
-        cache.path("choices.json").write_text(text)
-        assert cache.remembered("key") is None
-    cache.remember("key", "eager")
-    assert json.loads(cache.path("choices.json").read_text())["key"] == "eager"
+def test_an_odd_memory_is_none() -> None:
+    cache = Cache(stirred(built("alexnet.caffe")), kept=True)
+    with cache.claimed():
+        for text in ("[]", "{", '{"other": 1}', '{"key": 1}', "[" * 100_000):
+            cache.keep("choices.json", lambda to, text=text: to.write_text(text))
+            assert cache.remembered("key") is None
+        cache.remember("key", "eager")
+        assert cache.remembered("key") == "eager"
 
 
-def test_without_a_file_beside_it_the_cache_ends_with_the_process(tmp_path: Path) -> None:
-    network = stirred(built("alexnet.caffe"))
-    cache = Cache(None, network)
-    folder = cache.path(".")
-    assert folder.is_dir()
+def test_without_a_file_the_cache_ends_with_its_object(user_cache: Path) -> None:
+    cache = Cache(stirred(built("alexnet.caffe")), kept=False)
+    file = cache.keep("some", lambda to: to.write_text("text"))
+    assert cache.file("some") == file
     del cache
-    assert not folder.exists()
+    gc.collect()
+    assert not file.exists()
+    assert not user_cache.exists()
 
 
 def test_batch_statistics_keep_batches_whole() -> None:
@@ -287,7 +294,7 @@ def test_names_are_those_of_the_table() -> None:
 
 
 def test_compiling_tells_its_failures_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """torch's compiler warns on stderr of a GPU that nobody asked for."""
     log = logging.getLogger("torch.utils.cpp_extension")
@@ -304,7 +311,7 @@ def test_compiling_tells_its_failures_and_nothing_else(
     monkeypatch.setattr(torch, "compile", compiled)
     network = built(MIXED[0])
     try:
-        open_engine("compile", network, batch_size=2, cache=Cache(tmp_path / "m.safetensors", network))
+        open_engine("compile", network, batch_size=2, cache=Cache(network, kept=True))
     finally:
         log.removeHandler(handler)
     assert capsys.readouterr().err.startswith("out of registers\n")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli import claims, data, networks, runs, speed, weights
+from skipway.cli import cache, claims, data, networks, runs, speed, weights
 from skipway.cli.output import harmless
 from skipway.errors import SkipwayError
 from skipway.version import __version__
@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # labels need not fit the terminal's encoding
     try:
+        if not {"--help", "-h", "--version"} & set(given):
+            from skipway.user_cache import prepare_font_folder
+
+            prepare_font_folder()
         # Not `app(given)`: that would swallow Ctrl-C's message and the end of a pipe.
         with typer.main.get_command(app).make_context("skipway", given) as context:
             context.command.invoke(context)
@@ -107,5 +111,5 @@ def _options(
     _refuse_several(context.invoked_subcommand)
 
 
-for group in (runs, data, weights, networks, speed, claims):
+for group in (runs, data, weights, networks, speed, claims, cache):
     app.add_typer(group.commands)

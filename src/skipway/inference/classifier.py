@@ -65,9 +65,11 @@ class Classifier:
     ) -> None:
         """Answer by an engine from now on: one of `ENGINES`, or `auto` for the fastest, by measurement.
 
-        What it compiles is kept beside the model file. `pictures` is how many there are to be, where that is known:
-        few are not worth measuring for. `calibrate` names the data that int8 takes its ranges from. Raises
-        UnknownNameError, EngineError for an engine that this machine lacks or that answers differently, DataError.
+        What it compiles for a model that came from a file is kept in the user's cache (`skipway.user_cache`), and only
+        what was kept there is read back; `tell` gets a line where that cache cannot be used. `pictures` is how many
+        there are to be, where that is known: few are not worth measuring for. `calibrate` names the data that int8
+        takes its ranges from. Raises UnknownNameError, EngineError for an engine that this machine lacks or that
+        answers differently, DataError.
         """
         self.require_classes()
         if (engine, precision) == ("auto", "fp32") and pictures is not None and pictures <= CHUNK:
@@ -76,7 +78,7 @@ class Classifier:
         from skipway.inference.calibration import calibration_pictures
         from skipway.inference.engines import Cache, open_engine, pick_engine
 
-        cache = Cache(self.file, self.network)
+        cache = Cache(self.network, kept=self.file is not None, tell=tell)
         samples = calibration_pictures(calibrate, self.preprocessing) if calibrate else ()
         if engine == "auto":
             opened = pick_engine(

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from skipway.errors import SkipwayError
 from skipway.inference.tracing import INPUT, OUTPUT
+from skipway.privacy import import_onnxruntime
 
 Run = Callable[[Tensor], Tensor]
 
@@ -57,8 +58,7 @@ def write(program: ExportedProgram, file: Path, metadata: dict[str, str], *, out
 
 def runner(file: Path) -> Run:
     """The file in ONNX Runtime, on the CPU, with as many threads as torch has."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()

@@ -14,6 +14,7 @@ from skipway.data.draws import seed_torch
 from skipway.data.loading import Batch
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SkipwayError
+from skipway.inference.compiling import use_own_compiler_folder
 from skipway.models.network import Network
 from skipway.training.averaging import Average
 from skipway.training.optimizer import build_optimizer
@@ -155,6 +156,7 @@ def compiled(network: nn.Module) -> nn.Module:
     """
     if next(network.parameters()).device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise SkipwayError("compiling needs a C++ compiler, and there is no g++; install one, or give compile = 'off'")
+    use_own_compiler_folder()
     return torch.compile(network, dynamic=False)  # type: ignore[return-value]
 
 

@@ -42,7 +42,9 @@ def open_engine(
     Raises UnknownNameError, EngineError for an engine that this machine lacks or that differs, DataError for too few
     pictures.
     """
-    return open_checked(name, _work(network, batch_size, precision, device, cache, calibration))
+    work = _work(network, batch_size, precision, device, cache, calibration)
+    with work.cache.claimed():
+        return open_checked(name, work)
 
 
 def pick_engine(
@@ -61,7 +63,8 @@ def pick_engine(
     Raises EngineError where there is none for this precision.
     """
     work = _work(network, batch_size, precision, device, cache, calibration)
-    return fastest(work, tell or _silent, pictures=pictures)
+    with work.cache.claimed():
+        return fastest(work, tell or _silent, pictures=pictures)
 
 
 def _work(
@@ -73,7 +76,7 @@ def _work(
     calibration: Sequence[Tensor],
 ) -> Work:
     device = device or next(network.parameters()).device
-    return Work(network.eval(), batch_size, precision, device, cache or Cache(None, network), calibration)
+    return Work(network.eval(), batch_size, precision, device, cache or Cache(network, kept=False), calibration)
 
 
 def _silent(line: str) -> None:

@@ -1,80 +1,140 @@
-"""What engines compile is kept beside the model, under the digest of what it was compiled from."""
+"""What engines compile is kept in the user's cache, under the digest of what it was compiled from.
+
+Nothing beside a model file is read: whoever hands a model over could put programs there.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
-import os
-import re
-import shutil
-import tempfile
-import weakref
+import logging
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from skipway.errors import StorageError
-from skipway.files import write_whole
+from skipway.errors import CacheError, StorageError
+from skipway.machine import cpu_features, cpu_name
 from skipway.models.network import Network
+from skipway.reporting import escaped
+from skipway.user_cache import Entry, claimed_entry, scratch_entry
+
+_FORMAT = 1  # of what is kept here; a newer one makes everything again
+_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
+_CHOICES = "choices.json"
+_LARGEST_CHOICES = 2**20  # bytes
 
 
 class Cache:
-    """The folder `<model file>.engines/<digest>`, or one that ends with the process where there is no model file, or
-    where its folder cannot be written to. Folders of other digests are those of a model that is no more."""
+    """What was built for a network: in the user's cache with `kept`, else in a folder that ends with the process.
 
-    def __init__(self, model: Path | None, network: Network) -> None:
-        self.digest = digest(network)
-        self.folder = self._beside(model) if model is not None else None
-        if self.folder is None:
-            scratch = tempfile.mkdtemp(prefix="skipway-engines-")
-            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-            self.folder = Path(scratch)
+    The folder of the user's cache is this process's alone inside `claimed`, where all other calls belong. A cache that
+    cannot be trusted or written is told about through `tell` (by default as a warning of the log `skipway`), and
+    replaced by a folder that ends with the process.
+    """
 
-    def _beside(self, model: Path) -> Path | None:
-        above = model.with_name(f"{model.name}.engines")
-        folder = above / self.digest
+    def __init__(self, network: Network, *, kept: bool, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell or logging.getLogger("skipway").warning
+        self._about = _about(network)
+        self._key = key_of(network) if kept else ""
+        self._entry = None if kept else scratch_entry()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While an engine is built: other processes that want the same one wait, and find it built."""
+        if self._entry is not None:
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                entry = stack.enter_context(claimed_entry(self._key, self._about, self._tell))
+            except (CacheError, StorageError, OSError) as error:
+                entry = self._scratch(error)
+            self._entry = entry
+            try:
+                yield
+            finally:
+                if self._key:
+                    self._entry = None
+
+    def file(self, name: str) -> Path | None:
+        """The file of that name, unchanged since it was kept, or None."""
+        return self._claimed_entry().file(name)
+
+    def keep(self, name: str, write: Callable[[Path], object]) -> Path:
+        """Let `write` make the file of that name. Raises StorageError where not even a temporary folder has room."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                return None
-            for other in above.iterdir():
-                if other != folder and re.fullmatch("[0-9a-f]{16}", other.name):
-                    shutil.rmtree(other, ignore_errors=True)
-        except OSError:
-            return None
-        return folder
+            return self._claimed_entry().keep(name, write)
+        except (StorageError, CacheError) as error:
+            if not self._key:
+                raise
+            self._entry = self._scratch(error)
+            return self._entry.keep(name, write)
 
-    def path(self, name: str) -> Path:
-        """Where the artefact of that name is, or will be."""
-        assert self.folder is not None
-        return self.folder / name
+    @contextmanager
+    def tree(self, name: str) -> Iterator[Path]:
+        """A folder for a library that keeps files of its own: what it left there before, unchanged, or nothing."""
+        with self._claimed_entry().tree(name) as folder:
+            yield folder
 
-    def remembered(self, key: str) -> Any:
-        """What `remember` was told, None where it was not, or where its file is damaged."""
-        try:
-            return json.loads(self.path("choices.json").read_text(encoding="utf-8"))[key]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def remembered(self, key: str) -> str | None:
+        """The text that `remember` got for a key, None where it got none."""
+        found = self._choices().get(key)
+        return found if isinstance(found, str) else None
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value. A full disk loses it, which costs no more than measuring once more."""
-        file = self.path("choices.json")
+    def remember(self, key: str, value: str) -> None:
+        """Keep a text. A full disk loses it, which costs no more than measuring once more."""
+        text = json.dumps(self._choices() | {key: value})
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-        known = known if isinstance(known, dict) else {}
-        try:
-            write_whole(file, lambda to: to.write_text(json.dumps(known | {key: value}), encoding="utf-8"))
+            self.keep(_CHOICES, lambda to: to.write_text(text, encoding="utf-8"))
         except StorageError:
             return
 
+    def _choices(self) -> dict[str, object]:
+        file = self.file(_CHOICES)
+        if file is None or file.stat().st_size > _LARGEST_CHOICES:
+            return {}
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _claimed_entry(self) -> Entry:
+        assert self._entry is not None, "the cache is read and written inside `claimed`"
+        return self._entry
+
+    def _scratch(self, error: Exception) -> Entry:
+        self._tell(f"without the cache, what is built now is not kept: {error}")
+        self._key = ""
+        return scratch_entry()
+
+
+def key_of(network: Network) -> str:
+    """64 hexadecimal digits: SHA-256 of a network's layout and weights, the libraries' versions and the processor."""
+    facts = [str(_FORMAT), platform.python_version(), platform.machine(), cpu_name(), cpu_features()]
+    facts += [f"{name} {_version(name)}" for name in _LIBRARIES]
+    return hashlib.sha256("\n".join([digest(network), *facts]).encode()).hexdigest()
+
 
 def digest(network: Network) -> str:
-    """Sixteen digits of the SHA-256 of a network's layout and weights."""
+    """64 hexadecimal digits: the SHA-256 of a network's layout and weights."""
     found = hashlib.sha256(json.dumps(network.spec.to_dict(), sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
-        found.update(name.encode())
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
+    return found.hexdigest()
+
+
+def _about(network: Network) -> str:
+    return f"{escaped(network.spec.name)}, {network.spec.num_classes} classes, torch {torch.__version__}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -1,4 +1,4 @@
-"""The fastest engine, by measurement; remembered beside the model for the machine that it was measured on."""
+"""The fastest engine, by measurement; remembered in the user's cache for the machine that it was measured on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = N
     """
     key = _key(work)
     known = work.cache.remembered(key)
-    if isinstance(known, str) and known in able_engines(work.precision, work.device, work.network):
+    if known is not None and known in able_engines(work.precision, work.device, work.network):
         try:
             return open_checked(known, work)
         except SkipwayError as error:

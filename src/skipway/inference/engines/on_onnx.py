@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
-from skipway.files import write_whole
 from skipway.inference.engines.base import Engine, EngineError, Work
 from skipway.inference.engines.quantization import quantize
 from skipway.inference.onnx_file import runner, write
 from skipway.inference.tracing import Graph, quiet, traced
-from skipway.models.network import Network
+from skipway.privacy import import_openvino
+
+_PLAIN, _INT8 = "network.onnx", "network-int8.onnx"
 
 
 def open_onnxruntime(work: Work) -> Engine:
@@ -26,8 +26,7 @@ def open_onnxruntime(work: Work) -> Engine:
 
 def open_openvino(work: Work) -> Engine:
     """OpenVINO on the CPU."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if work.precision == "bf16" and "BF16" not in able:
@@ -40,9 +39,9 @@ def open_openvino(work: Work) -> Engine:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if work.precision == "bf16" else "f32",
-        "CACHE_DIR": str(work.cache.path(f"openvino-{openvino.__version__.partition('-')[0]}")),
     }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    with work.cache.tree("openvino") as folder:
+        request = core.compile_model(model, "CPU", settings | {"CACHE_DIR": str(folder)}).create_infer_request()
 
     def run(pictures: Tensor) -> Tensor:
         answers = request.infer({0: _array(pictures)}, share_inputs=True, share_outputs=True)
@@ -58,39 +57,24 @@ def _array(pictures: Tensor) -> np.ndarray:
 
 def _file(work: Work) -> Path:
     """The network as ONNX, from the cache or written into it; int8 where the work is."""
-    version = importlib.metadata.version("onnx")
-    plain = work.cache.path(f"network-{version}.onnx")
-    if not _is_whole(plain):
-        _write(work.network, plain)
-    if work.precision != "int8":
-        return plain
-    small = work.cache.path(f"network-{version}-int8.onnx")
-    if work.calibration or not _is_whole(small):
-        if not work.calibration:
-            raise SkipwayError(
-                "int8 takes its ranges from pictures like those to come; give some with --calibrate DATA"
-            )
-        quantize(plain, small, work.calibration)
-    return small
+    if work.precision == "int8":
+        return _quantized(work)
+    return work.cache.file(_PLAIN) or _write(work)
 
 
-def _write(network: Network, to: Path) -> None:
-    spec = network.spec
+def _quantized(work: Work) -> Path:
+    kept = None if work.calibration else work.cache.file(_INT8)
+    if kept is not None:
+        return kept
+    if not work.calibration:
+        raise SkipwayError("int8 takes its ranges from pictures like those to come; give some with --calibrate DATA")
+    plain = work.cache.file(_PLAIN) or _write(work)
+    return work.cache.keep(_INT8, lambda to: quantize(plain, to, work.calibration))
+
+
+def _write(work: Work) -> Path:
+    spec = work.network.spec
     example = torch.zeros(2, spec.in_channels, spec.input_size, spec.input_size)
     with quiet():
-        program = traced(Graph(network, None), example)
-        write_whole(to, lambda temporary: write(program, temporary, {"network": spec.name}, outside=False))
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether the file is there and can be read: a damaged one is made again."""
-    import onnx
-
-    if not file.is_file():
-        return False
-    try:
-        onnx.checker.check_model(onnx.load(str(file)))
-    except Exception:  # of protobuf, onnx and the disk, which share no base
-        file.unlink(missing_ok=True)
-        return False
-    return True
+        program = traced(Graph(work.network, None), example)
+        return work.cache.keep(_PLAIN, lambda to: write(program, to, {"network": spec.name}, outside=False))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skipway.inference.compiling import compiler_folder
 from skipway.inference.engines.base import Engine, EngineError, Work, depends_on_batch
 from skipway.inference.engines.cache import Cache
 from skipway.inference.engines.folding import folded
@@ -69,13 +70,6 @@ def _kind(work: Work) -> torch.dtype:
 
 @contextmanager
 def _kernels_in(cache: Cache) -> Iterator[None]:
-    """Let torch keep the kernels that it compiles beside the model."""
-    name, before = "TORCHINDUCTOR_CACHE_DIR", os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    os.environ[name] = str(cache.path("inductor"))
-    try:
+    """Let torch keep the kernels that it compiles in the cache."""
+    with cache.tree("inductor") as folder, compiler_folder(folder):
         yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

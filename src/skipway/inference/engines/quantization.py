@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from skipway.errors import DataError
-from skipway.files import write_whole
 from skipway.inference.tracing import INPUT, quiet
 
 FEWEST = 32  # pictures; below, one odd picture decides the range of a layer
@@ -32,18 +31,15 @@ def quantize(plain: Path, to: Path, pictures: Sequence[Tensor]) -> None:
     with tempfile.TemporaryDirectory(prefix="skipway-int8-") as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        write_whole(
-            to,
-            lambda temporary: quantize_static(
-                str(prepared),
-                str(temporary),
-                _Reader(pictures),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-            ),
+        quantize_static(
+            str(prepared),
+            str(to),
+            _Reader(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
         )
 
 

@@ -1,0 +1,19 @@
+"""The one folder where skipway keeps what it can make again. What lies in it is read only as it was written."""
+
+from skipway.user_cache.entry import Entry, scratch_entry
+from skipway.user_cache.place import BOUND_VARIABLE, PLACE_VARIABLE, cache_folder, prepare_font_folder
+from skipway.user_cache.report import CacheReport, EntryFacts, inspect_cache
+from skipway.user_cache.store import claimed_entry
+
+__all__ = [
+    "BOUND_VARIABLE",
+    "PLACE_VARIABLE",
+    "CacheReport",
+    "Entry",
+    "EntryFacts",
+    "cache_folder",
+    "claimed_entry",
+    "inspect_cache",
+    "prepare_font_folder",
+    "scratch_entry",
+]

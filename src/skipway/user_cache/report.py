@@ -1,0 +1,93 @@
+"""What the cache holds, for its owner; and the emptying of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skipway.reporting import escaped
+from skipway.user_cache.manifest import BadManifestError, read_manifest
+from skipway.user_cache.place import BOUND_VARIABLE, PLACE_VARIABLE, cache_folder, require_private, size_bound
+from skipway.user_cache.store import entry_folders, last_use, remove_entry, size_of
+
+
+@dataclass(frozen=True)
+class EntryFacts:
+    """An entry: the key's first 12 digits, what it is for, its bytes, when it was used last (seconds since 1970)."""
+
+    key: str
+    about: str
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """Where the cache is, its bound in bytes, and its entries, the one used last first.
+
+    `cleared` counts entries that were deleted, `busy` those that were not, since a process works in them.
+    """
+
+    folder: Path
+    bound: int
+    entries: tuple[EntryFacts, ...]
+    cleared: int = 0
+    busy: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "folder": str(self.folder), "size": self.size}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(entry.size for entry in self.entries)
+
+    def told(self) -> str:
+        """As text, a line an entry."""
+        count = len(self.entries)
+        lines = [
+            f"{escaped(str(self.folder))}: {count} {'entry' if count == 1 else 'entries'}, {_megabytes(self.size)} of "
+            f"{_megabytes(self.bound)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
+        ]
+        if self.cleared or self.busy:
+            lines.append(f"{self.cleared} deleted, {self.busy} in use by another process")
+        for entry in self.entries:
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+            lines.append(f"{entry.key}  {_megabytes(entry.size):>12}  used {used}  {escaped(entry.about)}")
+        return "\n".join(lines)
+
+
+def inspect_cache(*, clear: bool = False) -> CacheReport:
+    """What the cache holds; with `clear`, after deleting every entry that no process works in.
+
+    Deletes nothing but entries, and follows no link. Raises CacheError for a folder that is not this user's alone.
+    """
+    folder, bound = cache_folder(), size_bound()
+    if not folder.is_symlink() and not folder.exists():
+        return CacheReport(folder, bound, ())
+    require_private(folder)
+    cleared = busy = 0
+    if clear:
+        for entry in entry_folders(folder):
+            if remove_entry(folder, entry):
+                cleared += 1
+            else:
+                busy += 1
+    found = tuple(_facts(entry) for entry in reversed(entry_folders(folder)))
+    return CacheReport(folder, bound, found, cleared, busy)
+
+
+def _facts(folder: Path) -> EntryFacts:
+    try:
+        manifest = read_manifest(folder)
+    except BadManifestError:
+        manifest = None
+    about = "not finished, or damaged" if manifest is None else manifest.about
+    return EntryFacts(folder.name[:12], about, size_of(folder), last_use(folder))
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
