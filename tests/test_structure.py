@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
     ("values", "machine", "files", "reporting"),
     ("models", "data"),
+    ("cost",),
     ("weights",),
     ("inference",),
     ("evaluation",),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, harmless, tell
+from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, remark, tell
 from skipway.errors import SkipwayError
 
 DEMO_FOLDER = "runs/demo"
@@ -138,7 +138,7 @@ def evaluate(
             say=console.say,
         )
     for error in found.bad:
-        typer.echo(harmless(f"left out: {error}"), err=True)
+        remark(f"left out: {error}")
     answer(found.to_dict()) if json_ else tell(found.told())
 
 
@@ -165,7 +165,7 @@ def predict(
         precision=precision,  # type: ignore[arg-type]  # whatever was typed; the library says what there is
         calibrate=calibrate,
         pictures=len(files),
-        tell=lambda line: typer.echo(harmless(line), err=True),
+        tell=remark,
     )
     rows = predict_files(classifier, files, top)
     answer(rows) if json_ else tell(told(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,11 @@ from skipway.data.checking import check_split
 from skipway.data.dataset import Split
 from skipway.data.loading import Batch, default_workers, evaluation_batches
 from skipway.data.sources import open_source
-from skipway.errors import DataError, PictureError
+from skipway.errors import DataError, PictureError, SkipwayError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.inference.classifier import Classifier, load
 from skipway.machine import usable_cores
+from skipway.reporting import escaped, joined_lines
 
 if TYPE_CHECKING:
     from skipway.inference.engines import Precision
@@ -52,7 +54,8 @@ class Judgement:
     def told(self) -> str:
         """The figures as text, a line a class."""
         found = self.evaluation
-        width = max(len(score.label) for score in found.per_class)
+        labels = [escaped(score.label) for score in found.per_class]
+        width = max(map(len, labels))
         lines = [
             f"{found.count:,} pictures ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
@@ -60,10 +63,10 @@ class Judgement:
             f"{'class':{width}}  precision  recall      F1  support",
         ]
         lines += [
-            f"{one.label:{width}}  {one.precision:9.2%} {one.recall:7.2%} {one.f1:7.2%} {one.support:8,}"
-            for one in found.per_class
+            f"{label:{width}}  {one.precision:9.2%} {one.recall:7.2%} {one.f1:7.2%} {one.support:8,}"
+            for label, one in zip(labels, found.per_class, strict=True)
         ]
-        return "\n".join(lines)
+        return joined_lines(lines)
 
     def _beside(self) -> list[str]:
         """What a faster way of answering costs."""
@@ -138,7 +141,10 @@ def _judged(
             done += len(batch.targets)
             tell(what, done, len(split))
 
-    return evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
+    found = evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
+    if not math.isfinite(found.loss):  # one answer is enough: its loss is part of the mean
+        raise SkipwayError(classifier.told_infinite())
+    return found
 
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:
