@@ -62,7 +62,7 @@ class Request:
             raise RecipeError(f"--seed is {self.seed}; give a number from 0 up to but not 2**63")
         if not 0 <= self.image_size <= MAX_SIDE:
             raise RecipeError(
-                f"--image-size is {self.image_size}; give pixels up to {MAX_SIDE:,}, the most that a model file may ask for, or 0"
+                f"--image-size is {self.image_size}; give pixels up to {MAX_SIDE:,}, as model files have, or 0"
             )
         if not -1 <= self.workers <= MAX_WORKERS:
             raise RecipeError(
