@@ -13,7 +13,7 @@ from tests.hostile_headers import Model, families, mutations, tried
 
 from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing
-from skipway.errors import ModelFileError, SkipwayError
+from skipway.errors import ModelFileError, RunError, SkipwayError
 from skipway.inference.classifier import load
 from skipway.models.alexnet import AlexNetSpec, Conv
 from skipway.models.catalog import create_model, find_spec
@@ -160,3 +160,25 @@ def test_a_mean_image_travels_through_the_checks(tmp_path: Path) -> None:
     labels = tuple(map(str, range(10)))
     save_bundle(tmp_path / "m.safetensors", Bundle(spec, rule, labels, dict(spec.build().state_dict())))
     assert load_bundle(tmp_path / "m.safetensors").preprocessing == rule
+
+
+def test_a_checkpoints_spec_is_held_against_its_weights() -> None:
+    from skipway.training.run import checked_spec
+
+    spec = find_spec("plain_mlp_3").replaced({"width": 2, "input_size": 4})
+    weights = dict(spec.build().state_dict())
+    assert checked_spec(spec.to_dict(), weights, Path("run")) == spec
+    for changes in ({"layers": 10**9}, {"input_size": 5000}, {"width": 3}, {"paper": ["x"] * 10**6}):
+        with pytest.raises(RunError, match="the checkpoint of run is damaged .*; begin a new run"):
+            checked_spec({**spec.to_dict(), **changes}, weights, Path("run"))
+
+
+def test_training_refuses_a_size_whose_model_file_could_not_be_read(tmp_path: Path) -> None:
+    from skipway.training.run import train
+
+    with pytest.raises(SkipwayError, match="--image-size is 5000; give pixels up to 4,096"):
+        train("digits", model="resnet_v1_20.cifar", image_size=5000, out=tmp_path / "run")
+    wide = find_spec("resnet_v1_20.cifar").replaced({"input_size": 5000})
+    with pytest.raises(SkipwayError, match="5,000 pixels a side, and a model file at most 4,096"):
+        train("digits", model=wide, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
