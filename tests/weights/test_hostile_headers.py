@@ -169,7 +169,7 @@ def test_a_checkpoints_spec_is_held_against_its_weights() -> None:
     weights = dict(spec.build().state_dict())
     assert checked_spec(spec.to_dict(), weights, Path("run")) == spec
     for changes in ({"layers": 10**9}, {"input_size": 5000}, {"width": 3}, {"paper": ["x"] * 10**6}):
-        with pytest.raises(RunError, match="the checkpoint of run is damaged .*; begin a new run"):
+        with pytest.raises(RunError, match=r"the checkpoint of run is damaged .*; begin a new run"):
             checked_spec({**spec.to_dict(), **changes}, weights, Path("run"))
 
 
