@@ -626,7 +626,7 @@ def test_a_defect_is_told_as_one(skipway_: Skipway, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (MemoryError(), "the memory is too small (MemoryError: ); give a smaller --batch-size"),
+        (MemoryError(), "the memory is too small (MemoryError); give a smaller --batch-size"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "give a smaller --batch-size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "give a smaller --batch-size"),
         (PermissionError(13, "Permission denied", "/root/x"), "/root/x: Permission denied; check the path"),

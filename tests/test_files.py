@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from skipway.errors import SkipwayError, StorageError
-from skipway.files import write_text, write_whole
+from skipway.errors import ReadError, SkipwayError, StorageError, is_out_of_memory, memory_message
+from skipway.files import read_bounded, write_text, write_whole
 
 
 def _half(error: BaseException) -> object:
@@ -138,3 +138,79 @@ for write in writers:
 
 def test_storage_errors_are_skipways() -> None:
     assert issubclass(StorageError, SkipwayError)
+
+
+def test_a_bounded_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert read_bounded(tmp_path / "a", 5) == read_bounded(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(ReadError, match="has more than 4 bytes; give a smaller file"):
+        read_bounded(tmp_path / "a", 4)
+    assert read_bounded(Path("/proc/self/status"))  # whose size is said to be 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing", "loop", "long name"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "long name":
+        path = tmp_path / ("x" * 300)
+    told = {"pipe": "pipe or a device", "device": "pipe or a device", "folder": "is a folder", "nothing": "not exist",
+            "loop": "leads back to itself", "long name": "too long"}[kind]  # fmt: skip
+    with pytest.raises(ReadError, match=rf"{told}.*; "):
+        read_bounded(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "permission denied.*; change its permissions"),
+        (errno.EIO, "the disk reports an error.*; check the disk"),
+        (errno.ENOMEM, "the memory is too small.*; free some memory"),
+        (errno.EMFILE, "too many open files.*; raise"),
+        (errno.ENXIO, "No such device.*; check the path"),
+    ],
+)
+def test_the_systems_own_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+
+    def fails(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(ReadError, match=told):
+        read_bounded(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not create a primitive descriptor for a convolution forward propagation primitive"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to "
+                     "allocate 3221225472 bytes. Error code 12 (Cannot allocate memory)"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_library_says_in_its_way_that_memory_ran_out(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+    assert "the memory is too small" in memory_message(error)
+    assert "; give a smaller --batch-size" in memory_message(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), StorageError("out of memory cards; buy some")])
+def test_other_errors_are_not_about_memory(error: BaseException) -> None:
+    assert not is_out_of_memory(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -310,3 +311,18 @@ def test_an_option_out_of_range_is_named_as_it_was_typed(option: str, value: flo
 def test_an_option_that_contradicts_the_recipe() -> None:
     with pytest.raises(RecipeError, match=r"^accumulation is 4; a batch of 2 has fewer parts"):
         updated(Recipe(accumulation=4), epochs=None, batch_size=2, learning_rate=None)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+def test_what_is_no_recipe_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "r.toml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"#" * (2 << 20))
+    with pytest.raises(RecipeError, match=r"cannot be read \(it (is|has) .*; "):
+        find_recipe(str(path))

@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("values", "machine", "files", "reporting", "privacy"),
     ("world", "user_cache"),
     ("models", "data"),
+    ("cost",),
     ("weights",),
     ("inference",),
     ("evaluation",),

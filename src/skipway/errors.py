@@ -7,6 +7,8 @@ of skipway and exits with 1.
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -64,9 +66,54 @@ class DivergedError(SkipwayError):
     """Training whose loss became infinite or NaN."""
 
 
+class ReadError(SkipwayError):
+    """A file that could not be opened or read. `file` is its path, `what` the cause in words, `fix` what to do."""
+
+    def __init__(self, file: str, what: str, fix: str) -> None:
+        super().__init__(f"{file} {what}; {fix}")
+        self.file = file
+        self.what = what
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[type[ReadError], tuple[str, str, str]]:
+        return type(self), (self.file, self.what, self.fix)
+
+
 class StorageError(SkipwayError):
     """A file that could not be written, above all for lack of space."""
 
 
 class CacheError(SkipwayError):
     """A cache folder that somebody else could have written to, or that cannot be made."""
+
+
+# How the libraries under skipway say that memory ran out; oneDNN tells no more than that it made no primitive.
+_MEMORY_TEXTS = (
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "could not create a primitive",
+    "could not create a memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of whichever library, says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, SkipwayError):  # says it in its own words
+        return False
+    text = str(error).lower()
+    return any(one.lower() in text for one in _MEMORY_TEXTS)
+
+
+def memory_message(error: BaseException) -> str:
+    """The line for a process that ran out of memory: what was tried, and the fix."""
+    asked = re.search(r"allocate (\d{4,}) bytes", str(error))
+    told = f"{int(asked[1]) / 2**20:,.0f} MiB more were asked for" if asked else type(error).__name__
+    return f"the memory is too small ({told}); give a smaller --batch-size or --image-size, or free some memory"

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all; what a user names is read up to a limit, and only where it is a file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from skipway.errors import StorageError
+from skipway.errors import ReadError, StorageError
 
 # How mkstemp names what write_whole writes to.
 _TEMPORARY = re.compile(
@@ -28,6 +29,63 @@ _FIXES = {
     errno.ENOTDIR: "a file stands where a folder should be: choose another folder",
     errno.ENAMETOOLONG: "give a shorter name",
 }
+
+# What each kind of text may hold at most, in bytes: far more than any honest one does.
+MAX_TEXT = 8 << 20
+
+_CAUSES = {
+    errno.ENOENT: ("does not exist", "check the path"),
+    errno.ENOTDIR: ("does not exist", "check the path"),
+    errno.EISDIR: ("is a folder", "give a file inside it"),
+    errno.EACCES: ("cannot be read (permission denied)", "change its permissions"),
+    errno.EPERM: ("cannot be read (permission denied)", "change its permissions"),
+    errno.ELOOP: ("is a link that leads back to itself", "mend the link"),
+    errno.ENAMETOOLONG: ("has a name that is too long", "check the path"),
+    errno.ENOMEM: ("cannot be read (the memory is too small)", "free some memory"),
+    errno.EMFILE: ("cannot be opened (too many open files)", "raise `ulimit -n`"),
+    errno.ENFILE: ("cannot be opened (too many open files)", "close other programs"),
+    errno.EIO: ("cannot be read (the disk reports an error)", "check the disk, or copy the file from elsewhere"),
+    errno.ESTALE: ("cannot be read (the network folder is gone)", "mount it again"),
+}
+
+
+def read_error(file: Path | str, error: OSError) -> ReadError:
+    """Why a file could not be opened or read, and what to do about it: the true cause, not damage."""
+    default = (f"cannot be read ({error.strerror or error})", "check the path and its permissions")
+    what, fix = _CAUSES.get(error.errno or 0, default)
+    return ReadError(str(file), what, fix)
+
+
+def require_file(file: Path) -> os.stat_result:
+    """Raises ReadError unless `file` is a regular file (or a link to one); a pipe or a device may have no end."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError) as error:
+        cause = error if isinstance(error, OSError) else OSError(errno.ENOENT, str(error))
+        raise read_error(file, cause) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise read_error(file, OSError(errno.EISDIR, ""))
+    if not stat.S_ISREG(found.st_mode):
+        raise ReadError(str(file), "is a pipe or a device, not a file", "copy its content into a file and give that")
+    return found
+
+
+def read_bounded(file: Path, limit: int = MAX_TEXT) -> bytes:
+    """The bytes of a regular file of `limit` bytes or fewer. Raises ReadError.
+
+    The size is checked again while reading: files of /proc tell 0, and others may grow.
+    """
+    size = require_file(file).st_size
+    if size <= limit:
+        try:
+            # Without waiting, should a pipe have taken the file's place since it was looked at.
+            with os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as opened:
+                data = opened.read(limit + 1)
+        except OSError as error:
+            raise read_error(file, error) from None
+        if len(data) <= limit:
+            return data
+    raise ReadError(str(file), f"has more than {limit:,} bytes", "give a smaller file")
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 # Line and paragraph separators, format characters (the bidirectional controls are among them), controls, halves of
 # surrogate pairs, private and unassigned characters.
@@ -20,6 +21,11 @@ def escaped(text: str) -> str:
 def escaped_lines(text: str) -> str:
     """Text of several lines of ours: as `escaped`, but its newlines stay."""
     return "\n".join(escaped(line) for line in text.split("\n"))
+
+
+def joined_lines(lines: Iterable[str]) -> str:
+    """A text of these lines, each as `escaped`: no name in one of them can begin another."""
+    return "\n".join(escaped(line) for line in lines)
 
 
 def _spelt(character: str) -> str:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from skipway.benchmark import memory
-from skipway.benchmark.memory import HighWater, is_out_of_memory, largest_half, least_need
+from skipway.benchmark.memory import HighWater, largest_half, least_need
 from skipway.drawing.counting import activation_bytes
+from skipway.errors import is_out_of_memory
 from skipway.models.alexnet import AlexNetSpec, Conv
 
 CPU = torch.device("cpu")

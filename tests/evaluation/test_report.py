@@ -143,8 +143,8 @@ def test_odd_names() -> None:
     source = render(one)
     page = Page(source.encode().decode())
     assert not page.open
-    assert not re.search(r"[\x00-\x08\x0b-\x1f]", source)
-    for words in ("caf\ufffd 0", "桜の花 2", "$x^2$ \\frac 3", "🌷 tulip 6"):
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800-\udfff]", source)
+    for words in ("caf\\udce9 0", "line\\nbreak 4", "\\u202egnp.exe 5", "桜の花 2", "$x^2$ \\frac 3", "🌷 tulip 6"):
         assert words in page.text
 
 

@@ -194,3 +194,9 @@ def test_rows_as_text(classifier: Classifier, colours: Path) -> None:
         "gone",
         "  not read: cannot be read (No such file or directory); check the path and its permissions",
     ]
+
+
+def test_an_endless_stdin_is_refused_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skipway.inference.predict.MAX_STDIN", 1 << 20)
+    with Path("/dev/zero").open("rb") as endless, pytest.raises(DataError, match=r"more than 1 MiB.*; name the files"):
+        find_pictures(["-"], endless)

@@ -16,6 +16,7 @@ from skipway.models.layers import (
     MaxPool2d,
     PoolPadding,
     conv2d_same,
+    neighbour_sums,
     pad_same,
     pooled_size,
     subsample,
@@ -240,3 +241,37 @@ def test_response_norm_keeps_double_precision() -> None:
     norm.double()
     expected = torch.nn.functional.local_response_norm(x, 5, alpha=0.1, beta=0.75, k=1.0)
     assert (norm(x) - expected).abs().max() < 1e-7 * expected.abs().max()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 7, 64, 513, 600])
+@pytest.mark.parametrize("size", [1, 3, 5, 9, 11, 255, 1199, 2**40 + 1])
+def test_neighbour_sums_are_those_of_the_band(channels: int, size: int) -> None:
+    x = torch.randn(2, channels, 3, 2).square()
+    offset = torch.arange(channels)
+    near = ((offset[:, None] - offset[None, :]).abs() <= size // 2).double()
+    expected = torch.einsum("oc,nchw->nohw", near, x.double())
+    torch.testing.assert_close(neighbour_sums(x, size).double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(64, 9), (128, 9), (256, 9), (96, 5), (256, 5), (96, 11), (192, 5)])
+def test_the_channels_of_all_networks_keep_their_sums_bit_for_bit(channels: int, size: int) -> None:
+    """Model files of before were answered by this one convolution."""
+    x = 30 * torch.randn(2, channels, 7, 7)
+    offset = torch.arange(channels)
+    near = (offset[:, None] - offset[None, :]).abs() <= size // 2
+    band = (near * (1e-4 / size))[:, :, None, None].float()
+    scale = F.conv2d(x * x, band) + 1.0
+    before = x * (scale.rsqrt() * scale.rsqrt().sqrt())
+    assert torch.equal(LocalResponseNorm(channels, size=size, alpha=1e-4, beta=0.75, k=1.0)(x), before)
+
+
+def test_response_norm_over_many_channels_takes_memory_in_proportion() -> None:
+    norm = LocalResponseNorm(60_000, size=5, alpha=1e-2, beta=0.75, k=1.0)
+    assert not list(norm.buffers())
+    x = torch.randn(1, 60_000, 2, 2).requires_grad_()
+    twin = x.detach().clone().requires_grad_()
+    ours, theirs = norm(x), F.local_response_norm(twin, 5, 1e-2, 0.75, 1.0)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    ours.sum().backward()
+    theirs.sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-4, atol=1e-5)

@@ -25,7 +25,8 @@ from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.training.choice import preprocessing_for
-from skipway.weights.bundle import FORMAT, Bundle, load_bundle, save_bundle
+from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+from skipway.weights.model_header import FORMAT
 
 # One of each kind of network, none of them large.
 TWO_TOWERS = AlexNetSpec(
@@ -307,7 +308,7 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "network for another picture": (_set("spec", "input_size", to=63), "31 pixels a side, two towers takes 63"),
     "network for grey pictures": (_set("spec", "in_channels", to=1), "3 channels, two towers takes 1"),
     "too large a stride": (_set("spec", "convs", 0, "stride", to=10**30), "below 2\\*\\*63"),
-    "too large to build": (_set("spec", "hidden", to=[2**62, 2**62]), "cannot be built"),
+    "too large to build": (_set("spec", "hidden", to=[2**62, 2**62]), "2 missing"),
     "layers of other sizes": (_set("spec", "hidden", to=[11]), r"fc3\.fc\.weight is \(10, .*needs \(11, "),
     "a layer more": (_set("spec", "hidden", to=[10, 10]), "2 missing .*fc4"),
     "a layer less": (_set("spec", "hidden", to=[]), "2 surplus .*fc3"),

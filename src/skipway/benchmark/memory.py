@@ -77,13 +77,6 @@ def release(device: torch.device) -> None:
             trim(0)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, of whichever library, says that memory ran out."""
-    told = str(error)
-    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return named or any(text in told for text in ("allocate memory", "out of memory", "bad_alloc"))
-
-
 @dataclass(frozen=True)
 class Need:
     """A lower bound of the memory that a step takes, in bytes: `fixed`, and `each` picture's."""

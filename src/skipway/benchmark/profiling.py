@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from skipway.benchmark.timing import finish
 from skipway.files import write_whole
 from skipway.models.network import Network
+from skipway.reporting import escaped
 
 COSTLIEST = 10
 PROFILED = 5  # steps
@@ -52,7 +53,7 @@ class Profile:
     def told(self) -> str:
         """The costs as a table."""
         width = max(len(one.name) for one in self.costs)
-        lines = [f"{self.what}; trace in {self.trace}"]
+        lines = [escaped(f"{self.what}; trace in {self.trace}")]
         for one in self.costs:
             rate = "" if one.gflops_per_second is None else f"  {one.gflops_per_second:9,.1f} GFLOP/s"
             lines.append(f"  {one.name:{width}}  {one.seconds * 1000:10.3f} ms  {one.share:6.1%}{rate}")

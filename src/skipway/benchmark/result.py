@@ -13,6 +13,7 @@ import torch
 from skipway.benchmark.profiling import Profile
 from skipway.benchmark.timing import Timing
 from skipway.machine import cpu_name, usable_cores, versions
+from skipway.reporting import joined_lines
 
 HEADER = ("engine", "precision", "batch", "mean s", "sd", "median", "p95", "pictures/s", "GFLOP/s", "peak", "of peak",
           "memory")  # fmt: skip
@@ -137,8 +138,8 @@ def _told(results: Sequence[Result]) -> str:
         texts = [f"{text:{'<' if i < 2 else '>'}{widths[i]}}" for i, text in enumerate(row)]
         lines.append(f"  {'  '.join(texts)}")
     lines.append("  peak: the fastest large matrix product measured before and after, in GFLOP/s")
-    lines += [one.profile.told() for one in results if one.profile is not None]
-    return "\n".join(lines)
+    profiles = [one.profile.told() for one in results if one.profile is not None]
+    return "\n".join([joined_lines(lines), *profiles])
 
 
 def machine_facts(device: torch.device, engine: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from skipway.benchmark.memory import HighWater, available, is_out_of_memory, largest_half, least_need, release
+from skipway.benchmark.memory import HighWater, available, largest_half, least_need, release
 from skipway.benchmark.peak import Peak
 from skipway.benchmark.profiling import PROFILED, Profile, profile_forward, profile_training
 from skipway.benchmark.result import Report, Result
@@ -17,7 +17,7 @@ from skipway.benchmark.subject import Subject, find_subject
 from skipway.benchmark.timing import time_steps
 from skipway.benchmark.work import Work, forward_work, random_pictures, training_work
 from skipway.drawing.counting import count
-from skipway.errors import SkipwayError, StorageError
+from skipway.errors import SkipwayError, StorageError, is_out_of_memory
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
 from skipway.machine import pick_device
 from skipway.training.console import Reporter, Silent

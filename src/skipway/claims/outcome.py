@@ -20,8 +20,10 @@ from skipway.claims.results import Measure, Outcome, Results
 from skipway.claims.running import Where, told_pictures
 from skipway.claims.statistics import digits
 from skipway.claims.trial import described
+from skipway.evaluation.report import spelt
 from skipway.files import write_text
 from skipway.machine import cpu_name, pick_device, versions
+from skipway.reporting import joined_lines
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Reproduction:
     def told(self) -> str:
         """The claim, its table, the verdict."""
         claim, outcome = self.claim, self.outcome
-        return "\n".join(
+        return joined_lines(
             [
                 f"{claim.name}: {claim.sentence}",
                 f"source: {claim.source}; reported: {claim.reported}",
                 f"budget {self.facts['budget']}: {self.facts['said']}",
                 "",
-                table(outcome.measures, self.facts["seeds"]),
+                *table(outcome.measures, self.facts["seeds"]).split("\n"),
                 "",
                 f"rule: {claim.rule}",
                 f"{outcome.verdict.upper()}: {outcome.reason}",
@@ -155,7 +157,10 @@ _TIMES = ("pictures/s", "s", "speed")  # units of measures that no seed settles
 
 def _page(claim: Claim, settings: Settings, where: Where, outcome: Outcome, facts: dict[str, Any], folder: Path) -> str:
     environment = Environment(
-        loader=PackageLoader("skipway.claims", ""), autoescape=select_autoescape(default=True), trim_blocks=True
+        loader=PackageLoader("skipway.claims", ""),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        finalize=spelt,
     )
     picture = base64.b64encode((folder / "figure.svg").read_bytes()).decode()
     return environment.get_template("report.html.jinja").render(

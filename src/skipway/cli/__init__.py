@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from skipway.cli import cache, claims, data, networks, runs, speed, weights
-from skipway.cli.output import harmless
-from skipway.errors import SkipwayError
+from skipway.errors import SkipwayError, is_out_of_memory, memory_message
+from skipway.reporting import escaped, escaped_lines
 from skipway.version import __version__
 
 app = typer.Typer(
@@ -64,9 +64,9 @@ def _judged(error: Exception) -> tuple[str, int]:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage().rstrip('.')}; see `skipway --help`", 2
+    if is_out_of_memory(error):
+        return memory_message(error), 2
     told = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, MemoryError) or "allocate memory" in told or "out of memory" in told:
-        return f"the memory is too small ({told}); give a smaller --batch-size or --image-size", 2
     if isinstance(error, OSError):
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{where}{error.strerror or told}; check the path, its permissions and the free space", 2
@@ -75,8 +75,8 @@ def _judged(error: Exception) -> tuple[str, int]:
 
 def _fail(message: str, status: int, *, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    typer.echo(f"error: {harmless(' '.join(message.split()))}", err=True)
+        typer.echo(escaped_lines(traceback.format_exc()), err=True)
+    typer.echo(f"error: {escaped(message)}", err=True)
     return status
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from typing import Annotated, Any
 
 import typer
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+from skipway.reporting import escaped, escaped_lines
+
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON value on stdout.")]
 Device = Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda.")]
 Engine = Annotated[str, typer.Option(help="auto (the fastest, by measurement), eager, compile, onnxruntime, openvino.")]
@@ -29,7 +29,12 @@ def speaks() -> bool:
 
 def tell(text: str) -> None:
     """Print lines for a person."""
-    typer.echo(harmless(text))
+    typer.echo(escaped_lines(text))
+
+
+def remark(text: str) -> None:
+    """Print one line on stderr, so that stdout is free for answers."""
+    typer.echo(escaped(text), err=True)
 
 
 def answer(value: Any) -> None:
@@ -44,8 +49,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def harmless(text: str) -> str:
-    """File names and labels of strangers without what would steer the terminal."""
-    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)

@@ -10,7 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from skipway.cli.output import Calibrate, Device, Engine, Json, Out, Precision, Workers, answer, harmless, speaks, tell
+from skipway.cli.output import (
+    Calibrate,
+    Device,
+    Engine,
+    Json,
+    Out,
+    Precision,
+    Workers,
+    answer,
+    remark,
+    speaks,
+    tell,
+)
 from skipway.errors import SkipwayError
 
 DEMO_FOLDER = "runs/demo"
@@ -140,7 +152,7 @@ def evaluate(
     if not speaks():
         return
     for error in found.bad:
-        typer.echo(harmless(f"left out: {error}"), err=True)
+        remark(f"left out: {error}")
     answer(found.to_dict()) if json_ else tell(found.told())
 
 
@@ -167,7 +179,7 @@ def predict(
         precision=precision,  # type: ignore[arg-type]  # whatever was typed; the library says what there is
         calibrate=calibrate,
         pictures=len(files),
-        tell=lambda line: typer.echo(harmless(line), err=True),
+        tell=remark,
     )
     rows = predict_files(classifier, files, top)
     answer(rows) if json_ else tell(told(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zipfile
 import zlib
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from skipway.data.dataset import ArrayPictures, Source, Split
-from skipway.errors import DataError
+from skipway.errors import DataError, ReadError
+from skipway.files import read_bounded
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION_LABELS = (
@@ -23,6 +25,7 @@ DIGIT_LABELS = tuple(str(digit) for digit in range(10))
 
 # ImageNet's largest form has 21,841. A damaged y with a class number of billions must not become as many labels.
 MAX_CLASSES = 100_000
+_MAX_IDX = 4 << 30  # bytes of one file: eighty times MNIST
 
 
 def array_split(x: np.ndarray, y: np.ndarray, origin: str) -> Split:
@@ -158,7 +161,9 @@ def read_idx_folder(folder: Path) -> dict[str, Split] | None:
 def read_idx(file: Path) -> np.ndarray:
     """uint8 array of an idx file, plain or gzipped. Raises DataError where header and length disagree."""
     try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = _idx_bytes(file)
+    except ReadError as error:
+        raise DataError(f"{file} {error.what}; {error.fix}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read ({told(error)}); fetch it again") from None
     dimensions = data[3] if len(data) > 3 else 0
@@ -167,6 +172,19 @@ def read_idx(file: Path) -> np.ndarray:
     if data[:3] != b"\0\0\x08" or not shape or len(data) - start != math.prod(shape):
         raise DataError(f"{file} is no whole idx file of bytes; fetch it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _idx_bytes(file: Path) -> bytes:
+    """The content of an idx file. A gzipped one may unpack to 100 times its size: more is a bomb."""
+    packed = read_bounded(file, _MAX_IDX)
+    if file.suffix != ".gz":
+        return packed
+    limit = min(100 * len(packed) + (1 << 20), _MAX_IDX)
+    with gzip.open(io.BytesIO(packed)) as opened:
+        data = opened.read(limit + 1)
+    if len(data) > limit:
+        raise ReadError(str(file), f"unpacks to more than {limit:,} bytes", "fetch it again")
+    return data
 
 
 def _find(folder: Path, *names: str) -> Path | None:

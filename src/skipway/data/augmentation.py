@@ -129,7 +129,7 @@ def _padded(pixels: Tensor, padding: int, draws: np.ndarray) -> Tensor:
 def _random(image: Image.Image, preprocessing: Preprocessing, crop_from: int, draws: np.ndarray) -> Tensor:
     size = preprocessing.size
     target = max(crop_from, size)
-    image = image if preprocessing.resize == "squash" else trimmed(image)
+    image = image if preprocessing.resize == "squash" else trimmed(image, target)
     width, height = preprocessing.scaled(image.size, target)
     left, top = int(draws[0] * (width - size + 1)), int(draws[1] * (height - size + 1))
     counts = resized(image, (width, height), preprocessing.kernel)

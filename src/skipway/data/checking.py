@@ -15,6 +15,7 @@ from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
 from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
 from skipway.data.thumbnails import SIDE, array_thumbnails, thumbnail
 from skipway.errors import DataError, PictureError
+from skipway.reporting import escaped
 
 MAX_BAD_SHARE = 0.05
 Progress = Callable[[int, int], None]
@@ -115,13 +116,9 @@ def bad_files_csv(bad: tuple[PictureError, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["file", "reason"])
-    # A file name need not be valid text: its odd bytes are spelt out, or the table could not be written.
-    writer.writerows([_printable(error.file), error.reason] for error in bad)
+    # A file name need not be valid text, nor of one line: what is odd is spelt out, and a row stays a line.
+    writer.writerows([escaped(error.file), escaped(error.reason)] for error in bad)
     return text.getvalue()
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def require_mostly_good(bad: int, total: int, listed: Path | None) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from skipway.data.pictures import MAX_PIXELS
 from skipway.data.resizing import PILLOW, Kernel
 
 # No photo is 50 times as long as wide; a file of 60,000 x 1 pixels is an attack on the memory.
 _LONGEST_STRIP = 50
 
 
-def trimmed(image: Image.Image) -> Image.Image:
-    """The middle of a picture that is a mere strip: scaled by its short side, all of it would fill the memory."""
-    longest = _LONGEST_STRIP * min(image.size)
+def trimmed(image: Image.Image, target: int) -> Image.Image:
+    """The middle of a picture that is a mere strip: its short side scaled to `target` pixels, all of it would fill the
+    memory."""
+    longest = max(min(_LONGEST_STRIP, MAX_PIXELS // target**2), 2) * min(image.size)
     width, height = (min(side, longest) for side in image.size)
     if (width, height) == image.size:
         return image

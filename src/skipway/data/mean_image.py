@@ -57,4 +57,6 @@ class MeanImage:
 
 def told(shape: Sequence[int]) -> str:
     """The shape of a mean image in words."""
+    if len(shape) != 3:
+        return f"the shape {tuple(shape)}"
     return f"{shape[0]} channels of {shape[1]} x {shape[2]}"

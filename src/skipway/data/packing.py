@@ -22,6 +22,7 @@ from skipway.data.geometry import short_side_scaled
 from skipway.data.preprocessing import Picture
 from skipway.data.shards import INDEX
 from skipway.errors import DataError, PictureError
+from skipway.reporting import joined_lines
 
 Progress = Callable[[str, int, int], None]
 BAD_FILES = "bad_files.csv"
@@ -78,7 +79,7 @@ class Packed:
         lines = [f"{self.to}: {counts} pictures in {self.shards:,} shards, {self.size / 1e6:,.1f} MB"]
         if self.bad:
             lines.append(f"{len(self.bad):,} left out ({self.to / BAD_FILES}); the first: {self.bad[0]}")
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 def pack(source: Source, to: Path, packing: Packing, *, threads: int = 2, progress: Progress | None = None) -> Packed:

@@ -22,6 +22,10 @@ from skipway.values import from_plain
 
 Picture = Image.Image | np.ndarray
 
+# Wider than any pictures' own scale, mean and deviation; all that is made of them stays within fp32.
+_SMALLEST, _LARGEST = 1e-8, 1e8
+_SMALLEST_SHARE = 0.01  # of a side; a smaller one would leave no pixel
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -56,11 +60,28 @@ class Preprocessing:
                 f"preprocessing cuts {self.size} pixels from {self.resize_to}; give 1 <= size <= resize_to <= 16384"
             )
         if len(self.mean) != self.depth or len(self.std) != self.depth or 0.0 in self.std:
-            raise SkipwayError(f"preprocessing needs {self.depth} means and as many deviations other than 0")
-        if not 0 < self.central <= 1:
-            raise SkipwayError(f"preprocessing keeps {self.central} of a picture's sides; give a share up to 1")
+            raise SkipwayError(
+                f"preprocessing needs {self.depth} means and as many deviations other than 0; give one a channel"
+            )
+        self._check_values()
+        if not _SMALLEST_SHARE <= self.central <= 1:
+            raise SkipwayError(
+                f"preprocessing keeps {self.central} of a picture's sides; give a share from {_SMALLEST_SHARE} to 1"
+            )
         if self.mean_image is not None:
             self.check_mean_image(self.mean_image.shape)
+
+    def _check_values(self) -> None:
+        """Raises SkipwayError for numbers that no pictures have, and whose products would overflow."""
+        for name, values in (("scale", (self.scale,)), ("deviation", self.std)):
+            for value in values:
+                if not _SMALLEST <= abs(value) <= _LARGEST:
+                    raise SkipwayError(
+                        f"preprocessing has a {name} of {value}; give one between {_SMALLEST} and {_LARGEST}"
+                    )
+        for value in self.mean:
+            if not abs(value) <= _LARGEST:  # NaN, too, is refused
+                raise SkipwayError(f"preprocessing has a mean of {value}; give one below {_LARGEST}")
 
     @property
     def depth(self) -> int:
@@ -84,7 +105,7 @@ class Preprocessing:
                 return whole.float() if self.floating else whole
         image = central_part(self.coloured(picture), self.central)
         if self.resize == "short_side":
-            image = trimmed(image)
+            image = trimmed(image, self.resize_to)
         size = self.scaled(image.size, self.resize_to)
         left, top = central_corner(size, self.size, self.kernel)
         counts = resized(image, size, self.kernel)

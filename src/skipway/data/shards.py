@@ -21,6 +21,7 @@ from skipway.data.dataset import EncodedPictures, Source, Split
 from skipway.data.encoded import Encoded
 from skipway.data.pictures import MAX_BYTES, SUFFIXES, natural_key
 from skipway.errors import DataError, PictureError
+from skipway.files import read_bounded
 
 INDEX = "skipway.json"  # labels and numbers of pictures, beside the shards
 SPLITS = ("train", "val", "test")
@@ -142,9 +143,7 @@ def _read_index(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        if file.stat().st_size > _MAX_INDEX_BYTES:
-            raise ValueError
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = json.loads(read_bounded(file, _MAX_INDEX_BYTES).decode())
         labels, pictures = plain["labels"], plain["pictures"]
         right = (
             isinstance(plain["name"], str)

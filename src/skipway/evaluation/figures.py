@@ -25,9 +25,9 @@ from skipway.evaluation.svg import (
     chart,
     drawing_style,
     plain,
-    printable,
     to_svg,
 )
+from skipway.reporting import escaped
 
 # A bitmap cannot follow the page's colours, so these two are readable on white and on black.
 _BITMAP_RIGHT, _BITMAP_WRONG = (0.25, 0.51, 0.77), (0.90, 0.45, 0.16)
@@ -209,7 +209,7 @@ def heat_map(confusion: np.ndarray, labels: Sequence[str]) -> Drawing:
     shares = _pooled(shares, block)
     side = min(max(classes * _LABEL_PITCH, 380.0), _MAX_SIDE)
     stride = 1 if classes * _LABEL_PITCH <= _MAX_SIDE else math.ceil(classes * 1.4 * _LABEL_PITCH / side)
-    shown = [_short(printable(labels[i])) for i in range(0, classes, stride)]
+    shown = [_short(escaped(labels[i])) for i in range(0, classes, stride)]
     size = min(side / classes * stride * 0.82, 8.0)
     margin = max(_columns(one) for one in shown) * size * 0.55 + 24
     whole = side + margin + 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +17,11 @@ from skipway.data.dataset import Source, Split
 from skipway.data.loading import Batch, evaluation_batches
 from skipway.data.sources import open_source
 from skipway.data.workers import batch_bytes, pick_workers, require_workers, starting_workers
-from skipway.errors import DataError, PictureError
+from skipway.errors import DataError, PictureError, SkipwayError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.inference.classifier import Classifier
 from skipway.machine import usable_cores
+from skipway.reporting import escaped, joined_lines
 from skipway.weights.bundle import load_bundle
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
@@ -55,7 +57,8 @@ class Judgement:
     def told(self) -> str:
         """The figures as text, a line a class."""
         found = self.evaluation
-        width = max(len(score.label) for score in found.per_class)
+        labels = [escaped(score.label) for score in found.per_class]
+        width = max(map(len, labels))
         lines = [
             f"{found.count:,} pictures ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
@@ -63,10 +66,10 @@ class Judgement:
             f"{'class':{width}}  precision  recall      F1  support",
         ]
         lines += [
-            f"{one.label:{width}}  {one.precision:9.2%} {one.recall:7.2%} {one.f1:7.2%} {one.support:8,}"
-            for one in found.per_class
+            f"{label:{width}}  {one.precision:9.2%} {one.recall:7.2%} {one.f1:7.2%} {one.support:8,}"
+            for label, one in zip(labels, found.per_class, strict=True)
         ]
-        return "\n".join(lines)
+        return joined_lines(lines)
 
     def _beside(self) -> list[str]:
         """What a faster way of answering costs."""
@@ -181,7 +184,10 @@ def _judged(
             done = min(done + world.size * len(batch.targets), len(split))  # the others are about as far
             tell(what, done, len(split))
 
-    return evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
+    found = evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
+    if not math.isfinite(found.loss):  # one answer is enough: its loss is part of the mean
+        raise SkipwayError(classifier.told_infinite())
+    return found
 
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:

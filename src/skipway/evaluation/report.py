@@ -27,8 +27,8 @@ from skipway.errors import PictureError
 from skipway.evaluation import figures
 from skipway.evaluation.figures import column_points, percent
 from skipway.evaluation.metrics import Evaluation
-from skipway.evaluation.svg import UNPRINTABLE
 from skipway.files import write_text
+from skipway.reporting import escaped, escaped_lines
 from skipway.version import __version__
 
 THUMBNAIL = 96
@@ -103,14 +103,26 @@ def render(report: Report) -> str:
         preprocessing=describe_preprocessing(report.preprocessing),
         chance=math.log(len(evaluation.labels)),
     )
-    return UNPRINTABLE.sub("\ufffd", page)
+    return escaped_lines(page)
 
 
 def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "hundredths": _hundredths, "breakable": _breakable}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=spelt
+    )
+    environment.filters |= {"percent": percent, "hundredths": _hundredths, "breakable": _breakable, "lines": _lines}
     source = importlib.resources.files("skipway.evaluation").joinpath("report.html.jinja")
     return environment.from_string(source.read_text(encoding="utf-8"))
+
+
+def spelt(value: Any) -> Any:
+    """What a template puts into a page: texts with their newlines and control characters spelt out; markup as it is."""
+    return escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str) -> Markup:
+    """A text of ours whose newlines stay."""
+    return escape(escaped_lines(text))
 
 
 def _hundredths(fraction: float | None) -> str:
@@ -119,7 +131,7 @@ def _hundredths(fraction: float | None) -> str:
 
 def _breakable(name: str) -> Markup:
     """A file name that may continue on the next line after a folder and between words."""
-    return Markup(re.sub(r"(?<=[/_-])", "<wbr>", str(escape(name))))
+    return Markup(re.sub(r"(?<=[/_-])", "<wbr>", str(escape(escaped(name)))))
 
 
 def wilson_interval(fraction: float, count: int) -> tuple[float, float]:

@@ -26,12 +26,6 @@ _VARIABLES = {
     CONTRAST: "var(--contrast)",
 }
 TEXT_SIZE = 9.0
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def printable(text: str) -> str:
-    """One line of text without what XML and UTF-8 cannot hold, such as bytes of an undecodable file name."""
-    return UNPRINTABLE.sub("\ufffd", " ".join(text.split()))
 
 
 @contextlib.contextmanager

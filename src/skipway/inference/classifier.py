@@ -123,8 +123,11 @@ class Classifier:
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Softmax over the classes for counts (N, C, size, size) as `Preprocessing.pixels` gives them, on the CPU."""
         with torch.inference_mode():
-            logits = self.engine(self.preprocessing.standardized(pixels.to(self.device)))
-            return logits.float().softmax(1).cpu()
+            inputs = self.preprocessing.standardized(pixels.to(self.device))
+            probabilities = self.engine(inputs).float().softmax(1).cpu()
+            if not probabilities.isfinite().all():
+                raise SkipwayError(self.told_infinite(inputs_finite=bool(inputs.isfinite().all())))
+            return probabilities
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
         """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes."""
@@ -139,6 +142,19 @@ class Classifier:
             [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
             for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)
         ]
+
+    def told_infinite(self, *, inputs_finite: bool = True) -> str:
+        """Why answers are not finite numbers, as far as it can be seen, and what to do."""
+        name = self.file or self.spec.name
+        if not inputs_finite:
+            return f"the preprocessing of {name} makes pictures that are not finite numbers; import or train it again"
+        values = (one for one in self.network.state_dict().values() if one.is_floating_point())
+        if not all(bool(one.isfinite().all()) for one in values):
+            return f"{name} has weights that are not finite numbers; import or train it again"
+        return (
+            f"the answers of {name} are not finite numbers: its weights, or the scale of its preprocessing, overflow "
+            "on the way; import it with another --preprocessing, or train it again"
+        )
 
     def require_classes(self) -> None:
         """Raises SkipwayError for a network that ends in features."""

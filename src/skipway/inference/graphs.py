@@ -23,6 +23,7 @@ from skipway.inference import onnx_file
 from skipway.inference.onnx_file import Run
 from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
 from skipway.models.network import Network
+from skipway.reporting import joined_lines
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
 from skipway.weights.report import picture_values
@@ -87,7 +88,7 @@ class ExportedGraph:
             f"pictures  {inside if self.with_preprocessing else outside}",
             *(f"file      {file}" for file in self.files),
         ]
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 def export_graph(

@@ -14,8 +14,11 @@ from torch import Tensor
 from skipway.data.pictures import is_picture_name, natural_key, open_picture
 from skipway.errors import DataError, PictureError
 from skipway.inference.classifier import CHUNK, Classifier
+from skipway.reporting import joined_lines
 
 File = tuple[str, Path | bytes]
+
+MAX_STDIN = 256 << 20  # bytes
 
 # How the formats that are read begin; anything else on stdin is a list of names.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", *(b"P%d" % i for i in range(1, 7)))
@@ -24,13 +27,13 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0
 def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
     """Names and files of everything that was asked for, folders and globs expanded in natural order.
 
-    `-` reads stdin once: one encoded picture, or file names, one a line. A name without a file stays in the list, for
-    its row to carry the error. Raises DataError when a folder or pattern holds no pictures.
+    `-` reads stdin once, 256 MiB at the most: one encoded picture, or file names, one a line. A name without a file
+    stays in the list, for its row to carry the error. Raises DataError when a folder or pattern holds no pictures.
     """
     found: list[File] = []
     for text in given:
         if text == "-":
-            found += _from_stdin(stdin.read())
+            found += _from_stdin(_bounded(stdin))
         elif text and _is(Path.is_dir, text):
             found += _below(Path(text))
         elif glob.has_magic(text) and not _is(Path.exists, text):
@@ -45,6 +48,17 @@ def _is(kind: Callable[[Path], bool], text: str) -> bool:
         return kind(Path(text))
     except OSError:  # a name too long, a folder that may not be entered: reading it will say so
         return False
+
+
+def _bounded(stdin: BinaryIO) -> bytes:
+    """All of stdin. Raises DataError where it is endless, or as good as that."""
+    data = stdin.read(MAX_STDIN + 1)
+    if len(data) > MAX_STDIN:
+        raise DataError(
+            f"stdin holds more than {MAX_STDIN >> 20} MiB, which no picture and no list of names takes; name the files "
+            "instead"
+        )
+    return data
 
 
 def _from_stdin(data: bytes) -> list[File]:
@@ -110,4 +124,4 @@ def told(rows: Sequence[dict[str, Any]]) -> str:
         if "error" in row:
             lines.append(f"  not read: {row['error']}")
         lines += [f"  {one['probability']:7.2%}  {one['label']}" for one in row.get("predictions", [])]
-    return "\n".join(lines)
+    return joined_lines(lines)

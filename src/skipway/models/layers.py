@@ -14,6 +14,9 @@ from skipway.errors import SpecError
 PoolPadding = Literal["valid", "same", "symmetric", "zeros", "ceil"]
 Activation = Literal["relu", "tanh", "sigmoid"]
 
+# Up to so many channels response normalization sums by a matrix of channels x channels: 1 MiB at the most.
+BANDED_CHANNELS = 512
+
 ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "tanh": torch.tanh,
@@ -139,17 +142,43 @@ class BatchStatisticsNorm2d(nn.BatchNorm2d):
         )
 
 
+def neighbour_sums(x: Tensor, size: int) -> Tensor:
+    """For each channel of (N, C, H, W) the sum over the `size` channels around it, an odd number; beyond the ends lie
+    zeros.
+
+    Sums of 1, 2, 4... neighbours are doubled, and the window put together of those: log2(size) additions a value, and
+    nothing is subtracted, as it would be from running totals, which lose the small terms.
+    """
+    channels = x.shape[1]
+    half = min(size // 2, channels - 1)  # a wider window holds nothing more
+    width = 2 * half + 1
+    # `doubled` holds at i the sum of `span` channels from i on.
+    doubled, span, start = F.pad(x, (0, 0, 0, 0, half, half)), 1, 0
+    total: Tensor | None = None
+    while span <= width:
+        if width & span:
+            part = doubled[:, start : start + channels]
+            total = part if total is None else total + part
+            start += span
+        if 2 * span <= width:
+            doubled = doubled[:, :-span] + doubled[:, span:]
+        span *= 2
+    assert total is not None, "an odd window has a bit of 1"
+    return total
+
+
 class LocalResponseNorm(nn.Module):
     """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ** beta (AlexNet, section 3.3).
 
     `alpha` is Caffe's and torch's, divided by the window. The paper and TensorFlow do not divide: their
     `depth_radius=r, alpha=a` is `size=2r+1, alpha=a*(2r+1)` here.
 
-    The window sum is a 1x1 convolution with a banded matrix: on CPUs several times faster than the padded 3-D average
-    pool behind `F.local_response_norm`, and its gradient comes for free.
+    Up to `BANDED_CHANNELS` the window sum is a 1x1 convolution with a banded matrix: on CPUs several times faster than
+    the padded 3-D average pool behind `F.local_response_norm`, and its gradient comes for free. Its memory and time
+    grow with the square of the channels; above, sums of neighbours are doubled instead (`neighbour_sums`).
     """
 
-    band: Tensor
+    band: Tensor | None
 
     def __init__(self, channels: int, *, size: int, alpha: float, beta: float, k: float) -> None:
         super().__init__()
@@ -162,6 +191,8 @@ class LocalResponseNorm(nn.Module):
 
     def reset_constants(self) -> None:
         """Fill what the state dict does not carry; a network built on the meta device calls this again."""
+        if self.channels > BANDED_CHANNELS:
+            return
         again = self._buffers["band"] is not None
         if not again and torch.get_default_device().type == "meta":
             # Nothing is to be computed yet, for which torch would load its compiler: 150 MB.
@@ -176,7 +207,10 @@ class LocalResponseNorm(nn.Module):
         kind = "cpu" if x.device.type == "meta" else x.device.type  # autocast does not know meta
         with torch.autocast(kind, enabled=False):
             wide = x if x.dtype == torch.float64 else x.float()
-            scale = F.conv2d(wide * wide, self.band.to(wide.dtype)) + self.k
+            if self.band is None:
+                scale = neighbour_sums(wide * wide, self.size) * (self.alpha / self.size) + self.k
+            else:
+                scale = F.conv2d(wide * wide, self.band.to(wide.dtype)) + self.k
             # 0.75 is what every source uses; two square roots are far cheaper than a power.
             factor = scale.rsqrt() * scale.rsqrt().sqrt() if self.beta == 0.75 else scale.pow(-self.beta)
             return (wide * factor).to(x.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from skipway.errors import SkipwayError, SpecError, UnknownNameError
 from skipway.models.initialization import require_initialization
+from skipway.reporting import escaped
 from skipway.values import verify
 
 # The presets of `data.preprocessing`, which networks cannot see.
@@ -35,6 +36,8 @@ Convention = Literal[
 ]
 
 Note = Callable[[str, Tensor], None]
+
+_LONGEST_NAME = 200
 
 
 def _ignore(name: str, value: Tensor) -> None:
@@ -87,9 +90,14 @@ class Spec:
     source: str = ""
 
     def __post_init__(self) -> None:
-        settle_types(self, str(self.name))
+        settle_types(self, escaped(str(self.name))[:_LONGEST_NAME])
         if not self.name:
             raise SpecError("a network's name is empty; give one, such as that of the row it comes from")
+        if len(self.name) > _LONGEST_NAME or escaped(self.name) != self.name:
+            raise SpecError(
+                f"a network's name is {escaped(self.name)[:60]}...; give a printable one of {_LONGEST_NAME} characters "
+                "or fewer"
+            )
         require_initialization(self.initialization)
         if self.num_classes < 0:
             raise SpecError(f"{self.name}: num_classes is {self.num_classes}; give 1 or more, or 0 for no classifier")

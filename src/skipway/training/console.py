@@ -7,12 +7,14 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
+from skipway.reporting import escaped
+
 
 class Reporter(Protocol):
     """Receives what a run has to tell."""
 
     def say(self, text: str) -> None:
-        """One line of plain text."""
+        """One line of plain text; names in it may hold anything."""
         ...
 
     def counting(self, what: str, done: int, total: int) -> None:
@@ -73,7 +75,7 @@ class Console:
             self.progress.stop()
 
     def say(self, text: str) -> None:
-        self.terminal.print(text, markup=False)
+        self.terminal.print(escaped(text), markup=False)
 
     def counting(self, what: str, done: int, total: int) -> None:
         self._show(what, done, total, "", force=done == total)

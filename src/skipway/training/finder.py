@@ -13,6 +13,7 @@ from skipway.data.loading import Plan, training_batches
 from skipway.data.workers import starting_workers
 from skipway.errors import RecipeError
 from skipway.files import write_whole
+from skipway.reporting import joined_lines
 from skipway.training.console import Reporter
 from skipway.training.job import Options, request_of
 from skipway.training.loop import Loop
@@ -44,7 +45,7 @@ class FoundRate:
 
     def told(self) -> str:
         """The suggestion as text."""
-        return f"suggested: --learning-rate {self.suggestion:.2g}\nplot       {self.plot}"
+        return joined_lines([f"suggested: --learning-rate {self.suggestion:.2g}", f"plot       {self.plot}"])
 
 
 @starting_workers()

@@ -15,6 +15,7 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.report import Report, write_report
 from skipway.machine import versions
 from skipway.models.network import Network
+from skipway.reporting import joined_lines
 from skipway.training.loop import EVALUATION_BATCH, Loop
 from skipway.training.recipe import recipe_to_toml
 from skipway.training.statistics import recompute_statistics
@@ -60,14 +61,16 @@ class RunResult:
         """The outcome as text, and what to type next."""
         found, model, folder = self.evaluation, shlex.quote(str(self.model)), shlex.quote(str(self.folder))
         name = "held out" if self.split == "val" else "trained on"
-        return (
+        lines = (
             f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, loss {found.loss:.4f} "
             f"on {found.count:,} pictures {name}; "
-            f"{self.images_per_second:,.0f} pictures/s\n"
-            f"model  {model}\nreport {self.report}\n"
+            f"{self.images_per_second:,.0f} pictures/s",
+            f"model  {model}",
+            f"report {self.report}",
             f"next:  skipway predict {model} PICTURE...   |   skipway evaluate {model} DATA   |   "
-            f"tensorboard --logdir {folder}"
+            f"tensorboard --logdir {folder}",
         )
+        return joined_lines(lines)
 
 
 def finish(loop: Loop) -> RunResult:

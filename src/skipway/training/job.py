@@ -31,8 +31,8 @@ from skipway.training.recipe import Recipe, find_recipe, updated
 from skipway.training.start import fresh_network, network_from
 from skipway.training.state import Progress
 from skipway.values import refuse_unknown_options, verify
+from skipway.weights.agreement import MAX_SIDE
 
-_MAX_SIDE = 16_384
 _FREE = frozenset(("data", "device", "workers", "out"))  # of a request: what may change between a run and its resume
 
 
@@ -59,8 +59,10 @@ class Request:
         verify(self, "the run")
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"--seed is {self.seed}; give a number from 0 up to but not 2**63")
-        if not 0 <= self.image_size <= _MAX_SIDE:
-            raise RecipeError(f"--image-size is {self.image_size}; give pixels up to {_MAX_SIDE:,}, or 0")
+        if not 0 <= self.image_size <= MAX_SIDE:
+            raise RecipeError(
+                f"--image-size is {self.image_size}; give pixels up to {MAX_SIDE:,}, as model files have, or 0"
+            )
         if not -1 <= self.workers <= MAX_WORKERS:
             raise RecipeError(
                 f"--workers is {self.workers}; give a number up to {MAX_WORKERS}, or -1 for as many as fit"
@@ -75,8 +77,13 @@ class Request:
         return [name for name, value in self.to_dict().items() if name not in _FREE and plain.get(name) != value]
 
     def network(self) -> Spec:
-        """What `model` names, or `spec` describes. Raises UnknownNameError."""
-        return spec_from_dict(json.loads(self.spec)) if self.spec else find_spec(self.model)
+        """What `model` names, or `spec` describes. Raises UnknownNameError, and RunError for a spec that is none."""
+        if not self.spec:
+            return find_spec(self.model)
+        try:
+            return spec_from_dict(json.loads(self.spec))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"the spec of the run is damaged ({str(error)[:200]}); begin a new run") from None
 
 
 class Options(TypedDict, total=False):

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skipway.data.augmentation import Augmentation
-from skipway.errors import RecipeError, SkipwayError
+from skipway.errors import ReadError, RecipeError, SkipwayError
+from skipway.files import read_bounded
 from skipway.values import floated, from_plain
+
+_MAX_BYTES = 1 << 20  # of a TOML file; a recipe takes two thousand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +155,12 @@ def recipe_from_dict(plain: dict[str, Any], where: str) -> Recipe:
 def read_toml(file: Path) -> dict[str, Any]:
     """Plain values of a TOML file. Raises RecipeError."""
     try:
-        return parse_toml(file.read_text(encoding="utf-8-sig"), str(file))  # Windows editors like to begin with a mark
-    except OSError as error:
-        raise RecipeError(f"{file} cannot be read ({error.strerror}); check the path") from None
+        text = read_bounded(file, _MAX_BYTES).decode("utf-8-sig")  # Windows editors like to begin with a mark
+    except ReadError as error:
+        raise RecipeError(f"{file} cannot be read (it {error.what}); {error.fix}") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file} is no TOML ({error}); save it as UTF-8") from None
+    return parse_toml(text.replace("\r\n", "\n"), str(file))
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:

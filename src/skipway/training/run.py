@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from skipway.data.augmentation import principal_colours
 from skipway.data.checking import bad_files_csv
 from skipway.data.loading import Plan
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.workers import batch_bytes, pick_workers, starting_workers
-from skipway.errors import RecipeError, RunError
+from skipway.errors import RecipeError, RunError, SkipwayError
 from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
+from skipway.models.network import Spec
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
 from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
@@ -40,6 +42,7 @@ from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Checkpoint, Progress, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.values import from_plain
+from skipway.weights.agreement import require_agreement, require_short_lists
 from skipway.world.ranks import World, joined_world, local_size, on_main, world_size
 
 
@@ -142,7 +145,7 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     _require_same_world(folder, contents.get("world"), checkpoint.progress, voice)
     material = gather(request, recipe, voice)
     _require_same_pictures(folder, request, material, checkpoint)
-    network = spec_from_dict(contents["spec"]).build()
+    network = checked_spec(contents["spec"], contents["network"], folder).build()
     rule, mean_image = contents["preprocessing"], contents.get("mean_image")
     preprocessing = Preprocessing.from_dict(rule, mean_image, "the checkpoint's preprocessing")
     start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress)
@@ -204,6 +207,19 @@ def _require_same_pictures(folder: Path, request: Request, material: Material, c
         f"the pictures of {request.data} have changed since {folder} began{shown}; put them back, say where they lie "
         "now with --data DIR, or begin a new run in another --out"
     )
+
+
+def checked_spec(plain: Mapping[str, Any], weights: Mapping[str, Tensor], folder: Path) -> Spec:
+    """The network of a checkpoint, held against its weights before it is built. Raises RunError."""
+    try:
+        require_short_lists(plain, len(weights))
+        spec = spec_from_dict(plain)
+        require_agreement(spec, {name: (tuple(one.shape), str(one.dtype)) for name, one in weights.items()})
+    except (SkipwayError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"the checkpoint of {folder} is damaged ({' '.join(str(error).split())[:300]}); begin a new run"
+        ) from None
+    return spec
 
 
 def prepared(request: Request, recipe: Recipe, reporter: Reporter, *, overwrite: bool) -> Start:

@@ -16,6 +16,7 @@ from skipway.training.choice import preprocessing_for
 from skipway.training.memory import require_memory
 from skipway.training.recipe import Recipe
 from skipway.weights.bundle import load_bundle
+from skipway.weights.model_header import require_readable
 
 Say = Callable[[str], None]
 
@@ -26,6 +27,7 @@ def fresh_network(
     """The network for these labels, its first weights a function of the seed."""
     spec = _adapted(described, labels, recipe, image_size, say)
     preprocessing = preprocessing_for(spec)  # first: it refuses sizes that would fill the memory
+    require_readable(spec, preprocessing)  # now, not when the model file is written
     require_memory(spec, recipe)
     torch.manual_seed(seed)
     network = spec.build()
@@ -44,6 +46,7 @@ def network_from(
         fields["input_size"] = image_size
     spec = bundle.spec.replaced(fields | _dropout(bundle.spec, recipe, say))
     preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
+    require_readable(spec, preprocessing)  # now, not when the model file is written
     require_memory(spec, recipe)
     torch.manual_seed(seed)
     network = spec.build()

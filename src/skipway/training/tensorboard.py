@@ -16,6 +16,7 @@ from skipway.data.dataset import Split
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import StorageError
 from skipway.models.network import Network
+from skipway.reporting import escaped
 
 _EXAMPLES = 8
 _HISTOGRAM_VALUES = 100_000
@@ -73,7 +74,7 @@ class Events:
             axes = figure.add_subplot(1, len(places), column + 1)
             axes.imshow(pixels[column].byte().permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
             right = int(answers[column]) == int(split.targets[i])
-            truth, answer = labels[int(split.targets[i])], labels[int(answers[column])]
+            truth, answer = (escaped(labels[int(one)]) for one in (split.targets[i], answers[column]))
             axes.set_title(
                 f"{answer[:14]} {float(best[column]):.0%}\n({truth[:14]})",
                 fontsize=9,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.files import write_whole
-from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Network, Spec
 from skipway.version import __version__
-
-FORMAT = 1
-_MEAN_IMAGE = "preprocessing.mean_image"  # the tensor beside the network's
+from skipway.weights.model_header import (
+    FORMAT,
+    MAX_ENTRY,
+    MEAN_IMAGE,
+    Header,
+    damaged,
+    read_header,
+    require_consistent,
+    require_readable,
+    short,
+    unreadable,
+)
 
 
 @dataclass(frozen=True)
@@ -39,18 +48,7 @@ class Bundle:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.labels) != self.spec.num_classes:
-            raise ModelFileError(f"{len(self.labels)} labels for {self.spec.num_classes} classes; give one for each")
-        if self.preprocessing.depth != self.spec.in_channels:
-            raise ModelFileError(
-                f"preprocessing gives {self.preprocessing.depth} channels, {self.spec.name} takes "
-                f"{self.spec.in_channels}; make them equal"
-            )
-        if self.preprocessing.size != self.spec.input_size:
-            raise ModelFileError(
-                f"preprocessing gives {self.preprocessing.size} pixels a side, {self.spec.name} takes "
-                f"{self.spec.input_size}; make them equal"
-            )
+        require_consistent(self.spec, self.preprocessing, self.labels)
 
     def network(self) -> Network:
         """The network with these weights, in evaluation mode. Raises ModelFileError where they do not fit."""
@@ -58,14 +56,16 @@ class Bundle:
             with torch.device("meta"):  # no time for first weights that are overwritten at once
                 network = self.spec.build()
         except RuntimeError as error:  # of torch, for sizes beyond all bounds
-            raise ModelFileError(f"{self.spec.name} cannot be built ({_short(error)}); correct its spec") from None
+            raise ModelFileError(f"{self.spec.name} cannot be built ({short(error)}); correct its spec") from None
         _check_tensors(network, self.tensors)
         network.load_state_dict(self.tensors, assign=True)
         return _materialized(network, self.spec).eval()
 
 
 def save_bundle(file: Path, bundle: Bundle) -> None:
-    """Write the model file whole or not at all. Raises StorageError."""
+    """Write the model file whole or not at all. Raises StorageError, and ModelFileError for what `load_bundle` would
+    refuse."""
+    require_readable(bundle.spec, bundle.preprocessing)
     header = {
         "format": FORMAT,
         "version": __version__,
@@ -77,43 +77,35 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
     if bundle.preprocessing.mean_values is not None:
-        tensors[_MEAN_IMAGE] = bundle.preprocessing.mean_values
+        tensors[MEAN_IMAGE] = bundle.preprocessing.mean_values
     header["digest"] = _digest(tensors)
     metadata = {"skipway": json.dumps(header)}
+    if len(metadata["skipway"]) > MAX_ENTRY:
+        raise ModelFileError(f"{file} would have a header of more than {MAX_ENTRY:,} characters; give shorter labels")
     write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def load_bundle(file: Path | str) -> Bundle:
     """Read a model file and make sure that its weights fit its network.
 
-    Raises ModelFileError when it is missing, damaged, foreign or of a newer format.
+    The header is held against the tensors' shapes by arithmetic first: nothing is built or loaded for a file that is
+    refused for what it claims. Raises ModelFileError when it is missing, damaged, foreign or of a newer format, and
+    ReadError when the system could not read it.
     """
     path = Path(file)
-    if not path.is_file():
-        raise ModelFileError(f"no model file {path}; `skipway train` writes one as RUN/model.safetensors")
+    header = read_header(path)
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no iterator)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path} is damaged or no model file ({_short(error)}); copy or train it again") from None
-    if "skipway" not in metadata:
-        raise ModelFileError(f"{path} holds weights but no skipway header; only files that skipway wrote are models")
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise unreadable(path, error) from None
     try:
-        header = dict(json.loads(metadata["skipway"]))
-        newer = header["format"] > FORMAT
-        if not newer:
-            if header["digest"] != _digest(tensors):
-                raise ModelFileError("its weights are not those that were written")
-            bundle = _from_header(header, tensors)
-            bundle.network()
-    except (SkipwayError, ValueError, TypeError, KeyError, RecursionError) as error:
-        told = f"its header lacks {error}" if isinstance(error, KeyError) else _short(error)
-        raise ModelFileError(
-            f"{path} is damaged or was not written by skipway ({told}); copy or train it again"
-        ) from None
-    if newer:
-        raise ModelFileError(f"{path} was written by a newer skipway (format {header['format']}); update this one")
+        if header.digest != _digest(tensors):
+            raise ModelFileError("its weights are not those that were written")
+        bundle = _bundle_of(header, tensors)
+        bundle.network()
+    except SkipwayError as error:
+        raise damaged(path, short(error)) from None
     return bundle
 
 
@@ -126,19 +118,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _from_header(header: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
-    labels = header["labels"]
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ModelFileError("labels must be a list of texts")
-    mean_image = tensors.pop(_MEAN_IMAGE, None)
-    return Bundle(
-        spec=spec_from_dict(header["spec"]),
-        preprocessing=Preprocessing.from_dict(header["preprocessing"], mean_image),
-        labels=tuple(labels),
-        tensors=tensors,
-        provenance=dict(header.get("provenance", {})),
-        metrics=dict(header.get("metrics", {})),
-    )
+def _bundle_of(header: Header, tensors: dict[str, Tensor]) -> Bundle:
+    mean_image = tensors.pop(MEAN_IMAGE, None)
+    preprocessing = header.preprocessing
+    if mean_image is not None:
+        preprocessing = replace(preprocessing, mean_image=MeanImage(mean_image))
+    return Bundle(header.spec, preprocessing, header.labels, tensors, header.provenance, header.metrics)
 
 
 def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:
@@ -171,7 +156,3 @@ def _materialized(network: Network, spec: Spec) -> Network:
     if left:
         raise RuntimeError(f"{spec.name}: constants {left} have no reset_constants")
     return network
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -10,6 +10,7 @@ import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import StorageError
+from skipway.reporting import joined_lines
 from skipway.weights.bundle import Bundle, load_bundle
 from skipway.weights.form import Form
 from skipway.weights.formats.reading import read_any
@@ -56,7 +57,7 @@ class Exported:
             f"pictures  {rule.size} pixels a side, {rule_text(rule)}{silent}",
             *(f"file      {file}" for file in self.files),
         ]
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 class Written(Protocol):
@@ -97,9 +98,8 @@ class Converted:
             *(f"left      {name}" for name in found.left),
             *found.decisions.told(),
             *(f"warning   {warning}" for warning in found.warnings),
-            self.exported.told(),
         ]
-        return "\n".join(lines)
+        return f"{joined_lines(lines)}\n{self.exported.told()}"
 
 
 def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bool = False) -> Exported:

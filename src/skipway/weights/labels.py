@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from skipway.errors import ModelFileError
+from skipway.errors import ModelFileError, ReadError
+from skipway.files import read_bounded
 from skipway.weights.imagenet import imagenet_names
 
 IMAGENET = (1000, 1001)  # numbers of classes that are taken for ImageNet's; TF-Slim's 1,001 begin with the background
@@ -42,8 +43,10 @@ def default_labels(count: int) -> tuple[str, ...]:
 def read_labels(file: Path) -> tuple[str, ...]:
     """The lines of a text file, in order. Raises ModelFileError."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bounded(file).decode("utf-8-sig").splitlines()
+    except ReadError as error:
+        raise ModelFileError(f"{file} {error.what}; give a text file with a label on each line") from None
+    except UnicodeDecodeError as error:
         raise ModelFileError(
             f"{file} cannot be read as text ({error}); give a file with a label on each line"
         ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skipway.data.preprocessing import Preprocessing
+from skipway.reporting import escaped, joined_lines
 from skipway.weights.bundle import Bundle
 from skipway.weights.formats.source import Source
 from skipway.weights.formats.tf_names import Kind, classified
@@ -90,7 +91,7 @@ class Imported:
                 "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
                 "unreadable left out".format(**self.statistics),
             )
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 @dataclass(frozen=True)
@@ -150,5 +151,5 @@ def _has_averages(source: Source) -> bool:
 
 
 def _some(texts: Sequence[str]) -> str:
-    shown = ["".join(char if char.isprintable() else "?" for char in text) for text in texts[:_MOST_TOLD]]
+    shown = [escaped(text) for text in texts[:_MOST_TOLD]]
     return ", ".join(shown) + (", ..." if len(texts) > _MOST_TOLD else "")

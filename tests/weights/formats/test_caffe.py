@@ -112,7 +112,7 @@ def test_reading_loads_no_data(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="has changed"):
         source.arrays["fc/0"].read()
     (tmp_path / "net.caffemodel").unlink()
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="does not exist"):
         source.arrays["fc/0"].read()
 
 

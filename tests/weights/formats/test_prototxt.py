@@ -147,7 +147,7 @@ def test_unknown_settings_are_kept(tmp_path: Path) -> None:
         ("layer { " + "a { " * 40, "more than 32 braces"),
         ("layer { }\n" * 10_001, "10,001 layers"),
         ("layer { " + "a: 1 " * 300_000 + "}", "more than 300,000 fields"),
-        ("layer { } # " + "x" * (4 << 20), "more than a prototxt takes"),
+        ("layer { } # " + "x" * (4 << 20), "more than 4,194,304 bytes"),
         ('layers { layer { name: "p" type: "padding" pad: 1 } top: "x" } '
          'layers { layer { name: "r" type: "relu" } bottom: "x" }', "cannot pad"),
     ],

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from skipway.errors import ModelFileError
+from skipway.files import read_error
 from skipway.weights.formats.source import Array
 
 MAX_DIMENSIONS = 32
@@ -29,6 +30,11 @@ Order = Literal["C", "F"]
 
 def damaged(path: Path, what: str, fix: str = COPY_AGAIN) -> ModelFileError:
     return ModelFileError(f"{path} {what}; {fix}")
+
+
+def unread(path: Path, error: OSError) -> ModelFileError:
+    """A file that the system did not read, with the system's reason: nothing is known to be damaged."""
+    return ModelFileError(str(read_error(path, error)))
 
 
 class Blob(Protocol):
@@ -53,7 +59,7 @@ class FileBlob:
         try:
             loaded = np.fromfile(self.path, np.uint8, count, offset=self.start + start)
         except OSError as error:
-            raise ModelFileError(f"{self.path} cannot be read ({error.strerror or error}); {COPY_AGAIN}") from None
+            raise unread(self.path, error) from None
         if len(loaded) != count:
             raise damaged(self.path, "became shorter while it was read", "let whatever writes it finish first")
         return loaded

@@ -17,6 +17,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from skipway.errors import ModelFileError
+from skipway.weights.formats.blobs import unread
 from skipway.weights.formats.caffe_looks import is_blob, is_net, told
 from skipway.weights.formats.caffe_message import MAX_FIELDS, Message, Span, decode, last
 from skipway.weights.formats.caffe_net import (
@@ -89,7 +90,7 @@ def _mapped(path: Path, made: Callable[[Buffer], T]) -> T:
     except WireError as error:
         raise ModelFileError(f"{path} is damaged or no file of Caffe ({error}); download or copy it again") from None
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error}); make it a readable file") from None
+        raise unread(path, error) from None
 
 
 def _source(path: Path, buffer: Buffer) -> Source:
@@ -173,7 +174,9 @@ class _Load:
                 if opened.seek(0, 2) != self.size:
                     raise ModelFileError(f"{self.path} has changed since it was opened; read it again")
                 values = self._values(opened)
-        except (OSError, ValueError) as error:  # ValueError: it has become shorter just now
+        except OSError as error:
+            raise unread(self.path, error) from None
+        except ValueError as error:  # it has become shorter just now
             raise ModelFileError(f"{self.path} cannot be read ({error}); make it readable again") from None
         return values.astype(self.dtype.newbyteorder("="), copy=False).reshape(self.shape)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skipway.errors import ModelFileError
+from skipway.files import read_bounded
 from skipway.weights.formats import safetensors_file, torch_file
 from skipway.weights.formats.blobs import damaged
 from skipway.weights.formats.foreign import checked_head
@@ -85,10 +86,8 @@ def _reader(name: str) -> Callable[[Path], Source]:
 def _json(path: Path) -> dict[str, Any]:
     checked_head(path)
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise ValueError(f"of {path.stat().st_size} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_bounded(path, _MAX_JSON).decode())
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"is no JSON ({str(error)[:100]})") from None
     if not isinstance(content, dict):
         raise damaged(path, "holds no JSON object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from skipway.errors import ModelFileError
+from skipway.files import read_error
 
 _HEAD = 512  # bytes; enough for a page that begins with comments or blank lines
 _SIGNATURES = (
@@ -29,7 +30,9 @@ def checked_head(path: Path) -> bytes:
             raise ModelFileError(f"{path} {told}; give the path of a weight file")
         with path.open("rb") as opened:
             head = opened.read(_HEAD)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelFileError(str(read_error(path, error))) from None
+    except ValueError as error:
         raise ModelFileError(f"{path} cannot be opened ({error}); make it readable") from None
     if not head:
         raise ModelFileError(f"{path} is empty; download or copy it again")

@@ -7,6 +7,7 @@ is opened: external and soft links, external storage and virtual datasets are re
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 
 from skipway.errors import ModelFileError
+from skipway.files import read_error
 from skipway.weights.formats.hdf5_data import DEFLATE, FLETCHER32, SHUFFLE, Chunk, Packed, Region, RegionFile, Stored
 from skipway.weights.formats.hdf5_texts import Texts
 from skipway.weights.formats.source import Array
@@ -45,6 +47,15 @@ def has_signature(head: bytes, path: Path) -> bool:
     return False
 
 
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+
+
+def _raise_cause(path: Path, error: Exception) -> None:
+    """Raises ModelFileError where the system, not the file, is the cause; the library has errors for both alike."""
+    if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+        raise ModelFileError(str(read_error(path, error))) from None
+
+
 @dataclass
 class Tree:
     """An open HDF5 file. `shown` is the path that messages name; the methods raise ModelFileError."""
@@ -66,6 +77,7 @@ class Tree:
         try:
             yield
         except _LIBRARY_ERRORS as error:
+            _raise_cause(self.shown, error)
             reason = " ".join(str(error).split())[:200]
             self.fail(f"{what} is damaged ({type(error).__name__}: {reason})")
 
@@ -237,6 +249,7 @@ def opened_tree(region: Region, shown: Path) -> Iterator[Tree]:
     try:
         file = h5py.File(region.path if whole else RegionFile(region), "r", locking=False)
     except _LIBRARY_ERRORS as error:
+        _raise_cause(shown, error)
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{shown} is damaged or cut short ({reason}); copy or download it again") from None
     with file:

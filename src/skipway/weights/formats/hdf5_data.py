@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from skipway.errors import ModelFileError
+from skipway.files import read_error
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # filter codes of the format
 
@@ -37,7 +38,7 @@ class Region:
                         raise ModelFileError(f"{self.path} ends before its data do; copy it again, whole")
                     into = into[count:]
         except OSError as error:
-            raise ModelFileError(f"{self.path} cannot be read ({error}); make it readable") from None
+            raise ModelFileError(str(read_error(self.path, error))) from None
 
 
 class RegionFile(io.RawIOBase):

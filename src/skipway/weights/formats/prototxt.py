@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipway.errors import ModelFileError
+from skipway.errors import ModelFileError, ReadError
+from skipway.files import read_bounded
 from skipway.weights.formats.caffe_looks import is_text, told
 from skipway.weights.formats.caffe_message import MAX_FIELDS, Message, Symbol, TextError, conform, last
 from skipway.weights.formats.caffe_net import check_names, in_phase, inputs_of, layers_of
@@ -50,11 +51,10 @@ def read(path: Path, phase: str = "TEST") -> Source:
     if not is_text(head):
         raise ModelFileError(f"{path} is no prototxt but {told(head)}")
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise ModelFileError(f"{path} has {size:,} bytes, more than a prototxt takes; give the network's own text")
-        return _source(path, parse(path.read_bytes().decode("utf-8-sig", "backslashreplace")), phase)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error}); make it readable") from None
+        text = read_bounded(path, MAX_BYTES).decode("utf-8-sig", "backslashreplace")
+        return _source(path, parse(text), phase)
+    except ReadError as error:
+        raise ModelFileError(f"{path} {error.what}; {error.fix}") from None
     except (TextError, WireError) as error:
         raise ModelFileError(f"{path} is no prototxt of a network ({error}); correct it or copy it again") from None
 

@@ -52,3 +52,25 @@ def read_any(path: Path, average: Average = "raw") -> Source:
     if head.startswith(SIGNATURE):
         members(path)  # says what is wrong with a broken one
     raise ModelFileError(f"{path} is no weight file that skipway reads but {told(head)}")
+
+
+_KINDS: dict[ModuleType, str] = {
+    keras_h5: "an HDF5 file, as Keras writes it",
+    keras_zip: "a Keras file",
+    npy: "a NumPy file",
+    torch_file: "a PyTorch file",
+    tf_checkpoint: "a TensorFlow checkpoint",
+    caffe: "a Caffe file",
+    tf_graph: "a TensorFlow graph",
+}
+
+
+def kind_of(path: Path, head: bytes) -> str | None:
+    """What a weight file of another framework is, in words, by its first bytes; None for all else."""
+    for reader, words in _KINDS.items():
+        try:
+            if reader.looks_like(head, path):
+                return words
+        except (OSError, ValueError, ModelFileError):
+            continue
+    return None

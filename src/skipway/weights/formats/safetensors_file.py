@@ -13,7 +13,16 @@ from safetensors.numpy import save_file
 
 from skipway.errors import ModelFileError
 from skipway.files import write_whole
-from skipway.weights.formats.blobs import BFLOAT16, FileBlob, checked_shape, damaged, item_dtype, named, stored_array
+from skipway.weights.formats.blobs import (
+    BFLOAT16,
+    FileBlob,
+    checked_shape,
+    damaged,
+    item_dtype,
+    named,
+    stored_array,
+    unread,
+)
 from skipway.weights.formats.foreign import checked_head, told_foreign
 from skipway.weights.formats.source import Array, Source
 
@@ -91,7 +100,9 @@ def _header(path: Path, length: int) -> dict[str, Any]:
         with path.open("rb") as opened:
             opened.seek(8)
             header = json.loads(opened.read(length).decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise unread(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"is damaged (its header: {str(error)[:100]})") from None
     if not isinstance(header, dict):
         raise damaged(path, "is damaged (its header names no tensors)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from skipway.errors import ModelFileError
+from skipway.files import read_error
 from skipway.weights.formats.foreign import checked_head, told_foreign
 from skipway.weights.formats.sstable import is_table
 
@@ -36,7 +37,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror or error}); check it and its folder") from None
+        raise ModelFileError(str(read_error(path, error))) from None
     except ValueError as error:
         raise ModelFileError(f"{path} is damaged ({_line(error)}); download or copy it again") from None
 

@@ -6,6 +6,7 @@ CRC-32 when it is loaded.
 
 from __future__ import annotations
 
+import errno
 import stat
 import struct
 import zipfile
@@ -16,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from skipway.weights.formats.blobs import ALLOWANCE, MAX_RATIO, damaged
+from skipway.weights.formats.blobs import ALLOWANCE, MAX_RATIO, damaged, unread
 
 SIGNATURE = b"PK\x03\x04"
 MAX_MEMBERS = 100_000
@@ -79,6 +80,8 @@ class Member:
                 if start + count == self.size and opened.read(1):  # the checksum is compared at the end
                     raise self._wrong("it is longer than it says")
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unread(self.path, error) from None
             raise self._wrong(str(error)) from None
         if filled != count:
             raise self._wrong("it is shorter than it says")
@@ -96,6 +99,8 @@ def members(path: Path) -> dict[str, Member]:
             listed = [info for info in archive.infolist() if not info.filename.endswith("/")]
             found = {info.filename: Member(path, info, _start(info, opened, size)) for info in listed}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # to seek before the start is damage
+            raise unread(path, error) from None
         raise damaged(path, f"is a damaged or incomplete archive ({str(error)[:200]})") from None
     if len(found) != len(listed) or len(listed) > MAX_MEMBERS:
         raise damaged(path, "holds members of one name, or too many", "get it from its author")
