@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from skipway.weights.model_header import seal_of
+
 SECONDS = 2.0
 ALLOWANCE = 200 << 20
 _HEAVY = 1 << 28  # bytes or operations of one answer, from which on it is not waited for
@@ -54,12 +56,13 @@ class Model:
         return struct.pack("<Q", len(header)) + header + bytes(self.data)
 
     def signed(self) -> None:
-        """Put the right digest in, as whoever writes such a file would."""
+        """Put the right digest and seal in, as whoever writes such a file would."""
         digest = hashlib.sha256()
         for name in sorted(self.tensors):
             begin, end = self.tensors[name]["data_offsets"]
             digest.update(name.encode() + self.data[begin:end])
         self.entry["digest"] = digest.hexdigest()
+        self.entry["seal"] = seal_of(self.entry)
 
 
 def families() -> dict[str, Model]:

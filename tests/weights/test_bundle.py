@@ -26,7 +26,7 @@ from skipway.models.network import Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.training.choice import preprocessing_for
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
-from skipway.weights.model_header import FORMAT
+from skipway.weights.model_header import FORMAT, seal_of
 
 # One of each kind of network, none of them large.
 TWO_TOWERS = AlexNetSpec(
@@ -178,12 +178,14 @@ def refusal(file: Path) -> str:
 
 
 def reheaded(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Rewrite the skipway entry of a file's header; `change` edits it in place or returns another value."""
+    """Rewrite the skipway entry of a file's header, sealed; `change` edits it in place or returns another value."""
     data = file.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
     plain = json.loads(header["__metadata__"]["skipway"])
     other = change(plain)
+    if isinstance(plain, dict) and "seal" in plain:
+        plain["seal"] = seal_of(plain)
     header["__metadata__"]["skipway"] = other if isinstance(other, str) else json.dumps(plain)
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
@@ -258,7 +260,7 @@ def test_a_newer_format_asks_for_an_update(file: Path) -> None:
         plain |= {"format": FORMAT + 1, "novelty": [1, 2]}
 
     reheaded(file, newer)
-    assert "newer skipway (format 2); update" in refusal(file)
+    assert f"newer skipway (format {FORMAT + 1}); update" in refusal(file)
 
 
 def _set(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:

@@ -19,6 +19,7 @@ from skipway.data.sources import open_source
 from skipway.data.workers import batch_bytes, pick_workers, require_workers, starting_workers
 from skipway.errors import DataError, PictureError, SkipwayError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
+from skipway.evaluation.overlap import UNKNOWN, Overlap, chosen, wanted_part
 from skipway.inference.classifier import Classifier
 from skipway.machine import usable_cores
 from skipway.reporting import escaped, joined_lines
@@ -36,7 +37,8 @@ class Judgement:
     """An evaluation, the name of the split it is about, and the pictures of it that could not be read.
 
     `engine` is what answered. `exact` is the evaluation of the network itself, in fp32, where another precision was
-    judged.
+    judged. `overlap` tells how the pictures relate to those that the model was trained on; None where the model file
+    does not know.
     """
 
     split: str
@@ -45,6 +47,13 @@ class Judgement:
     engine: str = "network"
     precision: Precision = "fp32"
     exact: Evaluation | None = None
+    overlap: Overlap | None = None
+
+    def remarks(self) -> list[str]:
+        """What a reader of the figures must know of the pictures, a line each."""
+        if self.overlap is not None:
+            return self.overlap.remarks(self.split, self.evaluation)
+        return [UNKNOWN] if self.split in {"all", "train"} else []
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -52,6 +61,8 @@ class Judgement:
         facts: dict[str, Any] = {"split": self.split, "engine": self.engine, "precision": self.precision}
         if self.exact is not None:
             facts |= {"fp32_top1": self.exact.top1, "fp32_images_per_second": self.exact.images_per_second}
+        facts["remarks"] = self.remarks()
+        facts["overlap"] = None if self.overlap is None else self.overlap.to_dict(self.evaluation)
         return {**facts, **self.evaluation.to_dict(), "bad": bad}
 
     def told(self) -> str:
@@ -60,6 +71,7 @@ class Judgement:
         labels = [escaped(score.label) for score in found.per_class]
         width = max(map(len, labels))
         lines = [
+            *self.remarks(),
             f"{found.count:,} pictures ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
             *self._beside(),
@@ -97,6 +109,10 @@ def evaluate(
 ) -> Judgement:
     """Judge a model file, or a loaded one, on a split of a data set (test, else val, else all there is).
 
+    Of data without parts, the pictures that the model was trained on are left out, as far as the model file knows them
+    by their content; `split` takes "val" and "train" there, too, for those that were held out and those trained on, and
+    "all" for all. `Judgement.remarks` tells how the pictures relate to those of the training.
+
     Targets are matched to the model's labels by name, or by order where the model's are mere numbers. Unreadable
     pictures are left out and listed. Raises DataError when the labels do not fit, ModelFileError for a bad model file.
     `engine`, `precision` and `calibrate` are those of `Classifier.use`; `say` gets a line on each engine measured.
@@ -109,7 +125,7 @@ def evaluate(
         classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
         classifier.require_classes()
         tell = progress if progress is not None and world.main else _silent
-        name, checked = _checked(classifier, open_source(data), split, tell)
+        name, checked, overlap = _checked(classifier, open_source(data), split, tell)
         use = partial(
             classifier.use,
             batch_size=min(batch_size, len(checked.split)),
@@ -130,7 +146,7 @@ def evaluate(
         judge = partial(_judged, classifier, checked.split, batch_size, count, tell, world)
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
         found = judge(classifier.engine, "evaluating")
-    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact)
+    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact, overlap)
 
 
 def _choose_engine(classifier: Classifier, world: World, engine: str, use: Callable[[str], None]) -> None:
@@ -145,15 +161,19 @@ def _choose_engine(classifier: Classifier, world: World, engine: str, use: Calla
         use(chosen)
 
 
-def _checked(classifier: Classifier, source: Source, split: str, tell: Progress) -> tuple[str, Checked]:
-    """The name of the split to judge on, and its pictures that can be read."""
-    name = split or source.evaluation_split()
-    found = source.split(name)
-    chosen = Split(found.pictures, _aligned(found.targets, source.labels, classifier.labels, source.name))
-    checked = check_split(chosen, usable_cores(), lambda done, total: tell("checking pictures", done, total))
+def _checked(classifier: Classifier, source: Source, split: str, tell: Progress) -> tuple[str, Checked, Overlap | None]:
+    """The name of the part to judge on, its pictures that can be read and may judge, and their overlap with those of
+    the training."""
+    wanted = wanted_part(source, split, classifier.identity)
+    found = source.split(wanted.part)
+    aligned = Split(found.pictures, _aligned(found.targets, source.labels, classifier.labels, source.name))
+    checked = check_split(aligned, usable_cores(), lambda done, total: tell("checking pictures", done, total))
     if not len(checked.split):
-        raise DataError(f"{source.name}: no picture of {name} can be read; the first: {checked.bad[0]}")
-    return name, checked
+        raise DataError(f"{source.name}: no picture of {wanted.part} can be read; the first: {checked.bad[0]}")
+    name = split or wanted.part
+    if classifier.identity is None:
+        return name, checked, None
+    return name, *chosen(checked, wanted, classifier.identity)
 
 
 def _judged(

@@ -48,6 +48,7 @@ class Classifier:
         self.spec = bundle.spec
         self.metrics = bundle.metrics
         self.provenance = bundle.provenance
+        self.identity = bundle.identity
         # nn.Module.to is untyped for memory formats
         self.network: Network = bundle.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.engine: nn.Module = self.network

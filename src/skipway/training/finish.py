@@ -189,6 +189,7 @@ def _bundle(loop: Loop, network: Network, result: RunResult) -> Bundle:
             "loss": evaluation.loss,
             "ece": evaluation.ece,
         },
+        identity=loop.start.identity,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from skipway.data.checking import Checked, bad_files_csv, check_split, require_mostly_good
 from skipway.data.dataset import Source, Split, hold_out, joined
 from skipway.data.folders import read_validation_folder
-from skipway.data.identity import PictureList, part_of
+from skipway.data.identity import NONE_SEEN, Identity, PictureList, Seen, part_of, seen
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
 from skipway.data.workers import MAX_WORKERS
@@ -32,6 +32,7 @@ from skipway.training.start import fresh_network, network_from
 from skipway.training.state import Progress
 from skipway.values import refuse_unknown_options, verify
 from skipway.weights.agreement import MAX_SIDE
+from skipway.weights.bundle import load_bundle
 
 _FREE = frozenset(("data", "device", "workers", "out"))  # of a request: what may change between a run and its resume
 
@@ -166,7 +167,8 @@ def _place_or_split(text: str) -> str:
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures that are fit to train on. `val` is None when nothing is held out. `pictures` lists both, by content."""
+    """Pictures that are fit to train on. `val` is None when nothing is held out. `pictures` lists both, by content, and
+    `identity` is what the model file keeps of them."""
 
     name: str
     labels: tuple[str, ...]
@@ -177,6 +179,7 @@ class Material:
     mirrors: bool
     bad: tuple[PictureError, ...]
     pictures: PictureList
+    identity: Identity
 
     @property
     def fingerprint(self) -> str:
@@ -192,7 +195,8 @@ class Material:
 
 @dataclass(frozen=True)
 class Start:
-    """Everything settled before the first step of a run, or before its next one."""
+    """Everything settled before the first step of a run, or before its next one. `earlier` are the pictures that the
+    first weights were trained on."""
 
     folder: Path
     request: Request
@@ -201,6 +205,13 @@ class Start:
     network: Network
     preprocessing: Preprocessing
     progress: Progress
+    earlier: Seen = NONE_SEEN
+
+    @property
+    def identity(self) -> Identity:
+        """The pictures that the weights have met since they were drawn, and those that judge them."""
+        own = self.material.identity
+        return Identity(own.trained.joined(self.earlier), own.held_out)
 
 
 def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
@@ -232,7 +243,12 @@ def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
         mirrors=source.mirrors,
         bad=bad,
         pictures=PictureList(tuple(parts)),
+        identity=Identity(_seen(checked), _seen(checked_val) if checked_val is not None else NONE_SEEN),
     )
+
+
+def _seen(checked: Checked) -> Seen:
+    return seen(checked.digests, checked.thumbnails)
 
 
 def divide(source: Source, request: Request, recipe: Recipe) -> tuple[Split, Split | None]:
@@ -296,12 +312,17 @@ def settle(request: Request, material: Material, reporter: Reporter) -> Request:
 
 def starting_network(
     request: Request, recipe: Recipe, material: Material, say: Callable[[str], None]
-) -> tuple[Network, Preprocessing]:
-    """The network with its first weights, and its picture convention."""
+) -> tuple[Network, Preprocessing, Seen]:
+    """The network with its first weights, its picture convention, and the pictures that these weights have met."""
     if request.source_model:
         file = Path(request.source_model)
-        return network_from(file, material.labels, recipe, request.image_size, request.seed, say)
-    return fresh_network(request.network(), material.labels, recipe, request.image_size, request.seed, say)
+        bundle = load_bundle(file)
+        size, seed = request.image_size, request.seed
+        network, preprocessing = network_from(file, bundle, material.labels, recipe, size, seed, say)
+        return network, preprocessing, NONE_SEEN if bundle.identity is None else bundle.identity.trained
+    spec = request.network()
+    network, preprocessing = fresh_network(spec, material.labels, recipe, request.image_size, request.seed, say)
+    return network, preprocessing, NONE_SEEN
 
 
 def adapt_recipe(recipe: Recipe, material: Material, reporter: Reporter) -> Recipe:

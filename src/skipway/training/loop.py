@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from skipway.data.identity import NONE_SEEN, Identity, Seen
 from skipway.data.loading import Plan, evaluation_batches, training_batches
 from skipway.data.memory import memory_for
-from skipway.errors import DivergedError, RunError
+from skipway.errors import DivergedError, ModelFileError, RunError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.files import remove_leftovers
 from skipway.models.network import Network
@@ -28,6 +29,7 @@ from skipway.training.state import Checkpoint, all_finite, checkpoints, save_che
 from skipway.training.tensorboard import Events
 from skipway.training.updater import Updater
 from skipway.weights.bundle import Bundle, save_bundle
+from skipway.weights.identity import identity_of, identity_tensors
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20
@@ -203,6 +205,7 @@ class Loop:
             tensors=dict(network.state_dict()),
             provenance={"tool": "skipway train", "data": self.material.name, "recipe": self.recipe.name},
             metrics=metrics,
+            identity=self.start.identity,
         )
         save_bundle(self.folder / "model.safetensors", bundle)
 
@@ -228,6 +231,7 @@ class Loop:
             "fingerprint": self.material.fingerprint,
             "recipe": recipe_to_toml(self.recipe),
             "request": self.start.request.to_dict(),
+            "earlier": identity_tensors(Identity(self.start.earlier, NONE_SEEN)),
             "world": self.world.size,
         }
         save_checkpoint(self.folder, saved, tensors, self.recipe.keep_checkpoints)
@@ -304,6 +308,16 @@ def total_steps(recipe: Recipe, plan: Plan) -> int:
     if recipe.pictures:
         return max(recipe.pictures // recipe.batch_size, 1)
     return recipe.epochs * plan.steps_per_epoch
+
+
+def earlier_pictures(checkpoint: Checkpoint) -> Seen:
+    """The pictures that a run's first weights had met. Raises RunError."""
+    plain = checkpoint.contents.get("earlier")  # checkpoints of format 1 have none
+    try:
+        found = identity_of(plain) if isinstance(plain, dict) else None
+    except (ModelFileError, AttributeError, TypeError) as error:
+        raise RunError(f"{checkpoint.file} is damaged ({error}); restore it from a copy") from None
+    return NONE_SEEN if found is None else found.trained
 
 
 def restore(updater: Updater, checkpoint: Checkpoint) -> None:

@@ -36,7 +36,7 @@ from skipway.training.job import (
     settle,
     starting_network,
 )
-from skipway.training.loop import EVALUATION_BATCH, Loop, restore, resume_command, total_steps
+from skipway.training.loop import EVALUATION_BATCH, Loop, earlier_pictures, restore, resume_command, total_steps
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict, recipe_to_toml
 from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Checkpoint, Progress, newest_checkpoint
@@ -148,7 +148,8 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     network = checked_spec(contents["spec"], contents["network"], folder).build()
     rule, mean_image = contents["preprocessing"], contents.get("mean_image")
     preprocessing = Preprocessing.from_dict(rule, mean_image, "the checkpoint's preprocessing")
-    start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress)
+    earlier = earlier_pictures(checkpoint)
+    start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress, earlier)
     loop = build_loop(start, world, voice)
     if checkpoint.progress.step > loop.total:
         raise RunError(
@@ -229,10 +230,11 @@ def prepared(request: Request, recipe: Recipe, reporter: Reporter, *, overwrite:
     material = gather(request, recipe, reporter)
     request = settle(request, material, reporter)
     recipe = adapt_recipe(recipe, material, reporter)
-    network, preprocessing = starting_network(request, recipe, material, reporter.say)
+    network, preprocessing, earlier = starting_network(request, recipe, material, reporter.say)
     folder = Path(request.out or f"runs/{material.name}-{network.spec.name}")
     refuse_existing(folder, overwrite=overwrite)
-    return Start(folder, replace(request, out=str(folder)), recipe, material, network, preprocessing, Progress())
+    request = replace(request, out=str(folder))
+    return Start(folder, request, recipe, material, network, preprocessing, Progress(), earlier)
 
 
 def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:

@@ -15,7 +15,7 @@ from skipway.models.network import Network, Spec
 from skipway.training.choice import preprocessing_for
 from skipway.training.memory import require_memory
 from skipway.training.recipe import Recipe
-from skipway.weights.bundle import load_bundle
+from skipway.weights.bundle import Bundle
 from skipway.weights.model_header import require_readable
 
 Say = Callable[[str], None]
@@ -37,10 +37,9 @@ def fresh_network(
 
 
 def network_from(
-    file: Path, labels: Sequence[str], recipe: Recipe, image_size: int, seed: int, say: Say
+    file: Path, bundle: Bundle, labels: Sequence[str], recipe: Recipe, image_size: int, seed: int, say: Say
 ) -> tuple[Network, Preprocessing]:
-    """The network of a model file. Its head is drawn afresh when the labels differ. Raises ModelFileError."""
-    bundle = load_bundle(file)
+    """The network of a model file and its contents. Its head is drawn afresh when the labels differ."""
     fields: dict[str, Any] = {"num_classes": len(labels)}
     if image_size and image_size != bundle.spec.input_size:
         fields["input_size"] = image_size

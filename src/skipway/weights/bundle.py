@@ -16,12 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from skipway.data.identity import Identity
 from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.files import write_whole
 from skipway.models.network import Network, Spec
 from skipway.version import __version__
+from skipway.weights.identity import PREFIX, identity_of, identity_tensors
 from skipway.weights.model_header import (
     FORMAT,
     MAX_ENTRY,
@@ -31,6 +33,7 @@ from skipway.weights.model_header import (
     read_header,
     require_consistent,
     require_readable,
+    seal_of,
     short,
     unreadable,
 )
@@ -38,7 +41,11 @@ from skipway.weights.model_header import (
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model file's contents. `labels` are in the order of the logits; `provenance` and `metrics` are plain JSON."""
+    """A model file's contents. `labels` are in the order of the logits; `provenance` and `metrics` are plain JSON.
+
+    `identity` tells which pictures the network was trained on, and which were held out; None where nobody knows, and
+    in what is handed to others.
+    """
 
     spec: Spec
     preprocessing: Preprocessing
@@ -46,6 +53,7 @@ class Bundle:
     tensors: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         require_consistent(self.spec, self.preprocessing, self.labels)
@@ -78,7 +86,10 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
     if bundle.preprocessing.mean_values is not None:
         tensors[MEAN_IMAGE] = bundle.preprocessing.mean_values
+    if bundle.identity is not None:
+        tensors |= identity_tensors(bundle.identity)
     header["digest"] = _digest(tensors)
+    header["seal"] = seal_of(header)
     metadata = {"skipway": json.dumps(header)}
     if len(metadata["skipway"]) > MAX_ENTRY:
         raise ModelFileError(f"{file} would have a header of more than {MAX_ENTRY:,} characters; give shorter labels")
@@ -120,10 +131,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _bundle_of(header: Header, tensors: dict[str, Tensor]) -> Bundle:
     mean_image = tensors.pop(MEAN_IMAGE, None)
+    identity = identity_of(tensors)
+    network = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     preprocessing = header.preprocessing
     if mean_image is not None:
         preprocessing = replace(preprocessing, mean_image=MeanImage(mean_image))
-    return Bundle(header.spec, preprocessing, header.labels, tensors, header.provenance, header.metrics)
+    return Bundle(header.spec, preprocessing, header.labels, network, header.provenance, header.metrics, identity)
 
 
 def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -25,8 +26,10 @@ from skipway.weights.agreement import (
     require_short_lists,
     require_side,
 )
+from skipway.weights.identity import PREFIX
 
-FORMAT = 1
+FORMAT = 2
+_SEALED = 2  # from this format on the header has a checksum of its own
 MEAN_IMAGE = "preprocessing.mean_image"  # the tensor beside the network's
 MAX_HEADER = 8 << 20  # bytes: twice what the deepest network of all takes
 MAX_ENTRY = 4 << 20  # of the skipway entry alone: JSON unpacks to many times its size
@@ -191,13 +194,15 @@ def _checked(path: Path, entry: str, declared: Declared) -> Header:
         raise _NewerFormatError(
             f"{path} was written by a newer skipway (format {short_number(header['format'])}); update this one"
         )
+    if (header["format"] >= _SEALED or "seal" in header) and header["seal"] != seal_of(header):
+        raise ModelFileError("its header is not what was written")
     require_short_lists(header["spec"], len(declared))
     require_short_lists(header["preprocessing"], 0)
     spec = spec_from_dict(header["spec"])
     preprocessing = _preprocessing(spec, header["preprocessing"], declared)
     labels = _labels(header["labels"])
     require_consistent(spec, preprocessing, labels)
-    require_agreement(spec, {name: there for name, there in declared.items() if name != MEAN_IMAGE})
+    require_agreement(spec, {name: there for name, there in declared.items() if not _is_beside(name)})
     return Header(
         spec=spec,
         preprocessing=preprocessing,
@@ -206,6 +211,17 @@ def _checked(path: Path, entry: str, declared: Declared) -> Header:
         metrics=_table(header, "metrics"),
         digest=header["digest"],
     )
+
+
+def seal_of(header: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of all of a header but the seal itself."""
+    text = json.dumps({key: value for key, value in header.items() if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_beside(name: str) -> bool:
+    """Whether a tensor is none of the network's."""
+    return name == MEAN_IMAGE or name.startswith(PREFIX)
 
 
 def short_number(number: int) -> str:
