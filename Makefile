@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARITY := .venv-parity
 
-.PHONY: demo test test-all check format peers parity clean
+.PHONY: demo test test-all torture check format peers parity clean
 
 demo: $(STAMP)  ## install, then train, judge and use a network on bundled real digits
 	$(BIN)/skipway demo
@@ -15,6 +15,9 @@ test: $(STAMP)  ## install, then run the tests
 
 test-all: $(STAMP)  ## install, then run the tests, those that take minutes among them
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 -m 'slow or not slow'
+
+torture: $(STAMP)  ## attack runs, checkpoints, caches and headers at random (20 minutes; SEED=N for others)
+	$(BIN)/python -m scripts.torture --seed $(or $(SEED),0)
 
 check: $(STAMP)  ## formatting, lint, types, structure
 	$(BIN)/ruff format --check .

@@ -17,9 +17,12 @@ from pathlib import Path
 # One thread, so that sums have one order; before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from scripts.torture.caches import cache_attacks, cache_flips
 from scripts.torture.disk import disk
 from scripts.torture.flips import flips
+from scripts.torture.headers import headers
 from scripts.torture.kills import kills
+from scripts.torture.ranks import ranks
 from scripts.torture.writers import writers
 
 Part = Callable[[Path, random.Random, int], tuple[int, int, list[str]]]
@@ -29,6 +32,10 @@ PARTS: dict[str, tuple[Part, str, int]] = {
     "kills": (kills, "kills in runs that ended bit-equal", 35),
     "flips": (flips, "flipped bytes noticed or harmless", 70),
     "writers": (writers, "races for a run folder with one winner", 8),
+    "cache-flips": (cache_flips, "flipped bytes in the cache after which the answers are the same", 15),
+    "cache-attacks": (cache_attacks, "attacks on the cache that failed", 1),
+    "headers": (headers, "lying headers refused in one line, or answered", 500),
+    "ranks": (ranks, "killed ranks named, and resumed bit-equal", 4),
     "disk": (disk, "full disks with one line and nothing lost", 8),
 }
 

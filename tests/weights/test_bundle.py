@@ -17,8 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from skipway.data.identity import Identity, Seen
 from skipway.data.mean_image import MeanImage
 from skipway.errors import ModelFileError, SpecError, UnknownNameError
+from skipway.inference.exporting import export_model
 from skipway.models.alexnet import AlexNetSpec, Conv, Pool
 from skipway.models.blocks import Stem, stage
 from skipway.models.catalog import find_spec
@@ -26,6 +28,7 @@ from skipway.models.network import Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.training.choice import preprocessing_for
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+from skipway.weights.identity import identity_of, identity_tensors
 from skipway.weights.model_header import FORMAT, seal_of
 
 # One of each kind of network, none of them large.
@@ -396,3 +399,40 @@ def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(ModelFileError, match="not those that were written"):
         load_bundle(file)
+
+
+def test_a_model_for_others_keeps_pictures_and_paths_to_itself(tmp_path: Path, file: Path) -> None:
+    digests = np.zeros((2, 8), np.uint8)
+    met = Seen(digests, np.zeros((2, 64), np.uint8))
+    own = replace(
+        load_bundle(file), provenance={"data": "/home/me/private/cats", "seed": 3}, identity=Identity(met, met)
+    )
+    save_bundle(tmp_path / "own.safetensors", own)
+    again = load_bundle(tmp_path / "own.safetensors").identity
+    assert again is not None
+    assert np.array_equal(again.trained.digests, digests)
+    export_model(tmp_path / "own.safetensors", tmp_path / "public.safetensors", form="skipway")
+    public = load_bundle(tmp_path / "public.safetensors")
+    assert public.identity is None
+    assert public.provenance == {"data": "cats", "seed": 3}
+    assert all(torch.equal(tensor, own.tensors[name]) for name, tensor in public.tensors.items())
+    assert b"identity." not in (tmp_path / "public.safetensors").read_bytes()
+    assert b"/home/me" not in (tmp_path / "public.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "told"),
+    [
+        ("identity.trained.digests", torch.zeros(2, 9, dtype=torch.uint8), "rows of 8"),
+        ("identity.trained.digests", torch.zeros(2, 8), "must be bytes"),
+        ("identity.trained.digests", torch.zeros(3, 8, dtype=torch.uint8), "3 digests and 2 thumbnails"),
+        ("identity.more", torch.zeros(3, 8, dtype=torch.uint8), "other parts"),
+    ],
+)
+def test_a_damaged_list_of_pictures_is_refused(name: str, tensor: torch.Tensor, told: str) -> None:
+    met = Seen(np.zeros((2, 8), np.uint8), np.zeros((2, 64), np.uint8))
+    tensors = identity_tensors(Identity(met, met))
+    assert identity_of(tensors) is not None
+    assert identity_of({}) is None
+    with pytest.raises(ModelFileError, match=told):
+        identity_of(tensors | {name: tensor})

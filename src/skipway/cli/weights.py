@@ -29,7 +29,12 @@ Prototxt = Annotated[
     Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
 ]
 Mean = Annotated[Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")]
-Form = Annotated[str, typer.Option(help="Whose names to write, where the ending does not tell, such as timm.")]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="Whose names to write, where the ending does not tell, such as timm; skipway: a model file for others."
+    ),
+]
 WithPreprocessing = Annotated[
     bool,
     typer.Option(

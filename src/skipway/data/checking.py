@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from skipway.data.dataset import ArrayPictures, EncodedPictures, Split
+from skipway.data.dataset import ArrayPictures, EncodedPictures, FilePictures, Split
 from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
+from skipway.data.remembered import Key, Probed, file_key, recall, remember
 from skipway.data.thumbnails import SIDE, array_thumbnails, thumbnail
 from skipway.errors import DataError, PictureError
 from skipway.reporting import escaped
 
 MAX_BAD_SHARE = 0.05
+_AT_ONCE = 4096
 Progress = Callable[[int, int], None]
 
 
@@ -46,23 +48,13 @@ class Checked:
         )
 
 
-@dataclass(frozen=True)
-class _Probed:
-    """What one good picture is like."""
-
-    side: int
-    grey: bool
-    digest: bytes
-    thumbnail: bytes
-
-
 def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
     """Decode all pictures of a split. Arrays were checked as a whole when they were read."""
     if not isinstance(split.pictures, EncodedPictures):
         return _check_array(split)
     bad: list[PictureError] = []
     good: list[int] = []
-    probed: list[_Probed] = []
+    probed: list[Probed] = []
     for index, found in enumerate(_probe_all(split.pictures, threads)):
         if isinstance(found, PictureError):
             bad.append(found)
@@ -86,20 +78,38 @@ def _stacked(rows: list[bytes], width: int) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), width)
 
 
-def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[_Probed | PictureError]:
+def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[Probed | PictureError]:
+    """What each picture is like, or what is wrong with it. Files that are known from before are not opened."""
     # Decoders release the interpreter lock, so threads are enough and no picture crosses a process.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for start in range(0, len(pictures), 4096):  # bounded: map() would queue a million futures at once
-            yield from pool.map(lambda i: _probe(pictures, i), range(start, min(start + 4096, len(pictures))))
+        for start in range(0, len(pictures), _AT_ONCE):  # bounded: map() would queue a million futures at once
+            indices = range(start, min(start + _AT_ONCE, len(pictures)))
+            keys = _keys(pictures, indices)
+            known = recall(keys)
+            unknown = [index for index, before in zip(indices, known, strict=True) if before is None]
+            probed = pool.map(lambda index: _probe(pictures, index), unknown)
+            new: list[tuple[Key, Probed]] = []
+            for key, before in zip(keys, known, strict=True):
+                found = next(probed) if before is None else before
+                if before is None and key is not None and isinstance(found, Probed):
+                    new.append((key, found))
+                yield found
+            remember(new)
 
 
-def _probe(pictures: EncodedPictures, index: int) -> _Probed | PictureError:
+def _keys(pictures: EncodedPictures, indices: range) -> list[Key | None]:
+    if not isinstance(pictures, FilePictures):
+        return [None] * len(indices)
+    return [file_key(pictures.files[index]) for index in indices]
+
+
+def _probe(pictures: EncodedPictures, index: int) -> Probed | PictureError:
     try:
         encoded = pictures.encoded(index)
         picture = encoded.decoded()
     except PictureError as error:
         return error
-    return _Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data), thumbnail(picture))
+    return Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data), thumbnail(picture))
 
 
 def _check_array(split: Split) -> Checked:

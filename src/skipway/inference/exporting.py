@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from skipway.errors import ModelFileError
 from skipway.inference.graphs import ENDINGS, export_graph
-from skipway.weights.bundle import load_bundle
+from skipway.reporting import escaped
+from skipway.weights.bundle import for_others, load_bundle, save_bundle
 from skipway.weights.exporting import Converted, Written, convert_weights, export_weights
 from skipway.weights.importing import ImportOptions, read_files, read_weights
-from skipway.weights.outputs import check_outputs
+from skipway.weights.outputs import check_model_path, check_outputs
+
+FOR_OTHERS = "skipway"  # the form of a model file for others
 
 
 def export_model(
     model: Path | str, to: Path, *, form: str = "", with_preprocessing: bool = False, overwrite: bool = False
 ) -> Written:
     """The model file `model` as `to`: `export_graph` for .onnx and .pt2, `export_weights` for the rest, which tell of
-    the arguments and the errors. Raises ModelFileError for an option of the other of the two."""
+    the arguments and the errors; with the form `skipway` a model file for others (`for_others`). Raises ModelFileError
+    for an option of another of these."""
+    if form == FOR_OTHERS:
+        check_model_path(to)
+        check_outputs([to], [Path(model)], overwrite=overwrite)
+        save_bundle(to, for_others(load_bundle(model)))
+        return Shared(to)
     if _is_graph(to, form, with_preprocessing=with_preprocessing):
         check_outputs([to], [Path(model)], overwrite=overwrite)
         return export_graph(load_bundle(model), to, with_preprocessing=with_preprocessing, overwrite=overwrite)
     return export_weights(model, to, form=form, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A model file that was written for others."""
+
+    to: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"to": str(self.to), "form": FOR_OTHERS}
+
+    def told(self) -> str:
+        """The same as text."""
+        return f"to        {escaped(str(self.to))}, without the list of training pictures and the paths of this machine"
 
 
 def convert_model(

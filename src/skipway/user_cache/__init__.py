@@ -1,7 +1,13 @@
 """The one folder where skipway keeps what it can make again. What lies in it is read only as it was written."""
 
 from skipway.user_cache.entry import Entry, scratch_entry
-from skipway.user_cache.place import BOUND_VARIABLE, PLACE_VARIABLE, cache_folder, prepare_font_folder
+from skipway.user_cache.place import (
+    BOUND_VARIABLE,
+    PLACE_VARIABLE,
+    cache_folder,
+    picture_memory,
+    prepare_font_folder,
+)
 from skipway.user_cache.report import CacheReport, EntryFacts, inspect_cache
 from skipway.user_cache.store import claimed_entry
 
@@ -14,6 +20,7 @@ __all__ = [
     "cache_folder",
     "claimed_entry",
     "inspect_cache",
+    "picture_memory",
     "prepare_font_folder",
     "scratch_entry",
 ]

@@ -20,6 +20,7 @@ from skipway.errors import CacheError
 PLACE_VARIABLE = "SKIPWAY_CACHE_DIR"
 BOUND_VARIABLE = "SKIPWAY_CACHE_GIB"
 DEFAULT_BOUND_GIB = 4.0
+PICTURES = "pictures.sqlite"
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _FIX = f"set {PLACE_VARIABLE} to a folder of your own"
@@ -77,6 +78,20 @@ def closed_folder(folder: Path) -> Path:
     if os.name == "posix" and folder.lstat().st_mode & 0o077:
         folder.chmod(0o700)
     return folder
+
+
+def picture_memory() -> Path:
+    """The file, of this user alone, in which facts about picture files are remembered. Raises CacheError."""
+    file = private_cache_folder() / PICTURES
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise CacheError(f"{file} cannot be used ({error.strerror}); delete it, or {_FIX}") from None
+    found = os.fstat(handle)
+    os.close(handle)
+    if not stat.S_ISREG(found.st_mode) or not is_ours(found) or others_can_write(found):
+        raise CacheError(f"{file} is no file of this user alone; delete it, or {_FIX}")
+    return file
 
 
 def require_private(folder: Path) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 
 from skipway.reporting import escaped
 from skipway.user_cache.manifest import BadManifestError, read_manifest
-from skipway.user_cache.place import BOUND_VARIABLE, PLACE_VARIABLE, cache_folder, require_private, size_bound
+from skipway.user_cache.place import (
+    BOUND_VARIABLE,
+    PICTURES,
+    PLACE_VARIABLE,
+    cache_folder,
+    remove,
+    require_private,
+    size_bound,
+)
 from skipway.user_cache.store import entry_folders, last_use, remove_entry, size_of
 
 
@@ -27,12 +35,14 @@ class EntryFacts:
 class CacheReport:
     """Where the cache is, its bound in bytes, and its entries, the one used last first.
 
-    `cleared` counts entries that were deleted, `busy` those that were not, since a process works in them.
+    `pictures` are the bytes of what is remembered about picture files. `cleared` counts entries that were deleted,
+    `busy` those that were not, since a process works in them.
     """
 
     folder: Path
     bound: int
     entries: tuple[EntryFacts, ...]
+    pictures: int = 0
     cleared: int = 0
     busy: int = 0
 
@@ -52,6 +62,8 @@ class CacheReport:
             f"{escaped(str(self.folder))}: {count} {'entry' if count == 1 else 'entries'}, {_megabytes(self.size)} of "
             f"{_megabytes(self.bound)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
         ]
+        if self.pictures:
+            lines.append(f"remembered about picture files: {_megabytes(self.pictures)}")
         if self.cleared or self.busy:
             lines.append(f"{self.cleared} deleted, {self.busy} in use by another process")
         for entry in self.entries:
@@ -61,7 +73,8 @@ class CacheReport:
 
 
 def inspect_cache(*, clear: bool = False) -> CacheReport:
-    """What the cache holds; with `clear`, after deleting every entry that no process works in.
+    """What the cache holds; with `clear`, after deleting every entry that no process works in, and what is remembered
+    about pictures.
 
     Deletes nothing but entries, and follows no link. Raises CacheError for a folder that is not this user's alone.
     """
@@ -70,14 +83,17 @@ def inspect_cache(*, clear: bool = False) -> CacheReport:
         return CacheReport(folder, bound, ())
     require_private(folder)
     cleared = busy = 0
+    memory = folder / PICTURES
     if clear:
+        remove(memory)
         for entry in entry_folders(folder):
             if remove_entry(folder, entry):
                 cleared += 1
             else:
                 busy += 1
     found = tuple(_facts(entry) for entry in reversed(entry_folders(folder)))
-    return CacheReport(folder, bound, found, cleared, busy)
+    pictures = memory.lstat().st_size if memory.is_file() and not memory.is_symlink() else 0
+    return CacheReport(folder, bound, found, pictures, cleared, busy)
 
 
 def _facts(folder: Path) -> EntryFacts:

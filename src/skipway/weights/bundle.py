@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -68,6 +68,14 @@ class Bundle:
         _check_tensors(network, self.tensors)
         network.load_state_dict(self.tensors, assign=True)
         return _materialized(network, self.spec).eval()
+
+
+def for_others(bundle: Bundle) -> Bundle:
+    """The model without what is nobody else's affair: the list of its training pictures, and paths of this machine."""
+    provenance = dict(bundle.provenance)
+    if isinstance(provenance.get("data"), str):
+        provenance["data"] = PurePath(provenance["data"]).name
+    return replace(bundle, provenance=provenance, identity=None)
 
 
 def save_bundle(file: Path, bundle: Bundle) -> None:
