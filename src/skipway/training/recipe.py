@@ -86,7 +86,7 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     early_stopping: int = 0
     checkpoint_steps: int = 0
-    keep_checkpoints: int = 1
+    keep_checkpoints: int = 2
     validation: float = 0.1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
