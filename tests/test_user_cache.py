@@ -74,6 +74,12 @@ def test_what_has_changed_is_deleted_and_not_read(spoil: Callable[[Path], object
     assert not file.exists()
 
 
+def test_an_entry_in_which_nothing_is_kept_leaves_no_folder(user_cache: Path) -> None:
+    with claimed_entry("a" * 64, "nothing", print):
+        pass
+    assert inspect_cache().entries == ()
+
+
 def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     file = kept()
     outside = tmp_path / "outside"

@@ -250,6 +250,13 @@ def test_moved_pictures_are_the_same_pictures(finished: Path, data: Path, run: P
     assert resume(run, data=moved).epochs == 2
 
 
+def test_pictures_that_are_gone_are_asked_for(run: Path, data: Path, tmp_path: Path) -> None:
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace(str(data), str(tmp_path / "gone")))
+    with pytest.raises(RunError, match=r"lay in .*gone, which is not there; .*--data DIR"):
+        resume(run)
+
+
 def test_pictures_replaced_under_their_names_are_named(data: Path, run: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(data, tmp_path / "elsewhere"))
     for number in range(5):

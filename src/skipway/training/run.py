@@ -143,6 +143,7 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     contents = checkpoint.contents
     _require_same_config(folder / CONFIG, request, recipe, checkpoint)
     _require_same_world(folder, contents.get("world"), checkpoint.progress, voice)
+    _require_place(folder, request)
     material = gather(request, recipe, voice)
     _require_same_pictures(folder, request, material, checkpoint)
     network = checked_spec(contents["spec"], contents["network"], folder).build()
@@ -194,6 +195,15 @@ def _require_same_world(folder: Path, noted: object, progress: Progress, voice: 
         raise RunError(
             f"{folder} was trained by {noted} processes, and there are {world_size()} now, which would give other "
             f"weights; {resume_command(folder, noted)}"
+        )
+
+
+def _require_place(folder: Path, request: Request) -> None:
+    """RunError where the folder or file that the pictures came from is gone."""
+    place = Path(request.data.rpartition(":")[2])
+    if place.is_absolute() and "{" not in place.name and not place.exists():
+        raise RunError(
+            f"the pictures of {folder} lay in {place}, which is not there; say where they lie now with --data DIR"
         )
 
 

@@ -44,6 +44,11 @@ class Entry:
         self._parts: dict[str, Part] = {} if found is None else dict(found.parts)
         self._remove_unlisted()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept in it."""
+        return not self._parts
+
     def file(self, name: str) -> Path | None:
         """The file of that name as it was kept; None where there is none, or where it has changed since."""
         path = self.folder / name

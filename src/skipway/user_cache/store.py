@@ -39,6 +39,8 @@ def claimed_entry(key: str, about: str, tell: Callable[[str], None], *, wait_s: 
         try:
             yield entry
         finally:
+            if entry.is_empty:
+                remove(entry.folder)
             if entry.changed:
                 _apply_bound(root, bound, key, tell)
 
