@@ -134,13 +134,13 @@ class Witness:
         if not self._can_speak:
             self._require_decided(variants, "its statistics say nothing")
             return Choice(self._spec(variants[0]), self.preparation, None, (), ())
-        trials = _Trials(self.bundle, self._photographs, {})
+        trials = _Trials(self.bundle, self._photographs, {}, len(variants) > 1)
         network, preparation = self._descended(trials, variants)
         network, doubts = self._settled(trials, variants, network, preparation)
         best = trials.figure(self._spec(network), network.words, preparation)
         tried = trials.sorted()
         doubts += self._poor(best) + self._close(trials, network, best)
-        count = pictures_for(self._spec(network))
+        count = pictures_for(self._spec(network), compared=len(variants) > 1)
         return Choice(self._spec(network), preparation, best, tried, tuple(doubts), count, self.every)
 
     @cached_property
@@ -180,11 +180,9 @@ class Witness:
         def figure(one: Preparation) -> float:
             return trials.figure(spec, network.words, one).figure
 
-        best = min(known, key=figure)
-        best = best if figure(best) * CLOSE < figure(self.preparation) else self.preparation
+        best = _better(self.preparation, min(known, key=figure), figure)
         if len(known) > 1 and spec.in_channels == 3:
-            turned = replace(best, reversed=True)
-            best = turned if figure(turned) * CLOSE < figure(best) else best
+            best = _better(best, replace(best, reversed=True), figure)
         return self.preparation if self.fixed else best
 
     def _preparations(self, trials: _Trials, spec: Spec) -> list[Preparation]:
@@ -274,12 +272,13 @@ class _Trials:
     bundle: Bundle
     photographs: Sequence[Image.Image]
     known: dict[tuple[str, str], Tried]
+    compared: bool
 
     def figure(self, spec: Spec, network: str, preparation: Preparation) -> Tried:
         key = (network, preparation.words)
         if key not in self.known:
             rule = preparation.of(spec)
-            cuts = crops(self.photographs, pictures_for(spec), rule.size)
+            cuts = crops(self.photographs, pictures_for(spec, compared=self.compared), rule.size)
             fit = statistics_fit(replace(self.bundle, spec=spec, preprocessing=rule).network(), rule, cuts)
             assert fit is not None
             self.known[key] = Tried(network, preparation.words, fit.figure, dict(fit.layers))
@@ -295,6 +294,11 @@ class _Trials:
 
 def _preset(name: str) -> Callable[[Spec], Preprocessing]:
     return lambda spec: preset(name, spec.input_size, grey=spec.in_channels == 1)
+
+
+def _better(first: Preparation, other: Preparation, figure: Callable[[Preparation], float]) -> Preparation:
+    """The other one where it fits, and clearly better."""
+    return other if figure(other) <= POOR and CLOSE * figure(other) < figure(first) else first
 
 
 def _alike(figures: Sequence[float]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,7 @@ def natural_pictures(folder: Path | None = None) -> tuple[Image.Image, ...]:
 
     Files that cannot be read are passed over. Raises DataError where nothing is left.
     """
-    files = _files(folder) if folder else _carried()
-    found = tuple(_readable(files))
+    found = tuple(_readable(_files(folder))) if folder else _carried()
     if not found:
         where = f"no picture in {folder} can be read" if folder else "the photographs of the dependencies are missing"
         raise DataError(f"{where}; give a folder of photographs with --pictures DIR")
@@ -52,13 +52,14 @@ def crops(pictures: Sequence[Image.Image], count: int, size: int, seed: int = 0)
     return found
 
 
-def _carried() -> list[Path]:
+@cache
+def _carried() -> tuple[Image.Image, ...]:
     files = []
     for package, path in _CARRIED:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             files.append(Path(spec.origin).parent / path)
-    return files
+    return tuple(_readable(files))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -28,11 +28,13 @@ from skipway.models.network import Network, Spec
 _PIXELS_AT_ONCE = 2**18  # in a pass: five pictures of 224 pixels, so that large networks take little memory
 _WORST = 100.0  # of one channel: a dead one, stored with a variance near 0, would outweigh all others
 
-# Multiplications that one candidate may take, and between how many pictures that is. Three draws of 32 crops gave the
-# same decisions as three of 96, with figures 0 to 40 % higher; with 16, the figures of one network varied twofold.
-_WORK = 6e9
-_LEAST_PICTURES, _MOST_PICTURES = 16, 32
-_QUICK = 1e10
+# Multiplications that one candidate may take, and between how many pictures that is; twice as many where networks are
+# compared. Three draws of 32 crops gave the same decisions as three of 96, with figures up to 40 % higher; with 16, the
+# figures of one network varied twofold, in all its candidates alike.
+_WORK = 5e9
+_LEAST_PICTURES, _MOST_PICTURES = 8, 32
+_SMALL = 96  # pixels a side; the sources of networks for larger pictures have conventions, by their names
+_PASSES = 500  # multiplications that a number of a map is worth, for it is also normalized, rectified and measured
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,16 @@ def fit_of_counts(network: Network, preprocessing: Preprocessing, counts: Tensor
     return Fit(median(figure for _, figure in layers), layers, len(counts))
 
 
-def pictures_for(spec: Spec) -> int:
-    """How many pictures are enough, and not too much work, for one candidate."""
-    wanted = _WORK / max(_multiplications(spec), 1)
-    return int(min(max(wanted, _LEAST_PICTURES), _MOST_PICTURES))
+def pictures_for(spec: Spec, *, compared: bool = False) -> int:
+    """How many pictures are enough, and not too much work, for one candidate; `compared` with other networks."""
+    more = 2 if compared else 1
+    wanted = more * _WORK / max(_multiplications(spec), 1)
+    return int(min(max(wanted, more * _LEAST_PICTURES), _MOST_PICTURES))
 
 
 def is_quick(spec: Spec) -> bool:
     """Whether a candidate takes so little work that many can be tried."""
-    return _multiplications(spec) * _LEAST_PICTURES <= _QUICK
+    return spec.input_size <= _SMALL and _multiplications(spec) * _LEAST_PICTURES <= 2 * _WORK
 
 
 def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -127,12 +130,12 @@ def _divergence(norm: nn.BatchNorm2d, moments: _Moments) -> float:
 
 @lru_cache(maxsize=64)
 def _multiplications(spec: Spec) -> int:
-    """Of one picture in all convolutions, counted on a network without numbers."""
+    """What one picture takes in all convolutions, counted on a network without numbers."""
     done = [0]
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
         assert isinstance(module, nn.Conv2d)
-        done[0] += module.weight.numel() * output.shape[2] * output.shape[3]
+        done[0] += (module.weight.numel() + _PASSES * module.out_channels) * output.shape[2] * output.shape[3]
 
     with torch.device("meta"):
         network = spec.build().eval()
