@@ -27,9 +27,9 @@ _CARRIES = {
     "dropout": "dropout of half of it, and the branch",
 }
 _PADDED = {
-    "after": "channels of zeros, after the others (option A)",
-    "both": "channels of zeros, half on either side (option A)",
-    "before": "channels of zeros, before the others (option A)",
+    "after": "zeros after the channels (option A)",
+    "both": "zeros on both sides (option A)",
+    "before": "zeros before the channels (option A)",
 }
 _POOLS = {
     "valid": "unpadded, rounded down",

@@ -24,12 +24,13 @@ class UnitsV2:
 
     `shortcut`, where depths differ: `projection`, a learned 1x1 convolution without a norm, or `pad`, the raw input and
     channels of zeros, which stand where the field `pad` says: `after` the others, `before` them, or half on either side
-    (`both`: what files from before this field mean). `projection`: it starts from the pre-activation `shared` with the branch, from the `raw` input,
-    or (`first_shared`) from the raw input except in a network's first unit, whose pre-activation Keras's CIFAR example
-    counts to the stem. `open_bias`: a bias in the convolutions that no normalization follows at once, the projections
-    and each unit's last one (TF-Slim and Keras have it, timm and the paper's code do not). `conv_bias`: one in the
-    others, too. `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's
-    code). `padding`: the strided 3x3 is padded alike on both sides, or as TensorFlow's `same`.
+    (`both`: what files from before this field mean). `projection`: it starts from the pre-activation `shared` with the
+    branch, from the `raw` input, or (`first_shared`) from the raw input except in a network's first unit, whose
+    pre-activation Keras's CIFAR example counts to the stem. `open_bias`: a bias in the convolutions that no
+    normalization follows at once, the projections and each unit's last one (TF-Slim and Keras have it, timm and the
+    paper's code do not). `conv_bias`: one in the others, too. `stride_in`: a bottleneck's stride sits in its 3x3
+    (`middle`) or in its first 1x1 (`first`: the paper's code). `padding`: the strided 3x3 is padded alike on both
+    sides, or as TensorFlow's `same`.
     """
 
     norm: Norm = field(default_factory=Norm)

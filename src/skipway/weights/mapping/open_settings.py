@@ -23,6 +23,11 @@ STEM_POOLS = (_NO_POOL, *get_args(PoolPadding))
 # Wordings that come without a description of the network.
 _NAMES_ALONE = TORCH_NAMES | {scheme.name for scheme in (HUGGING_FACE, KERAS, SLIM, TIMM_V2)}
 _PLACES = {"both": "zeros on both sides", "after": "zeros after", "before": "zeros before"}
+_DESCRIBED = "keras_graph"  # of a Lambda, reading the file has told what is assumed
+_SUBSAMPLED = (
+    "shortcuts without arrays are taken to keep every second pixel where the picture shrinks; if they average, the "
+    "network answers otherwise"
+)
 # The picture's side in pixels that a stem of one 3x3 is usually given, by what it divides it by.
 _SIDES = {1: 32, 2: 64, 4: 224}
 
@@ -38,11 +43,13 @@ class Variant:
 @dataclass(frozen=True)
 class Setting:
     """`variants`, of which the first is taken where nothing else tells; or, where nothing speaks for it (`open`), the
-    file is refused. `options` are what the user decides it with."""
+    file is refused. `options` are what the user decides it with. `assumed` is what no variant differs in and nothing
+    tells, "" where there is none."""
 
     variants: tuple[Variant, ...]
     options: str
     open: bool
+    assumed: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,9 @@ def _padding(match: Match, wanted: str) -> Setting:
     """The names of akamaster's networks tell that theirs stand on both sides; nothing tells of anyone else's."""
     places = {wanted: _PLACES[wanted]} if wanted else _PLACES
     variants = tuple(Variant(words, {"pad": place}) for place, words in places.items())
-    return Setting(variants, "--shortcut-pad after, both or before", open=match.scheme != CIFAR_TORCH.name)
+    known = match.scheme == CIFAR_TORCH.name
+    assumed = "" if known or match.scheme == _DESCRIBED else _SUBSAMPLED
+    return Setting(variants, "--shortcut-pad after, both or before", open=not known, assumed=assumed)
 
 
 def _stem_is_open(match: Match, *, row: bool, stated: Stated) -> bool:
