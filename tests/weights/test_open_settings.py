@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,13 +19,18 @@ from skipway.evaluation.feeding import feeding
 from skipway.inference.classifier import load
 from skipway.models import create_model
 from skipway.models.blocks import StackSpec, Stem
+from skipway.models.layers import PoolPadding
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+from skipway.weights.formats import keras_h5
 from skipway.weights.importing import import_weights
+from skipway.weights.mapping.keras_topology import recognize
+from skipway.weights.mapping.layouts import to_source
 from skipway.weights.mapping.resnet import CIFAR_TORCH, LINEAR_DOWNSAMPLE, TORCH, TORCHVISION
 from skipway.weights.mapping.scheme import Scheme
 from skipway.weights.natural_pictures import crops, natural_pictures
 
+LAMBDA = Path(__file__).parent / "fixtures" / "keras_topology" / "keras2_v1_basic.h5.gz"
 FOUR = (16, 24, 32, 40)
 
 
@@ -69,6 +76,25 @@ def test_four_stages_behind_a_3x3_are_refused_where_nothing_speaks(tmp_path: Pat
     ):
         import_weights(file, to)
     assert not to.exists()
+
+
+@pytest.mark.parametrize(("stride", "pool", "side"), [(1, None, 32), (2, None, 64), (2, "symmetric", 224)])
+def test_the_statistics_never_take_another_stem(
+    stride: int, pool: PoolPadding | None, side: int, tmp_path: Path, to: Path
+) -> None:
+    """Stride and size of picture change together, and hardly show: what is not clear is refused."""
+    spec = small(widths=FOUR, shortcut="projection", stem=Stem(3, stride, 16, pool), input_size=side)
+    file = written(tmp_path, spec, seen(spec, preset("cifar", side), seed=7))
+    if pool:  # which shows
+        import_weights(file, to)
+        assert stack(to).stem == spec.stem
+        return
+    try:
+        import_weights(file, to)
+    except ModelFileError as error:
+        assert "--stem-stride" in str(error)
+    else:
+        assert stack(to).stem == spec.stem
 
 
 @pytest.mark.parametrize(
@@ -128,6 +154,53 @@ def test_statistics_of_no_picture_leave_two_networks_open(tmp_path: Path, to: Pa
                for name, tensor in untrained(spec).items()}  # fmt: skip
     with pytest.raises(ModelFileError, match=r"fit none of them clearly.*--shortcut-pad after, both or before"):
         import_weights(written(tmp_path, spec, tensors), to)
+
+
+def with_lambda(file: Path, spec: StackSpec, tensors: dict[str, torch.Tensor]) -> Path:
+    """A whole model of Keras 2 whose shortcuts are Lambda layers, with these tensors in place of its own."""
+    file.write_bytes(gzip.decompress(LAMBDA.read_bytes()))
+    found = recognize(keras_h5.read(file))
+    assert found is not None
+    arrays = {
+        place.source: to_source(tensors[key].numpy(), place) for key, place in found.places.items() if place is not None
+    }
+    with h5py.File(file, "r+") as opened:
+
+        def fill(path: str, member: Any) -> None:
+            name = "/".join(path.removesuffix(":0").split("/")[-2:])
+            if isinstance(member, h5py.Dataset) and name in arrays:
+                member[...] = arrays.pop(name)
+
+        opened["model_weights"].visititems(fill)
+    assert not arrays
+    return file
+
+
+def test_a_lambda_that_nothing_tells_of_is_refused(tmp_path: Path, to: Path) -> None:
+    """Its network is of drawn weights and statistics."""
+    file = tmp_path / "model.h5"
+    file.write_bytes(gzip.decompress(LAMBDA.read_bytes()))
+    with pytest.raises(ModelFileError, match=r"zeros on both sides; zeros after; zeros before.*--shortcut-pad"):
+        import_weights(file, to)
+    import_weights(file, to, shortcut_pad="before")
+    assert stack(to).pad == "before"
+
+
+@pytest.mark.parametrize("pad", ["after", "both", "before"])
+def test_the_statistics_find_where_a_lambda_puts_zeros(pad: str, tmp_path: Path, to: Path) -> None:
+    """Two public ones of 91 %, whose Lambda appends the zeros, answered at 0 to 12 % with them on both sides."""
+    file = tmp_path / "model.h5"
+    file.write_bytes(gzip.decompress(LAMBDA.read_bytes()))
+    import_weights(file, to, shortcut_pad=pad)
+    spec = stack(to)
+    tensors = seen(spec, preset("cifar", spec.input_size))
+    found = import_weights(with_lambda(file, spec, tensors), to, overwrite=True)
+    assert stack(to).pad == pad
+    assert found.decisions.convention in {"cifar", "imagenet_statistics"}  # not 0 to 1, which would be assumed
+    assert not [text for text in found.warnings if "assumed" in text]
+    assert all(
+        torch.equal(tensor, tensors[key]) for key, tensor in load_bundle(to).tensors.items() if "batches" not in key
+    )
 
 
 @pytest.mark.parametrize("options", [{"shortcut_pad": "both"}, {"stem_stride": 2}, {"stem_pool": "none"}])

@@ -15,7 +15,7 @@ from skipway.errors import DataError
 from skipway.models import create_model
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle
-from skipway.weights.choosing import CLEAR, POOR
+from skipway.weights.choosing import CLOSE, POOR
 from skipway.weights.natural_pictures import crops, natural_pictures
 from skipway.weights.statistics_fit import is_quick, pictures_for, statistics_fit
 
@@ -39,7 +39,7 @@ def test_the_right_network_fits_natural_pictures(padded: Bundle) -> None:
 
 @pytest.mark.parametrize("convention", ["unit", "counts", "keras_tf", "keras_caffe"])
 def test_other_scales_and_centres_do_not_fit(padded: Bundle, convention: str) -> None:
-    assert figure(padded, convention) > CLEAR * figure(padded)
+    assert figure(padded, convention) > CLOSE * figure(padded)
 
 
 def test_layers_behind_other_zeros_do_not_fit(padded: Bundle) -> None:

@@ -26,9 +26,6 @@ from skipway.weights.statistics_fit import is_quick, pictures_for, statistics_fi
 
 # Measured on every checkpoint at hand and on networks trained for it (docs/weights.md, docs/log.md).
 POOR = 0.15  # from here on a figure speaks for nothing: the right ones had 0.015 to 0.07
-# How many times worse the next network must be. Where zeros stood elsewhere it was 3.3 to 18 times, but 1.8 in a barely
-# trained v2; a shortcut that averages, which no network here has, fitted 2.0 times better than the next.
-CLEAR = 2.5
 # As for preparations: other means and deviations were 0.8 to 1.5 times as bad, other scales and centres 3.5 and more.
 CLOSE = 2.0
 
@@ -211,7 +208,8 @@ class Witness:
         if len(variants) == 1:
             return best, []
         (figure, network), (next_figure, other) = self._ranked(trials, variants, preparation)[:2]
-        clear = figure <= POOR and next_figure >= CLEAR * figure
+        apart = max(setting.clear for setting in self.settings if len(setting.variants) > 1)
+        clear = figure <= POOR and next_figure >= apart * figure
         told = f"{figure:.3f} ({network.words}) and {next_figure:.3f} ({other.words})"
         if clear:
             changed = best != variants[0] and not any(setting.open for setting in self.settings)
