@@ -57,7 +57,7 @@ def test_no_line_of_the_page_is_empty_of_words() -> None:
         ("resnet_v1_50.original", "stride", "first 1x1 of the first unit of a stage"),
         ("resnet_v1_50.torchvision", "stride", "3x3 of the first unit of a stage"),
         ("resnet_v1_50.slim", "stride", "3x3 of the last unit of a stage"),
-        ("resnet_v1_18.original", "shortcut where the depth changes", "channels of zeros (option A)"),
+        ("resnet_v1_18.original", "shortcut where the depth changes", "zeros on both sides (option A)"),
         ("resnet_v1_50.original", "convolutions with bias", "the stem's"),
         ("resnet_v1_50.keras", "convolutions with bias", "all"),
         ("resnet_v1_50.keras", "batch normalization", "epsilon 1.001e-05, momentum 0.01 (decay 0.99)"),

@@ -91,6 +91,7 @@ def test_zero_of_something_that_is_needed(name: str) -> None:
     [
         (CIFAR, {"weight_decay": -1e-4}, "weight_decay is -0.0001; give 0 or more"),
         (CIFAR, {"shortcut": "none"}, "shortcut is 'none'; it must be one of projection, pad"),
+        (CIFAR, {"pad": "left"}, "pad is 'left'; it must be one of after, both, before"),
         (CIFAR, {"stride_in": "lst"}, "stride_in is 'lst'; it must be one of first, middle"),
         (CIFAR, {"head": "flatten"}, "head is 'flatten'; it must be one of global, average_2_flatten"),
         (CIFAR, {"global_pool": 0}, "global_pool is 0; it must be true or false"),

@@ -22,6 +22,7 @@ from skipway.models import (
     identity_block,
     subsample,
 )
+from skipway.models.blocks import Pad
 from skipway.models.layers import Conv2dSame, MaxPool2d
 from skipway.models.shortcuts import PadChannels, Projection, Subsample
 from tests.contracts.tiny import filled, relative, tiny
@@ -73,19 +74,28 @@ def test_shortcuts_of_v1(stride: int) -> None:
 
 @pytest.mark.parametrize(("channels", "depth"), [(2, 5), (5, 2), (4, 8), (8, 4), (3, 3)])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_option_a_pads_or_cuts_half_on_either_side(channels: int, depth: int, stride: int) -> None:
+@pytest.mark.parametrize("pad", ["both", "after", "before"])
+def test_option_a_pads_or_cuts_where_its_field_says(channels: int, depth: int, stride: int, pad: Pad) -> None:
     x = torch.randn(2, channels, 7, 6)
-    found = PadChannels(channels, depth, stride)(x)
+    found = PadChannels(channels, depth, stride, pad)(x)
     kept = x[:, :, ::stride, ::stride]
+    before = {"both": (depth - channels) // 2, "after": 0, "before": depth - channels}[pad]
     if depth >= channels:
-        before = (depth - channels) // 2
         expected = torch.zeros(2, depth, *kept.shape[2:])
         expected[:, before : before + channels] = kept
     else:
-        before = -((depth - channels) // 2)
-        expected = kept[:, before : before + depth]
+        expected = kept[:, -before : depth - before]
     assert torch.equal(found, expected)
-    assert not list(PadChannels(channels, depth, stride).parameters())  # nothing is learned
+    assert not list(PadChannels(channels, depth, stride, pad).parameters())  # nothing is learned
+
+
+@pytest.mark.parametrize("row", ["resnet_v1_20.cifar", "resnet_v2_20.cifar"])
+@pytest.mark.parametrize("pad", ["both", "after", "before"])
+def test_the_field_reaches_every_padded_shortcut(row: str, pad: Pad) -> None:
+    padded = [one for one in create_model(row, pad=pad).modules() if isinstance(one, PadChannels)]
+    assert [(one.before, one.after) for one in padded] == [
+        {"both": (added // 2, added // 2), "after": (0, added), "before": (added, 0)}[pad] for added in (16, 32)
+    ]
 
 
 def test_a_network_may_grow_narrower_with_option_a() -> None:

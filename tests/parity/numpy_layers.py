@@ -251,10 +251,11 @@ def batch_norm(tape: Tape, x: Value, key: str, *, eps: float = 1e-5, keep: float
     )
 
 
-def zero_padded(tape: Tape, x: Value, depth: int, stride: int) -> Value:
-    """Option A: every `stride`-th pixel, and zeros in the new channels, half of them before the old ones."""
+def zero_padded(tape: Tape, x: Value, depth: int, stride: int, *, appended: bool = False) -> Value:
+    """Option A: every `stride`-th pixel, and zeros in the new channels: half of them before the old ones, or all of
+    them `appended`."""
     n, channels, height, width = x.data.shape
-    first = (depth - channels) // 2
+    first = 0 if appended else (depth - channels) // 2
     y = np.zeros((n, depth, -(-height // stride), -(-width // stride)))
     y[:, first : first + channels] = x.data[:, :, ::stride, ::stride]
 

@@ -115,6 +115,7 @@ def residual_v2(*, bottleneck: bool, projected: bool) -> Unit:
     """y = F(relu(norm(x))) + shortcut, nothing after the sum (He et al. 2016, figure 1b).
 
     The first unit of each stage activates before it splits: its shortcut carries the activated signal (appendix).
+    Channels of zeros follow the others (fb.resnet.torch, models/preresnet.lua: nn.Concat of the input and zeros).
     """
 
     def unit(tape: Tape, x: Value, key: str, row: Row) -> Value:
@@ -134,7 +135,7 @@ def residual_v2(*, bottleneck: bool, projected: bool) -> Unit:
         elif projected:
             kept = layers.conv2d(tape, active, f"{key}.shortcut", depth, 1, stride=stride)
         else:
-            kept = layers.zero_padded(tape, kept, depth, stride)
+            kept = layers.zero_padded(tape, kept, depth, stride, appended=True)
         return layers.add(tape, y, kept)
 
     return unit

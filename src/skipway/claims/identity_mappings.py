@@ -14,6 +14,7 @@ from skipway.claims.cifar import (
     full_recipe,
     late,
     late_errors,
+    measured_row,
     on_smaller_maps,
     quick_recipe,
 )
@@ -58,7 +59,7 @@ def _arms(budget: Budget) -> tuple[Arm, ...]:
 def _network(version: int, depth: int) -> Spec:
     """The catalog's row, or, for v1 of bottlenecks, which it lacks, that of 110 layers with the units of v2's."""
     if version == 2 or depth == 110:
-        return find_spec(f"resnet_v{version}_{depth}.cifar")
+        return measured_row(f"resnet_v{version}_{depth}.cifar")
     fields = {"name": f"resnet_v1_{depth}.cifar", "blocks": cifar_blocks(depth), "shortcut": "projection"}
     return find_spec("resnet_v1_110.cifar").replaced(fields)
 

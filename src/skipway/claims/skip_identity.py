@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skipway.claims.cifar import measured_row
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
-from skipway.models.catalog import find_spec
 from skipway.models.network import Network
 from skipway.models.plain import PlainUnit
 from skipway.training.recipes import CIFAR_RESNET
@@ -37,7 +37,7 @@ def arms(budget: Budget) -> tuple[Arm, ...]:
         kind, _, strong = name.partition("_")
         decay = STRONG if strong else 0.0
         label = f"{_LABELS[kind]}, weight decay {decay:g}" if kind != "plain" else _LABELS[kind]
-        made.append(Arm(name, label, find_spec(_NETWORKS[kind]), recipe.replaced(weight_decay=decay), **size))
+        made.append(Arm(name, label, measured_row(_NETWORKS[kind]), recipe.replaced(weight_decay=decay), **size))
     return tuple(made)
 
 

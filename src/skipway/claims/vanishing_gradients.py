@@ -9,6 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipway.claims.cifar import measured_row
 from skipway.claims.claim import Arm, Budget, Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
@@ -53,7 +54,7 @@ def arms(budget: Budget) -> tuple[Arm, ...]:
     )
     recipe = CIFAR_RESNET.replaced(pictures=0, epochs=2, batch_size=64, learning_rate=0.02) if quick else CIFAR_RESNET
     size: dict[str, Any] = {"pictures": 2_000, "test_pictures": 200} if quick else {}
-    return (*dense, *(Arm(name, label, find_spec(name), recipe, **size) for name, label in CONVOLUTIONAL.items()))
+    return (*dense, *(Arm(name, label, measured_row(name), recipe, **size) for name, label in CONVOLUTIONAL.items()))
 
 
 def look(finished: Finished) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from skipway.cli.output import Json, answer, tell
 
 if TYPE_CHECKING:
     from skipway.training.console import Console
+    from skipway.weights.bundle import Bundle
     from skipway.weights.importing import ImportOptions
 
 commands = typer.Typer()
@@ -29,6 +31,16 @@ Prototxt = Annotated[
     Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
 ]
 Mean = Annotated[Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")]
+ShortcutPad = Annotated[str, typer.Option(help="Where zeros stand in shortcuts without weights: after, both, before.")]
+StemStride = Annotated[int, typer.Option(min=0, help="Stride of the first convolution, where names leave it open.")]
+StemPool = Annotated[str, typer.Option(help="Max pool behind it, where names leave it open: none or symmetric.")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(help="Photographs like those of the training, to hold the file's statistics against; else three."),
+]
+Fit = Annotated[
+    bool, typer.Option("--fit", help="Compare every candidate by the file's own statistics, and print all.")
+]
 Form = Annotated[
     str,
     typer.Option(
@@ -59,6 +71,11 @@ def import_(
     statistics: Statistics = "",
     prototxt: Prototxt = None,
     mean: Mean = None,
+    shortcut_pad: ShortcutPad = "",
+    stem_stride: StemStride = 0,
+    stem_pool: StemPool = "",
+    pictures: Pictures = None,
+    fit: Fit = False,
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
@@ -67,9 +84,22 @@ def import_(
     from skipway.weights.importing import import_weights
 
     with Console() as console:
-        options = _options(
-            console, model, labels, preprocessing, average, allow_unused, norm, statistics, prototxt, mean
-        )
+        options: ImportOptions = {
+            "model": model,
+            "labels": _labels(labels),
+            "preprocessing": preprocessing,
+            "average": average,
+            "allow_unused": allow_unused or (),
+            "norm": norm,
+            "recompute": _recomputing(console, statistics),
+            "prototxt": prototxt,
+            "mean": mean,
+            "shortcut_pad": shortcut_pad,
+            "stem_stride": stem_stride,
+            "stem_pool": stem_pool,
+            "pictures": pictures,
+            "fit": fit,
+        }
         found = import_weights(file, to, overwrite=overwrite, **options)
     answer(found.to_dict()) if json_ else tell(found.told())
 
@@ -105,6 +135,11 @@ def convert(
     statistics: Statistics = "",
     prototxt: Prototxt = None,
     mean: Mean = None,
+    shortcut_pad: ShortcutPad = "",
+    stem_stride: StemStride = 0,
+    stem_pool: StemPool = "",
+    pictures: Pictures = None,
+    fit: Fit = False,
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
@@ -113,37 +148,33 @@ def convert(
     from skipway.training.console import Console
 
     with Console() as console:
-        options = _options(
-            console, model, labels, preprocessing, average, allow_unused, norm, statistics, prototxt, mean
-        )
+        options: ImportOptions = {
+            "model": model,
+            "labels": _labels(labels),
+            "preprocessing": preprocessing,
+            "average": average,
+            "allow_unused": allow_unused or (),
+            "norm": norm,
+            "recompute": _recomputing(console, statistics),
+            "prototxt": prototxt,
+            "mean": mean,
+            "shortcut_pad": shortcut_pad,
+            "stem_stride": stem_stride,
+            "stem_pool": stem_pool,
+            "pictures": pictures,
+            "fit": fit,
+        }
         done = convert_model(file, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite, **options)
     answer(done.to_dict()) if json_ else tell(done.told())
 
 
-def _options(
-    console: Console,
-    model: str,
-    labels: Path | None,
-    preprocessing: str,
-    average: str,
-    allow_unused: list[str] | None,
-    norm: str,
-    statistics: str,
-    prototxt: Path | None,
-    mean: Path | None,
-) -> ImportOptions:
-    """What was typed, as the library takes it."""
-    from skipway.training.statistics import recomputing
+def _labels(file: Path | None) -> tuple[str, ...]:
     from skipway.weights.labels import read_labels
 
-    return {
-        "model": model,
-        "labels": read_labels(labels) if labels else (),
-        "preprocessing": preprocessing,
-        "average": average,
-        "allow_unused": allow_unused or (),
-        "norm": norm,
-        "recompute": recomputing(statistics, progress=console.counting, say=console.say) if statistics else None,
-        "prototxt": prototxt,
-        "mean": mean,
-    }
+    return read_labels(file) if file else ()
+
+
+def _recomputing(console: Console, statistics: str) -> Callable[[Bundle], Bundle] | None:
+    from skipway.training.statistics import recomputing
+
+    return recomputing(statistics, progress=console.counting, say=console.say) if statistics else None

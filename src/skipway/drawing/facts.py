@@ -26,6 +26,11 @@ _CARRIES = {
     "shortcut_gate": "1 - g of it, and the branch",
     "dropout": "dropout of half of it, and the branch",
 }
+_PADDED = {
+    "after": "zeros after the channels (option A)",
+    "both": "zeros on both sides (option A)",
+    "before": "zeros before the channels (option A)",
+}
 _POOLS = {
     "valid": "unpadded, rounded down",
     "same": "TensorFlow's SAME",
@@ -161,7 +166,7 @@ def _shortcuts(spec: StackSpec) -> dict[str, str]:
         }
         words = {
             "projection": f"1x1 projection of {start[spec.projection]}, no norm",
-            "pad": "channels of zeros (option A)",
+            "pad": _PADDED[spec.pad],
         }
         first = {"raw": "from the raw input", "shared": "from the pre-activation, as the branch"}
         found = {"shortcut where the depth changes": words[spec.shortcut]}
@@ -176,7 +181,7 @@ def _shortcuts_v1(spec: ResNetV1Spec) -> dict[str, str]:
     if spec.shortcut == "projection_all":
         return {"shortcut": f"{learned} (option C: in every unit)"}
     words = {"projection": learned + (" (option B)" if spec.projection == "normalized" else ""),
-             "pad": "channels of zeros (option A)"}  # fmt: skip
+             "pad": _PADDED[spec.pad]}  # fmt: skip
     found = {"shortcut where the depth changes": words[spec.shortcut]}
     if spec.carry != "identity":
         found["shortcut that learns nothing"] = _CARRIES[spec.carry]

@@ -18,6 +18,7 @@ from skipway.data.loading import Batch, evaluation_batches
 from skipway.data.sources import open_source
 from skipway.data.workers import batch_bytes, pick_workers, require_workers, starting_workers
 from skipway.errors import DataError, PictureError, SkipwayError
+from skipway.evaluation.feeding import Feeding, feeding
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.overlap import UNKNOWN, Overlap, chosen, wanted_part
 from skipway.inference.classifier import Classifier
@@ -38,7 +39,7 @@ class Judgement:
 
     `engine` is what answered. `exact` is the evaluation of the network itself, in fp32, where another precision was
     judged. `overlap` tells how the pictures relate to those that the model was trained on; None where the model file
-    does not know.
+    does not know. `feeding` is how the model's own statistics fit the pictures, None where it has none to ask.
     """
 
     split: str
@@ -48,12 +49,14 @@ class Judgement:
     precision: Precision = "fp32"
     exact: Evaluation | None = None
     overlap: Overlap | None = None
+    feeding: Feeding | None = None
 
     def remarks(self) -> list[str]:
         """What a reader of the figures must know of the pictures, a line each."""
+        fed = self.feeding.warnings() if self.feeding else []
         if self.overlap is not None:
-            return self.overlap.remarks(self.split, self.evaluation)
-        return [UNKNOWN] if self.split in {"all", "train"} else []
+            return [*self.overlap.remarks(self.split, self.evaluation), *fed]
+        return [UNKNOWN, *fed] if self.split in {"all", "train"} else fed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -62,6 +65,7 @@ class Judgement:
         if self.exact is not None:
             facts |= {"fp32_top1": self.exact.top1, "fp32_images_per_second": self.exact.images_per_second}
         facts["remarks"] = self.remarks()
+        facts["fit"] = self.feeding.to_dict() if self.feeding else {}
         facts["overlap"] = None if self.overlap is None else self.overlap.to_dict(self.evaluation)
         return {**facts, **self.evaluation.to_dict(), "bad": bad}
 
@@ -146,7 +150,8 @@ def evaluate(
         judge = partial(_judged, classifier, checked.split, batch_size, count, tell, world)
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
         found = judge(classifier.engine, "evaluating")
-    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact, overlap)
+        fed = feeding(classifier, checked.split)
+    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact, overlap, fed)
 
 
 def _choose_engine(classifier: Classifier, world: World, engine: str, use: Callable[[str], None]) -> None:

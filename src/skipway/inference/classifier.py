@@ -158,11 +158,16 @@ class Classifier:
         )
 
     def require_classes(self) -> None:
-        """Raises SkipwayError for a network that ends in features."""
+        """Raises SkipwayError for a network that ends in features, or in a softmax over one class."""
         if not self.labels:
             raise SkipwayError(
                 f"{self.file or self.spec.name} has no classifier, hence no classes to name; "
                 "`skipway train DATA --from MODEL` gives it one for your pictures"
+            )
+        if len(self.labels) == 1:
+            raise SkipwayError(
+                f"{self.file or self.spec.name} has one class, which every picture would get for certain; import its "
+                "weights again with two names in --labels FILE, or train it with two classes"
             )
 
 

@@ -18,6 +18,7 @@ from skipway.models.network import Network, Spec, smallest_side
 Row = tuple[int, int, int]
 Unit = Literal["bottleneck", "basic"]
 Shortcut = Literal["projection", "pad"]
+Pad = Literal["after", "both", "before"]  # where the zeros of a padded shortcut stand among the channels
 Padding = Literal["symmetric", "same"]
 Statistics = Literal["running", "batch", "batch_in_units"]
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipway.errors import SpecError
-from skipway.models.blocks import Norm, Padding, Row, StackSpec, convolution
+from skipway.models.blocks import Norm, Pad, Padding, Row, StackSpec, convolution
 from skipway.models.joins import Carry, Gating, join_for
 from skipway.models.layers import conv2d_same
 from skipway.models.network import require_fields, settle_types
@@ -26,13 +26,14 @@ ShortcutV1 = Literal["projection", "pad", "projection_all"]
 class UnitsV1:
     """How v1 units are made, whatever their row.
 
-    `shortcut`, where depths differ: `projection`, a learned and normalized 1x1 convolution (option B of He et al.
-    2015, section 3.3), or `pad`, channels of zeros (option A). With `projection_all` every unit has the projection,
-    where the shape stays, too (option C, section 4.1; fb.resnet.torch's shortcutType C): that is the "1x1 conv
-    shortcut" of He et al. 2016, fig. 2e. `stride_in`: a bottleneck's stride sits in its first 1x1 (`first`: the paper,
-    Caffe, Keras) or in its 3x3 (`middle`: torchvision's "v1.5", TF-Slim). `conv_bias`: Keras keeps a bias before each
-    normalization. `projection`: `normalized`, or `bare` as in Keras's CIFAR example. `padding`: the strided 3x3 is
-    padded alike on both sides, or as TensorFlow's `same`, less at the top left for even sizes.
+    `shortcut`, where depths differ: `projection`, a learned and normalized 1x1 convolution (option B of He et al. 2015,
+    section 3.3), or `pad`, channels of zeros (option A), which stand where the field `pad` says: `after` the others,
+    `before` them, or half on either side (`both`: what files from before this field mean). With `projection_all` every
+    unit has the projection, where the shape stays, too (option C, section 4.1; fb.resnet.torch's shortcutType C): that
+    is the "1x1 conv shortcut" of He et al. 2016, fig. 2e. `stride_in`: a bottleneck's stride sits in its first 1x1
+    (`first`: the paper, Caffe, Keras) or in its 3x3 (`middle`: torchvision's "v1.5", TF-Slim). `conv_bias`: Keras keeps
+    a bias before each normalization. `projection`: `normalized`, or `bare` as in Keras's CIFAR example. `padding`: the
+    strided 3x3 is padded alike on both sides, or as TensorFlow's `same`, less at the top left for even sizes.
 
     `carry` is how a shortcut without weights meets the branch F (He et al. 2016, section 3.1, fig. 2, table 1):
     `identity` (x + F), `scale` (0.5 x + 0.5 F), `scale_shortcut` (0.5 x + F), `exclusive_gate` ((1 - g) x + g F),
@@ -43,6 +44,7 @@ class UnitsV1:
 
     norm: Norm = field(default_factory=Norm)
     shortcut: ShortcutV1 = "projection"
+    pad: Pad = "both"
     stride_in: Literal["first", "middle"] = "first"
     conv_bias: bool = False
     projection: Literal["normalized", "bare"] = "normalized"
@@ -156,7 +158,7 @@ def _shortcut(channels: int, row: Row, units: UnitsV1) -> nn.Module:
     if channels == depth and units.shortcut != "projection_all":
         return nn.Identity() if stride == 1 else Subsample(stride)
     if units.shortcut == "pad":
-        return PadChannels(channels, depth, stride)
+        return PadChannels(channels, depth, stride, units.pad)
     if units.projection == "bare":
         return conv2d_same(channels, depth, 1, stride=stride, bias=units.conv_bias)
     return Projection(channels, depth, stride, units.norm, bias=units.conv_bias)

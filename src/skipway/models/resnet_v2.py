@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.models.blocks import Norm, Padding, Row, Shortcut, StackSpec, Unit, convolution
+from skipway.models.blocks import Norm, Pad, Padding, Row, Shortcut, StackSpec, Unit, convolution
 from skipway.models.layers import conv2d_same
 from skipway.models.network import Note, settle_types
 from skipway.models.shortcuts import PadChannels, Subsample
@@ -23,16 +23,19 @@ class UnitsV2:
     """How v2 units are made, whatever their row.
 
     `shortcut`, where depths differ: `projection`, a learned 1x1 convolution without a norm, or `pad`, the raw input and
-    channels of zeros. `projection`: it starts from the pre-activation `shared` with the branch, from the `raw` input,
-    or (`first_shared`) from the raw input except in a network's first unit, whose pre-activation Keras's CIFAR example
-    counts to the stem. `open_bias`: a bias in the convolutions that no normalization follows at once, the projections
-    and each unit's last one (TF-Slim and Keras have it, timm and the paper's code do not). `conv_bias`: one in the
-    others, too. `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's
-    code). `padding`: the strided 3x3 is padded alike on both sides, or as TensorFlow's `same`.
+    channels of zeros, which stand where the field `pad` says: `after` the others, `before` them, or half on either side
+    (`both`: what files from before this field mean). `projection`: it starts from the pre-activation `shared` with the
+    branch, from the `raw` input, or (`first_shared`) from the raw input except in a network's first unit, whose
+    pre-activation Keras's CIFAR example counts to the stem. `open_bias`: a bias in the convolutions that no
+    normalization follows at once, the projections and each unit's last one (TF-Slim and Keras have it, timm and the
+    paper's code do not). `conv_bias`: one in the others, too. `stride_in`: a bottleneck's stride sits in its 3x3
+    (`middle`) or in its first 1x1 (`first`: the paper's code). `padding`: the strided 3x3 is padded alike on both
+    sides, or as TensorFlow's `same`.
     """
 
     norm: Norm = field(default_factory=Norm)
     shortcut: Shortcut = "projection"
+    pad: Pad = "both"
     stride_in: Literal["first", "middle"] = "middle"
     open_bias: bool = True
     conv_bias: bool = False
@@ -127,7 +130,7 @@ def _shortcut(channels: int, row: Row, units: UnitsV2) -> nn.Module:
     if channels == depth:
         return nn.Identity() if stride == 1 else Subsample(stride)
     if units.shortcut == "pad":
-        return PadChannels(channels, depth, stride)
+        return PadChannels(channels, depth, stride, units.pad)
     return conv2d_same(channels, depth, 1, stride=stride, bias=units.open_bias)
 
 

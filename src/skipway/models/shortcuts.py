@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipway.models.blocks import Norm
+from skipway.errors import SpecError
+from skipway.models.blocks import Norm, Pad
 from skipway.models.layers import conv2d_same, subsample
 
 
@@ -21,13 +22,21 @@ class Subsample(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """Option A: every `stride`-th pixel, channels of zeros added or surplus ones cut, half on either side."""
+    """Option A: every `stride`-th pixel, and channels of zeros added, or surplus ones cut, where `pad` says.
 
-    def __init__(self, channels: int, depth: int, stride: int) -> None:
+    `both` puts half of them on either side (of an odd number one more after), `after` and `before` all of them there.
+    """
+
+    def __init__(self, channels: int, depth: int, stride: int, pad: Pad = "both") -> None:
         super().__init__()
-        self.before = (depth - channels) // 2
-        self.after = depth - channels - self.before
+        added = depth - channels
+        before: dict[str, int] = {"both": added // 2, "after": 0, "before": added}
+        if pad not in before:
+            raise SpecError(f"zeros cannot stand '{pad}'; give one of {', '.join(before)}")
+        self.before = before[pad]
+        self.after = added - self.before
         self.stride = stride
+        self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(subsample(x, self.stride), (0, 0, 0, 0, self.before, self.after))

@@ -10,6 +10,7 @@ from typing import Any
 from skipway.data.preprocessing import Preprocessing
 from skipway.reporting import escaped, joined_lines
 from skipway.weights.bundle import Bundle
+from skipway.weights.choosing import Choice
 from skipway.weights.formats.source import Source
 from skipway.weights.formats.tf_names import Kind, classified
 
@@ -25,6 +26,7 @@ class Decisions:
     rule: Preprocessing
     labels: str
     notes: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -32,12 +34,14 @@ class Decisions:
             "preprocessing": {"convention": self.convention, **picture_values(self.rule)},
             "labels": self.labels,
             "notes": list(self.notes),
+            "fit": self.choice.to_dict() if self.choice else {},
         }
 
     def told(self) -> list[str]:
         """A line each."""
         return [
             f"prepared  as by {self.convention}: {self.rule.size} pixels a side, {rule_text(self.rule)}",
+            *(self.choice.told() if self.choice else []),
             f"labels    {self.labels}",
             *(f"note      {note}" for note in self.notes),
         ]

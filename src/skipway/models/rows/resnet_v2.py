@@ -146,6 +146,7 @@ def _cifar(depth: int) -> Entry:
             if basic
             else "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
             shortcut="pad" if basic else "projection",
+            pad="after" if basic else "both",
             first_shortcut="shared",
             stride_in="first",
             open_bias=False,
@@ -156,10 +157,7 @@ def _cifar(depth: int) -> Entry:
         parameters=parameters,
         counted_by="by hand from the code's shapes",
         reported=reported,
-        deviations=(
-            "He initialization by the fan-in, the code's by the fan-out",
-            *(("the padded zeros lie half on either side of the channels, the code's after them",) if basic else ()),
-        ),
+        deviations=("He initialization by the fan-in, the code's by the fan-out",),
     )
 
 

@@ -31,7 +31,7 @@ from skipway.weights.mapping.scheme import Scheme, keras_place
 
 # What a graph does not tell of a network, and what it tells only where it matters.
 _FREE = ("name", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
-_OPEN = ("stride_in", "first_shortcut", "projection", "padding", "shortcut")
+_OPEN = ("stride_in", "first_shortcut", "projection", "padding", "shortcut", "pad")
 
 
 @dataclass(frozen=True)

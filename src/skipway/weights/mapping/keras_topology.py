@@ -177,7 +177,8 @@ class _Reading:
             return head
         node = self._found["logits"] = self._next(node, "dense")
         activation = node.field("activation", default="linear")
-        if activation not in _SOFTMAX:
+        binary = activation == "sigmoid" and self._layers.classes(node) == 1
+        if activation not in _SOFTMAX and not binary:
             self._fail(node, f"ends in {str(activation)[:40]}, and ours in a softmax")
         if not self._graph.last(node):
             node = self._next(node, "softmax")

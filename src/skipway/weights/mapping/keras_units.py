@@ -149,7 +149,7 @@ def _guess(hidden: list[Node], row: Row, channels: int) -> str:
     names = ", ".join(f"'{node.name[:80]}'" for node in hidden)
     told = f"the shortcut through {names} is taken to keep every {stride}. pixel"
     if depth != channels:
-        told += f" and to add {depth - channels} channels of zeros, half on either side"
+        told += f" and to add {depth - channels} channels of zeros"
     return f"{told}: its code is not read"
 
 

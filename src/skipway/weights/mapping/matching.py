@@ -24,8 +24,8 @@ from skipway.weights.mapping.scheme import Scheme
 # A scheme, and the rows whose layout it is. Names alone cannot tell two layouts of one scheme apart: the first that
 # explains as much as any other is taken, and `--model` decides otherwise.
 CANDIDATES: tuple[tuple[Scheme, str], ...] = (
-    (resnet.TORCHVISION, "resnet_v1_50.torchvision"),
-    (resnet.CIFAR_TORCH, "resnet_v1_20.cifar"),
+    *((scheme, "resnet_v1_50.torchvision") for scheme in resnet.TORCH),
+    *((scheme, "resnet_v1_20.cifar") for scheme in (resnet.CIFAR_TORCH, *resnet.TORCH)),
     (resnet.HUGGING_FACE, "resnet_v1_50.torchvision"),
     (resnet.TIMM_V2, "resnet_v2_50.timm"),
     (resnet.SLIM, "resnet_v1_50.slim"),
@@ -147,8 +147,18 @@ def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozen
             spec = infer_stack(shapes, scheme, row)
         elif isinstance(row, AlexNetSpec):
             spec = infer_alexnet(shapes, scheme, row)
-        if spec is not None and (not rows or spec.name in rows):
+        if spec is None or (rows and spec.name not in rows):
+            continue
+        if rows or not _odd_stem(spec, scheme, row):
             yield _match(spec, scheme, shapes)
+
+
+def _odd_stem(spec: Spec, scheme: Scheme, row: Spec) -> bool:
+    """A stem of another kernel than the row's, under wordings that networks of both kinds have: only the kernel tells
+    the ImageNet kind, 7x7 of stride 2 and a pool, from the CIFAR kind, 3x3."""
+    if scheme not in resnet.TORCH or not isinstance(spec, StackSpec) or not isinstance(row, StackSpec):
+        return False
+    return (spec.stem.kernel == 3) != (row.stem.kernel == 3)
 
 
 def best(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Match | None:

@@ -157,6 +157,11 @@ def _caffe(classifier: str) -> Callable[[Key, Spec], Place | None]:
 
 TORCHVISION = Scheme("torchvision", _torchvision("fc", "downsample"))
 CIFAR_TORCH = Scheme("cifar_torch", _torchvision("linear", "shortcut"))
+FC_SHORTCUT = Scheme("torch_fc_shortcut", _torchvision("fc", "shortcut"))
+LINEAR_DOWNSAMPLE = Scheme("torch_linear_downsample", _torchvision("linear", "downsample"))
+# Wordings of PyTorch's ResNets; networks for ImageNet and for CIFAR have any of them.
+TORCH = (TORCHVISION, CIFAR_TORCH, FC_SHORTCUT, LINEAR_DOWNSAMPLE)
+TORCH_NAMES = frozenset(scheme.name for scheme in TORCH)
 TIMM_V2 = Scheme("timm", _timm_v2)
 HUGGING_FACE = Scheme("hugging_face", _hugging_face)
 SLIM = Scheme("slim", _slim)
