@@ -10,6 +10,7 @@ import torchvision
 from tests.weights.imported import SAME, apart, copied, shuffled, without
 
 from skipway.errors import ModelFileError, UnknownNameError
+from skipway.inference.exporting import convert_model
 from skipway.models.catalog import find_spec
 from skipway.weights.formats.caffe import read as read_caffe
 from skipway.weights.importing import import_weights
@@ -144,3 +145,14 @@ def test_weights_alone_of_old_keras_are_doubted(written: Path, to: Path, tmp_pat
     assert found.norm.eps == 1e-3  # type: ignore[attr-defined]
     assert "before 2.2.5" in doubts[0]
     assert settled(spec, "keras", source) == (spec, [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("modell", "model"), ("label", "labels"), ("shortcutpad", "shortcut_pad")]
+)
+def test_an_unknown_option_is_refused_with_the_nearest(written: Path, to: Path, wrong: str, right: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"unknown option of import '{wrong}'; the nearest: {right}"):
+        import_weights(written, to, **{wrong: "x"})  # type: ignore[misc]
+    with pytest.raises(UnknownNameError, match=f"the nearest: {right}"):
+        convert_model(written, to.with_suffix(".npz"), **{wrong: "x"})  # type: ignore[misc]
+    assert not to.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast, get_args
 
 from skipway.errors import ModelFileError, UnknownNameError
+from skipway.values import refuse_unknown_options
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
 from skipway.weights.doubts import no_classifier, same_answer, untouched_statistics
@@ -65,6 +66,7 @@ def read_files(file: Path, options: ImportOptions) -> tuple[Path | None, ...]:
 
 def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
     """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
+    refuse_unknown_options("import", options, ImportOptions)
     average, recompute = options.get("average", "raw"), options.get("recompute")
     if average not in get_args(Average):
         raise UnknownNameError("average", average, get_args(Average))
