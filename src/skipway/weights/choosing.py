@@ -140,7 +140,7 @@ class Witness:
         network, doubts = self._settled(trials, variants, network, preparation)
         best = trials.figure(self._spec(network), network.words, preparation)
         tried = trials.sorted()
-        doubts += self._poor(best) + self._close(trials, network, best)
+        doubts += self._close(trials, network, best) or self._poor(best)
         count = pictures_for(self._spec(network), compared=len(variants) > 1)
         ranked = tuple((figure, one.words) for figure, one in self._ranked(trials, variants, preparation))
         return Choice(self._spec(network), preparation, best, tried, tuple(doubts), count, self.every, ranked)
@@ -246,8 +246,8 @@ class Witness:
         more = "" if self.every else ", --fit compares more"
         return [
             f"its statistics do not fit natural pictures ({best.figure:.3g}; below {POOR} they would): it was trained "
-            f"on other pictures or other preparations than {best.preparation}, or is another network; --pictures DIR "
-            f"asks with pictures like those of its training{more}"
+            f"on other pictures, or on pictures prepared otherwise (here as by {best.preparation}), or is another "
+            f"network; --pictures DIR asks with pictures like those of its training{more}"
         ]
 
     def _close(self, trials: _Trials, network: Variant, best: Tried) -> list[str]:
