@@ -26,6 +26,15 @@ class Case:
     scale: float = 1.0
     tolerance: float = 1e-5
 
+    @property
+    def limit(self) -> float:
+        """The largest difference, as a share of an array's largest value.
+
+        In training mode a mean over few pictures divides by a small deviation: values recorded from TensorFlow are up
+        to 1.4e-5 from the same network in float64, and ours in fp32 up to 1.9e-5 on a processor without AVX-512.
+        """
+        return max(self.tolerance, 3e-5) if self.training else self.tolerance
+
 
 def plain_blocks(unit: str, *stages: tuple[tuple[int, int, int], ...]) -> list[dict[str, Any]]:
     """`Spec.to_dict`'s form of blocks called stage1, stage2... with these rows."""

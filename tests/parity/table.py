@@ -32,8 +32,8 @@ def judge(module: ModuleType, folder: Path) -> Line:
         line.arrays += len(found)
         worst = max(found, key=lambda one: one.relative)
         line.saw(worst.relative, f"{case.name}: {worst.name}")
-        if worst.relative > case.tolerance:
-            line.failed += (f"{case.name}: {worst.name} differs by {worst.relative:.1e}, over {case.tolerance:.0e}",)
+        if worst.relative > case.limit:
+            line.failed += (f"{case.name}: {worst.name} differs by {worst.relative:.1e}, over {case.limit:.0e}",)
         if not case.full and not same_as_committed(file):
             line.failed += (f"{case.name}: the committed fixture is not what the reference gives now",)
         file.unlink()

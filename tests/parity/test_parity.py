@@ -25,7 +25,7 @@ CASES: list[Case] = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equals_the_original(case: Case) -> None:
     for found in differences(case, FIXTURES / f"{case.name}.npz"):
-        assert found.relative <= case.tolerance, f"{found.name}: {found.relative:.2e}"
+        assert found.relative <= case.limit, f"{found.name}: {found.relative:.2e}"
 
 
 def test_no_fixture_is_left_over() -> None:

@@ -24,7 +24,7 @@ def caught(case: Case, network: Network) -> bool:
     ours, theirs = arrays_of(case, network), load(FIXTURES / f"{case.name}.npz")
     if {name: value.shape for name, value in ours.items()} != {name: one.shape for name, one in theirs.items()}:
         return True
-    return max(one.relative for one in apart(ours, theirs)) > 10 * case.tolerance
+    return max(one.relative for one in apart(ours, theirs)) > 10 * case.limit
 
 
 def catches(mistake: Mistake, case: Case) -> bool:
@@ -47,7 +47,7 @@ def test_the_statistics_catch_a_decay_taken_for_a_momentum(case: Case) -> None:
     ours = arrays_of(case, built(case, {"norm": wrong}))
     found = apart(ours, load(FIXTURES / f"{case.name}.npz"))
     assert min(one.relative for one in found if one.name.startswith("stat:")) > 1e-3
-    assert max(one.relative for one in found if not one.name.startswith("stat:")) <= case.tolerance
+    assert max(one.relative for one in found if not one.name.startswith("stat:")) <= case.limit
 
 
 @pytest.mark.parametrize("side", [64, 65, 224, 225])
