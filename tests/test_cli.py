@@ -188,7 +188,15 @@ def test_train_answers_one_json_value(skipway_: Skipway, pictures: Path, tmp_pat
     assert "36 pictures" not in answer.err
     assert "33 pictures to train, 3 held out, 3 classes" in answer.err
     left = {name.partition(".tfevents")[0] for name in files_below(tmp_path / "run")}
-    wanted = {"config.toml", "metrics.csv", "model.safetensors", "report.html", "events.out"}
+    wanted = {
+        ".lock",
+        "config.toml",
+        "metrics.csv",
+        "model.safetensors",
+        "pictures.csv.gz",
+        "report.html",
+        "events.out",
+    }
     assert left == wanted | {one for one in left if one.startswith("checkpoints/step-")}
 
 
@@ -254,7 +262,7 @@ def test_many_bad_pictures_stop_a_run(skipway_: Skipway, pictures: Path) -> None
         (pictures / "red" / f"text{number}.jpg").write_text("hello")
     told = skipway_("train", pictures, *TINY, "--out", "run").refusal()
     assert "3 of 39 pictures cannot be read, more than 5%; run/bad_files.csv lists them; repair or remove" in told
-    assert files_below(Path("run")) == {"bad_files.csv"}
+    assert files_below(Path("run")) == {".lock", "bad_files.csv"}
     assert Path("run/bad_files.csv").read_text().count("text") == 3
     for number in range(3):
         (pictures / "red" / f"text{number}.jpg").unlink()
@@ -350,7 +358,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "8 pixels a side; the smallest is 37",
     ),
     "picture too large": (_train("--image-size", "20000"), "20000"),
-    "negative picture": (_train("--image-size", "-1"), "-1 pixels a side; the smallest is 1"),
+    "negative picture": (_train("--image-size", "-1"), "--image-size is -1; give pixels up to 4,096"),
     "negative epochs": (_train("--epochs", "-1"), "--epochs is -1; give 1 or more"),
     "no epochs": (_train("--epochs", "0"), "--epochs is 0; give 1 or more"),
     "empty batch": (_train("--batch-size", "0"), "--batch-size is 0; give 1 or more"),
@@ -450,10 +458,13 @@ def test_names_that_are_no_text(skipway_: Skipway, pictures: Path) -> None:
 
 def test_resuming_nothing(skipway_: Skipway, pictures: Path, tmp_path: Path) -> None:
     for folder in ("none", "pictures", "x" * 300):
-        assert "config.toml" in skipway_("resume", folder).refusal()
+        assert "`skipway train` makes one" in skipway_("resume", folder).refusal()
     Path("run").mkdir()
     Path("run/config.toml").write_text('[run]\ndata = "pictures"\n')
-    assert "no checkpoint; start it again with --overwrite" in skipway_("resume", "run", "--json").refusal()
+    assert (
+        "it holds no checkpoint; restore its checkpoints, or give another --out"
+        in skipway_("resume", "run", "--json").refusal()
+    )
     Path("run/config.toml").write_text("[run]\ndata = 3\n")
     assert "data is 3; it must be a text" in skipway_("resume", "run").refusal()
     Path("run/config.toml").write_text("epochs = 3\n")
@@ -472,7 +483,7 @@ def test_resuming_a_finished_run_tells_it_again(skipway_: Skipway, pictures: Pat
 
 
 def test_evaluate_as_json(skipway_: Skipway, model: Path, colours: Path) -> None:
-    answer = skipway_("evaluate", model, colours, "--workers", "0", "--json")
+    answer = skipway_("evaluate", model, colours, "--workers", "0", "--split", "all", "--json")
     found = answer.json()
     assert answer.err == ""
     wanted = {"top1", "top5", "loss", "ece", "count", "images_per_second", "per_class", "confusion"}
@@ -496,7 +507,7 @@ def test_labels_are_matched_by_name(skipway_: Skipway, model: Path, colours: Pat
         archive["test_set_y"] = np.array([number for number, _ in files])
         archive["list_classes"] = np.array([name.encode() for name in names])
     turned = skipway_("evaluate", model, tmp_path / "turned.h5", "--json").json()
-    straight = skipway_("evaluate", model, colours, "--workers", "0", "--json").json()
+    straight = skipway_("evaluate", model, colours, "--workers", "0", "--split", "all", "--json").json()
     assert turned["split"] == "test"
     assert turned["labels"] == straight["labels"]
     assert turned["confusion"] == straight["confusion"]
@@ -507,7 +518,7 @@ def test_evaluate_as_text(skipway_: Skipway, model: Path, pictures: Path) -> Non
     (pictures / "red" / "text.jpg").write_text("hello")
     answer = skipway_("evaluate", model, pictures, "--workers", "0")
     assert answer.status == 0
-    assert answer.out.startswith("36 pictures (all): top-1 ")
+    assert answer.out.startswith("3 held-out of 36 pictures; 33 were trained on\n3 pictures (all): top-1 ")
     assert answer.err.count("\n") == 1
     assert answer.err.startswith("left out: ")
     assert "text.jpg: is no picture" in answer.err

@@ -80,7 +80,9 @@ def test_a_full_disk_is_named_with_its_fix(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for file in (tmp_path / "file" / "c.txt", tmp_path / "file" / "below" / "c.txt"):
-        with pytest.raises(StorageError, match=r"c\.txt could not be written \(.*\); choose another folder"):
+        with pytest.raises(
+            StorageError, match=r"c\.txt could not be written \(.*\); a file stands where a folder should be"
+        ):
             write_text(file, "text")
 
 

@@ -119,7 +119,7 @@ def unknown_option(run: Run, data: Path, model: Path) -> tuple[int, str, str]:
 
 COMMANDS: dict[str, tuple[Callable[[Run, Path, Path], tuple[int, str, str]], int, int | None]] = {
     "train": (train, 0, 4),
-    "evaluate": (evaluate, 0, 6),
+    "evaluate": (evaluate, 0, 8),  # two of them remarks on the pictures
     "predict": (predict, 0, 13 * 4),
     "predict a missing file": (predict_missing, 2, 0),
     "pack": (pack, 0, 1),

@@ -257,7 +257,7 @@ def test_a_file_of_a_windows_editor(tmp_path: Path) -> None:
         ("\nepochs = ?\n", "is no TOML .*line 2.*; correct that line"),
         ("epochs = 3\nepochs = 4", "is no TOML .*; correct that line"),
         ("epochs = " + "9" * 5000, "is no TOML .*; correct that line"),
-        (b'name = "caf\xe9"', "is no TOML .*; correct that line"),
+        (b'name = "caf\xe9"', "is no TOML .*; save it as UTF-8"),
         ("x = " + "[" * 5000, "is no TOML .*; correct that line"),
     ],
     ids=lambda one: repr(one)[:40],

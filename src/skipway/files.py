@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -21,11 +20,12 @@ _TEMPORARY = re.compile(
 
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-_LITTLE = 2**20  # bytes; less than any checkpoint or model takes
+_TRIAL = 2**20  # bytes
 _FIXES = {
     errno.EACCES: "make the folder writable, or choose another",
     errno.EPERM: "make the folder writable, or choose another",
     errno.EROFS: "that disk takes no changes: choose another folder",
+    errno.EEXIST: "a file stands where a folder should be: choose another folder",
     errno.ENOTDIR: "a file stands where a folder should be: choose another folder",
     errno.ENAMETOOLONG: "give a shorter name",
 }
@@ -99,7 +99,7 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
         os.close(handle)
     except OSError as error:
-        raise _storage_error(file, error) from None
+        raise storage_error(file, error) from None
     temporary = Path(name)
     try:
         write(temporary)
@@ -111,7 +111,7 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(file)
     except Exception as error:
         if isinstance(error, OSError) or _is_torch_write_error(error):
-            raise _storage_error(file, error) from None
+            raise storage_error(file, error) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -135,23 +135,25 @@ def _is_torch_write_error(error: Exception) -> bool:
     return "PytorchStreamWriter" in text or "unexpected pos" in text or "I/O error" in text or "IoError" in text
 
 
-def _storage_error(file: Path, error: Exception) -> StorageError:
+def storage_error(file: Path, error: Exception) -> StorageError:
     """What kept a file from being written, as far as it can be known."""
-    full = error.errno in _FULL if isinstance(error, OSError) else _is_full(file.parent)
-    if full:
+    cause = error if isinstance(error, OSError) else _cause(file.parent)
+    if cause is None:
+        reason = " ".join(str(error).split())[:200]
+        return StorageError(f"{file} could not be written ({reason}); check the disk, or choose another folder")
+    if cause.errno in _FULL:
         return StorageError(
             f"{file} could not be written: the disk is full; free some space (the file before is whole)"
         )
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        fix = _FIXES.get(error.errno or 0, "choose another folder")
-    else:
-        reason, fix = " ".join(str(error).split())[:200], "check the disk, or choose another folder"
-    return StorageError(f"{file} could not be written ({reason}); {fix}")
+    fix = _FIXES.get(cause.errno or 0, "choose another folder")
+    return StorageError(f"{file} could not be written ({cause.strerror or cause}); {fix}")
 
 
-def _is_full(folder: Path) -> bool:
+def _cause(folder: Path) -> OSError | None:
+    """Why nothing can be written into a folder, by trying: torch and safetensors do not say."""
     try:
-        return shutil.disk_usage(folder).free < _LITTLE
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(_TRIAL))
+    except OSError as error:
+        return error
+    return None

@@ -229,7 +229,7 @@ def test_too_many_bad_pictures_touch_no_older_run(run: Path, tmp_path: Path) -> 
 def test_a_folder_that_may_not_be_written_says_so(run: Path) -> None:
     run.chmod(0o500)
     try:
-        with pytest.raises(RunError, match=r"cannot be written \(Permission denied\)"):
+        with pytest.raises(StorageError, match=r"could not be written \(Permission denied\); make the folder writable"):
             resume(run)
     finally:
         run.chmod(0o700)

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from skipway.errors import RunError
-from skipway.files import write_text
+from skipway.files import storage_error, write_text
 from skipway.training.state import checkpoints
 from skipway.world.ranks import World, on_main
 
@@ -34,7 +34,7 @@ _PATIENCE_S = 10.0
 def held(folder: Path, world: World) -> Iterator[None]:
     """Keep every other process out of a run folder, which is made if need be. One rank holds it for all.
 
-    Raises RunError where another process has it, naming that process, and where the folder cannot be written.
+    Raises RunError where another process has it, naming that process, and StorageError where it cannot be written.
     """
     lock = FileLock(folder / _LOCK)
     on_main(world, lambda: _acquire(lock, folder))
@@ -53,9 +53,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     except Timeout:
         _wait_for_the_dead(lock, folder)
     except OSError as error:
-        raise RunError(
-            f"{folder} cannot be written ({error.strerror or error}); make it writable, or give another --out"
-        ) from None
+        raise storage_error(folder, error) from None
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     holder = {"process": os.getpid(), "machine": socket.gethostname(), "since": now}
     write_text(folder / _HOLDER, json.dumps(holder))

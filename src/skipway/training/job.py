@@ -57,9 +57,9 @@ class Request:
     out: str = ""
 
     def __post_init__(self) -> None:
-        verify(self, "the run")
-        if not 0 <= self.seed < 2**63:
+        if type(self.seed) is int and not 0 <= self.seed < 2**63:
             raise RecipeError(f"--seed is {self.seed}; give a number from 0 up to but not 2**63")
+        verify(self, "the run")
         if not 0 <= self.image_size <= MAX_SIDE:
             raise RecipeError(
                 f"--image-size is {self.image_size}; give pixels up to {MAX_SIDE:,}, as model files have, or 0"

@@ -95,8 +95,7 @@ def resume(
     changed since.
     """
     folder = Path(run)
-    if not folder.is_dir():
-        raise RunError(f"no run folder {folder}; `skipway train` makes one")
+    _require_folder(folder)
     with joined_world(_device_of(folder)) as world, held(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
@@ -106,6 +105,15 @@ def resume(
         voice.say(_where_it_stands(loop))
         loop.run()
         return finish(loop)
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        there = folder.is_dir()
+    except OSError:  # a name that cannot be
+        there = False
+    if not there:
+        raise RunError(f"no run folder {folder}; `skipway train` makes one")
 
 
 def _where_it_stands(loop: Loop) -> str:
