@@ -182,3 +182,12 @@ def test_training_refuses_a_size_whose_model_file_could_not_be_read(tmp_path: Pa
     with pytest.raises(SkipwayError, match="5,000 pixels a side, and a model file at most 4,096"):
         train("digits", model=wide, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_hostile_files_at_hand_are_answered_at_once(real_data: Path, tmp_path: Path) -> None:
+    files = sorted((real_data / "cases" / "hostile").glob("*.safetensors"))
+    if not files:
+        pytest.skip("no hostile files at hand")
+    for file in files:
+        outcome = tried(file.read_bytes(), tmp_path / "hostile.safetensors")
+        assert outcome.good, f"{file.name}: {outcome}"
