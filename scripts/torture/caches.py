@@ -22,8 +22,19 @@ _FAILED = re.compile(r"(\d+) (?:failed|error)")
 
 def cache_attacks(folder: Path, draw: random.Random, count: int) -> tuple[int, int, list[str]]:  # noqa: ARG001
     """The attacks of the tests, each of which once succeeded. Returns attacks, those that failed, and the rest."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cache_attacks.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_cache_attacks.py",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not _PASSED.search(done.stdout):
+        return 1, 0, [done.stdout[-300:] + done.stderr[-300:]]
     good = sum(int(number) for number in _PASSED.findall(done.stdout))
     bad = sum(int(number) for number in _FAILED.findall(done.stdout))
     lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
