@@ -104,7 +104,18 @@ def test_workers_of_a_dead_process_are_waited_for(run: Path, holder: subprocess.
     assert time.monotonic() - began >= 0.4
 
 
-def test_whatever_stands_as_the_holder(run: Path, holder: subprocess.Popen[str]) -> None:
+def test_a_holder_that_has_not_said_its_name_yet_is_waited_for(run: Path, holder: subprocess.Popen[str]) -> None:
+    name = (run / ".holder.json").read_text()
+    (run / ".holder.json").unlink()
+    threading.Timer(0.5, lambda: (run / ".holder.json").write_text(name)).start()
+    with pytest.raises(RunError, match=f"in use by process {holder.pid}"):
+        resume(run)
+
+
+def test_whatever_stands_as_the_holder(
+    run: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_NAMELESS_S", 0.1)
     for text in ("", "{", "[]", '{"process": "x"}', '{"process": 1e400, "machine": "m", "since": 1}'):
         (run / ".holder.json").write_text(text)
         with pytest.raises(RunError, match="in use by another process"):

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ _ASIDE = ".replaced"
 _NAMES = (CONFIG, PICTURES, BAD_FILES, NEW_BAD_FILES, "metrics.csv", "model.safetensors", "report.html")
 # Longer than it takes the workers of a killed process to see that they are alone; they may still hold its lock.
 _PATIENCE_S = 10.0
+_NAMELESS_S = 2.0  # longer than a holder takes to write down its name
+_LOOK_S = 0.2
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        _wait_for_the_dead(lock, folder)
+        _wait(lock, folder)
     except OSError as error:
         raise storage_error(folder, error) from None
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -59,15 +62,21 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     write_text(folder / _HOLDER, json.dumps(holder))
 
 
-def _wait_for_the_dead(lock: FileLock, folder: Path) -> None:
-    """Take a lock whose holder has died and left workers behind. Raises RunError where the holder lives."""
-    holder = _holder(folder)
-    if holder is None or _lives(*holder):
-        raise _in_use(folder, holder)
-    try:
-        lock.acquire(timeout=_PATIENCE_S)
-    except Timeout:
-        raise _in_use(folder, holder) from None
+def _wait(lock: FileLock, folder: Path) -> None:
+    """Take a lock that another process has, once that is free: its holder may have died and left workers behind, or has
+    not written down its name yet. Raises RunError where the holder lives."""
+    began = time.monotonic()
+    while True:
+        holder = _holder(folder)
+        if holder is not None and _lives(*holder):
+            raise _in_use(folder, holder)
+        try:
+            lock.acquire(timeout=_LOOK_S)
+            return
+        except Timeout:
+            patience = _NAMELESS_S if holder is None else _PATIENCE_S
+            if time.monotonic() - began > patience:
+                raise _in_use(folder, holder) from None
 
 
 def _holder(folder: Path) -> tuple[int, str, str] | None:
