@@ -94,7 +94,7 @@ def test_new_pictures_are_judged_and_told(trained: RunResult, folder: Path, tmp_
     found = _judged(trained.model, more)
     assert _counts(found) == (17, 0, 0)
     assert found.remarks() == [
-        "17 of 65 pictures (all) that were not trained on, 12 of them held out; 48 were trained on"
+        "17 of 65 pictures (all) whose bytes were not trained on, 12 of them held out; 48 were trained on"
     ]
 
 
@@ -189,6 +189,49 @@ def test_fine_tuning_remembers_what_the_first_weights_had_met(
     assert identity is not None
     assert (len(identity.trained), len(identity.held_out)) == (24 + 48, 6)
     assert _counts(_judged(tuned.model, folder)) == (12, 0, 0)
+
+
+def test_copies_alone_are_no_measure(trained: RunResult, folder: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        if _is_trained(trained, folder, number):
+            place = tmp_path / "copies" / "abc"[number % 3] / f"{number}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(folder / "abc"[number % 3] / f"{number}.png") as picture:
+                picture.save(place, quality=95)
+    found = _judged(trained.model, tmp_path / "copies")
+    assert _counts(found) == (48, 0, 48)
+    assert "NO MEASURE: all of these 48 pictures" in found.told()
+
+
+def test_unknown_first_weights_are_told(trained: RunResult, parts: Path, tmp_path: Path) -> None:
+    public = tmp_path / "public.safetensors"
+    save_bundle(public, replace(load_bundle(trained.model), identity=None))
+    options: dict[str, Any] = {"recipe": RECIPE, "workers": 0, "device": "cpu", "out": tmp_path / "tuned"}
+    tuned = train(parts / "test", source_model=public, **options)
+    assert any("not known" in line for line in _judged(tuned.model, parts / "test").remarks())
+    again = train(parts / "test", source_model=tuned.model, **options | {"out": tmp_path / "again"})
+    assert any("not known" in line for line in _judged(again.model, parts / "test").remarks()), "nor from there"
+
+
+def test_held_out_pictures_that_are_trained_on_are_told_by_training(
+    trained: RunResult, folder: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"recipe": RECIPE.replaced(epochs=1), "workers": 0, "device": "cpu"}
+    copied = train(folder, val=str(folder), model="plain_mlp_2", image_size=16, out=tmp_path / "copied", **options)
+    assert any("60 of the 60 held-out pictures are among those trained on" in line for line in copied.remarks)
+    tuned = train(folder, source_model=trained.model, seed=5, out=tmp_path / "tuned", **options)
+    assert any("held-out pictures are among those trained on" in line for line in tuned.remarks)
+    assert not any("among those trained on" in line for line in trained.remarks)
+
+
+def test_classes_matched_by_order_are_named(folder: Path, tmp_path: Path) -> None:
+    numbered = tmp_path / "numbered"
+    for number, name in enumerate("abc"):
+        shutil.copytree(folder / name, numbered / str(number))
+    options: dict[str, Any] = {"recipe": RECIPE.replaced(epochs=1), "workers": 0, "device": "cpu", "image_size": 16}
+    model = train(numbered, model="plain_mlp_2", out=tmp_path / "run", **options).model
+    assert "classes are matched by order (0 = a, 1 = b, 2 = c)" in _judged(model, folder).told()
+    assert "by order" not in _judged(model, numbered).told()
 
 
 def test_the_command_line_says_it(trained: RunResult, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

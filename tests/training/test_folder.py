@@ -22,7 +22,6 @@ from PIL import Image
 from skipway.errors import DataError, RunError, StorageError
 from skipway.training import folder as folder_module
 from skipway.training import state
-from skipway.training.console import Silent
 from skipway.training.recipe import Recipe
 from skipway.training.run import resume, train
 from tests.training.conftest import write_classes
@@ -177,40 +176,65 @@ def test_overwrite_replaces_once_the_new_run_has_begun(run: Path, data: Path) ->
     assert (run / "notes.txt").exists()
 
 
-def test_a_kill_before_the_first_checkpoint_loses_nothing(run: Path, data: Path) -> None:
-    before = _contents(run)
-    code = f"""
-import os, signal
-from skipway.training import run as module
-from skipway.training.loop import Loop
+_KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from skipway.training import folder, run
 from skipway.training.recipe import Recipe
-Loop.save = lambda self: os.kill(os.getpid(), signal.SIGKILL)
-recipe = Recipe(epochs=2, batch_size=10)
-module.train({str(data)!r}, recipe=recipe, seed=9, out={str(run)!r}, overwrite=True, **{NETWORK!r})
+
+job = json.loads(sys.argv[1])
+rename, save, count = Path.rename, run.Loop.save, 0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(self, target):
+    global count
+    if count == job["renames"]:
+        die()
+    count += 1
+    return rename(self, target)
+
+def attempt():
+    global count
+    count = 0
+    folder.Path.rename = counted
+    if job["renames"] is None:
+        run.Loop.save = lambda self: die()
+    recipe = Recipe(epochs=2, batch_size=10)
+    run.train(job["data"], recipe=recipe, seed=9, out=job["run"], overwrite=True, **job["network"])
+
+for _ in range(job["times"]):  # in children, so that torch is loaded once
+    if (child := os.fork()) == 0:
+        attempt()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert (run / ".replaced" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("renames", [0, 1, 3, 6, None])
+def test_kills_before_the_first_checkpoint_lose_nothing(run: Path, data: Path, renames: int | None) -> None:
+    """Twice at the same place: before a file is moved, between two, and after all of them."""
+    before = _contents(run)
+    job = {"data": str(data), "run": str(run), "renames": renames, "times": 2, "network": NETWORK}
+    command = [sys.executable, "-c", _KILLED, json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(int(signal.SIGKILL))] * 2, done.stderr
     with pytest.raises(RunError, match="holds a run already"):
         train(data, recipe=RECIPE, out=run, **NETWORK)
-    lines: list[str] = []
-
-    class Heard(Silent):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    resume(run, reporter=Heard())
-    assert "is back" in lines[0]
+    assert resume(run).epochs == 2
     after = _contents(run)
-    assert after["config.toml"] == before["config.toml"]
-    assert after["checkpoints/step-00000006.pt"] == before["checkpoints/step-00000006.pt"]
-
-
-def test_a_kill_after_the_first_checkpoint_leaves_the_new_run(run: Path) -> None:
-    (run / ".replaced" / "checkpoints").mkdir(parents=True)
-    (run / ".replaced" / "config.toml").write_text("old")
-    assert not folder_module.put_back(run)
+    for name in ("config.toml", "pictures.csv.gz", *(name for name in before if name.startswith("checkpoints/"))):
+        assert after[name] == before[name], name
     assert not (run / ".replaced").exists()
+
+
+def test_a_kill_while_the_old_run_is_deleted_leaves_the_new_one(run: Path) -> None:
+    before = _contents(run)
+    (run / ".discarded" / "checkpoints").mkdir(parents=True)
+    (run / ".discarded" / "config.toml").write_text("old")
+    assert not folder_module.put_back(run)
+    assert _contents(run) == before
 
 
 def test_a_link_in_place_of_the_kept_run_is_not_followed(run: Path, tmp_path: Path) -> None:
@@ -218,8 +242,6 @@ def test_a_link_in_place_of_the_kept_run_is_not_followed(run: Path, tmp_path: Pa
     outside.mkdir()
     (outside / "config.toml").write_text("precious")
     (run / ".replaced").symlink_to(outside)
-    for file in state.checkpoints(run):
-        file.unlink()
     assert not folder_module.put_back(run)
     assert (outside / "config.toml").read_text() == "precious"
 
@@ -259,6 +281,8 @@ def test_a_read_only_disk_is_not_called_full(run: Path, data: Path, monkeypatch:
 def test_moved_pictures_are_the_same_pictures(finished: Path, data: Path, run: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(data, tmp_path / "elsewhere"))
     assert resume(run, data=moved).epochs == 2
+    assert resume(run).epochs == 2, "the new place is kept"
+    assert f'data = "{moved}"' in (run / "config.toml").read_text()
 
 
 def test_pictures_that_are_gone_are_asked_for(run: Path, data: Path, tmp_path: Path) -> None:

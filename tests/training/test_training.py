@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from skipway.data.augmentation import Augmentation
-from skipway.errors import DivergedError, RecipeError, StorageError, UnknownNameError
+from skipway.errors import DivergedError, RecipeError, SkipwayError, StorageError, UnknownNameError
 from skipway.evaluation.judge import evaluate
 from skipway.inference.classifier import load
 from skipway.training import loop as loop_module
@@ -19,7 +20,7 @@ from skipway.training.finder import find_rate
 from skipway.training.recipe import Recipe, read_recipe
 from skipway.training.run import train
 from skipway.training.state import checkpoints
-from skipway.weights.bundle import load_bundle
+from skipway.weights.bundle import load_bundle, save_bundle
 from tests.training.conftest import CLASSES, write_classes
 
 FAST = Recipe(name="fast", epochs=2, batch_size=12, learning_rate=3e-3, initialization="he", norm_momentum=0.3)
@@ -301,3 +302,26 @@ def test_an_unknown_option_is_refused_with_the_nearest(arrays: Path, tmp_path: P
         with pytest.raises(UnknownNameError, match=rf"unknown option of \w+ '{wrong}'; the nearest: {right}"):
             call(arrays, reporter=Heard(), out=tmp_path / "run", **{wrong: 7})  # type: ignore[operator]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": "3"}, {"epochs": 2.5}, {"batch_size": "x"}, {"learning_rate": "x"}, {"recipe": None}, {"seed": "x"}],
+)
+def test_values_of_other_types_are_refused_before_anything_is_written(
+    arrays: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    with pytest.raises(SkipwayError):
+        train(arrays, out=tmp_path / "run", **NETWORK | options)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_size_keeps_the_first_models_preparation(arrays: Path, tmp_path: Path) -> None:
+    base = train(arrays, recipe=FAST.replaced(epochs=1), out=tmp_path / "base", **NETWORK)
+    bundle = load_bundle(base.model)
+    other = replace(bundle, preprocessing=replace(bundle.preprocessing, scale=1.0, mean=(9.0, 8.0, 7.0)))
+    save_bundle(tmp_path / "m.safetensors", other)
+    options = {"recipe": FAST.replaced(epochs=1), "image_size": 24, "workers": 0, "device": "cpu"}
+    tuned = train(arrays, source_model=tmp_path / "m.safetensors", out=tmp_path / "tuned", **options)
+    found = load_bundle(tuned.model).preprocessing
+    assert (found.size, found.resize_to, found.scale, found.mean) == (24, 24, 1.0, (9.0, 8.0, 7.0))

@@ -193,10 +193,34 @@ NONE_SEEN = Seen(np.empty((0, SEEN_BYTES), np.uint8), np.empty((0, SIDE * SIDE),
 
 @dataclass(frozen=True)
 class Identity:
-    """The pictures that a network was trained on, and those that were held out to judge it."""
+    """The pictures that a network was trained on, and those that were held out to judge it.
+
+    Not `complete` where training began from weights whose own pictures nobody knows.
+    """
 
     trained: Seen
     held_out: Seen
+    complete: bool = True
+
+    def leaks(self) -> list[str]:
+        """What to say of held-out pictures that were trained on, or look so: their figures are too good."""
+        count = len(self.held_out)
+        same = self.trained.has(self.held_out.digests)
+        alike = self.trained.looks_like(self.held_out.thumbnails)
+        if len(alike) == count:
+            alike &= ~same
+        lines = []
+        if same.any():
+            lines.append(
+                f"{same.sum():,} of the {count:,} held-out pictures are among those trained on, too: the figures of "
+                "the held-out ones are too good"
+            )
+        if alike.any():
+            lines.append(
+                f"{alike.sum():,} of the {count:,} held-out pictures look like pictures that are trained on (the same, "
+                "saved again or resized): the figures of the held-out ones are too good"
+            )
+        return lines
 
 
 def _keys(digests: np.ndarray) -> np.ndarray:

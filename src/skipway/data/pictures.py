@@ -120,6 +120,8 @@ def read_bytes(file: Path, label: str) -> bytes:
         return _read(file, label)
     except OSError as error:
         raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
+    except ValueError as error:  # a name with a zero byte
+        raise PictureError(label, f"cannot be read ({error}); check the path") from None
 
 
 def read_open_file(file: Readable, label: str) -> bytes:

@@ -148,6 +148,8 @@ class Preprocessing:
     def coloured(self, picture: Picture) -> Image.Image:
         """The picture in the mode that the network looks at, L or RGB. A Pillow image may come in any mode, or lie on
         its side by its EXIF: it gives what `open_picture` gives for its file."""
+        if isinstance(picture, Image.Image) and 0 in picture.size:
+            raise DataError(f"a picture is {picture.width} x {picture.height} pixels; give one that has any")
         image = upright(picture) if isinstance(picture, Image.Image) else Image.fromarray(_squeezed(picture))
         mode = "L" if self.channels == "L" else "RGB"
         if image.mode not in {"L", "RGB"} or image.has_transparency_data:
@@ -167,6 +169,18 @@ class Preprocessing:
                 f"the mean image has {told(shape)}, pictures have {wanted}; give the mean of such pictures, or one "
                 "pixel, its average over the picture"
             )
+
+    def of_size(self, size: int) -> Preprocessing:
+        """The same preparation for pictures of another size in pixels, cut from a resized one in proportion. Raises
+        SkipwayError where a mean image would have to be resized."""
+        if size == self.size:
+            return self
+        if self.mean_image is not None:
+            raise SkipwayError(
+                f"the model subtracts a mean image of {self.size} pixels, which does not fit {size}; leave out "
+                "--image-size"
+            )
+        return replace(self, size=size, resize_to=round(self.resize_to * size / self.size))
 
     @property
     def mean_values(self) -> Tensor | None:

@@ -34,6 +34,8 @@ def open_source(data: str | Path) -> Source:
 
     Raises UnknownNameError for a form that does not exist and DataError for data that cannot be read.
     """
+    if not isinstance(data, str | Path):
+        raise DataError(f"data is {type(data).__name__}; give a path, or a name such as digits")
     text = str(data)
     if not text:
         raise DataError("no data were named; give a folder of class folders, or digits")
@@ -51,9 +53,11 @@ def open_source(data: str | Path) -> Source:
         return read_shards({_split_of(path.parent): shards}, _home(path.parent))
     if path.is_file():
         return _file(path)
-    if len(path.parts) == 1 and not path.suffix:
+    if len(path.parts) == 1 and not path.suffix and not path.exists():
         known = ["digits", *(f"{name}:DIR" for name in NAMED)]
         raise UnknownNameError("data", text, known, hint="and there is no folder of that name")
+    if path.exists():
+        raise DataError(f"{text} is a pipe or a device; give a folder or a file")
     raise DataError(f"no file or folder {text}; check the path")
 
 

@@ -50,10 +50,12 @@ class Judgement:
     exact: Evaluation | None = None
     overlap: Overlap | None = None
     feeding: Feeding | None = None
+    matching: str = ""
 
     def remarks(self) -> list[str]:
         """What a reader of the figures must know of the pictures, a line each."""
         fed = self.feeding.warnings() if self.feeding else []
+        fed += [self.matching] if self.matching else []
         if self.overlap is not None:
             return [*self.overlap.remarks(self.split, self.evaluation), *fed]
         return [UNKNOWN, *fed] if self.split in {"all", "train"} else fed
@@ -124,12 +126,15 @@ def evaluate(
     Under torchrun the ranks share the pictures, every rank must call this, and each gets the figures of all.
     """
     require_workers(workers)
+    if type(batch_size) is not int or batch_size < 1:
+        raise SkipwayError(f"batch_size is {batch_size}; give 1 or more")
     given = model if isinstance(model, Classifier) else load_bundle(model)
     with joined_world(given.device.type if isinstance(given, Classifier) else device) as world:
         classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
         classifier.require_classes()
         tell = progress if progress is not None and world.main else _silent
-        name, checked, overlap = _checked(classifier, open_source(data), split, tell)
+        source = open_source(data)
+        name, checked, overlap = _checked(classifier, source, split, tell)
         use = partial(
             classifier.use,
             batch_size=min(batch_size, len(checked.split)),
@@ -151,7 +156,17 @@ def evaluate(
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
         found = judge(classifier.engine, "evaluating")
         fed = feeding(classifier, checked.split)
-    return Judgement(name, found, checked.bad, classifier.engine_name, precision, exact, overlap, fed)
+    return Judgement(
+        name,
+        found,
+        checked.bad,
+        classifier.engine_name,
+        precision,
+        exact,
+        overlap,
+        fed,
+        _matching(source.labels, classifier.labels),
+    )
 
 
 def _choose_engine(classifier: Classifier, world: World, engine: str, use: Callable[[str], None]) -> None:
@@ -217,9 +232,7 @@ def _judged(
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:
     """Targets renumbered from the data's labels to the model's. Labels without a picture need no match."""
-    # A model whose classes nobody has named: imported ones, mostly.
-    numbered = len(labels) == len(known) and tuple(known) == tuple(map(str, range(len(known))))
-    if tuple(labels) == tuple(known) or (numbered and not set(labels) & set(known)):
+    if tuple(labels) == tuple(known) or _by_order(labels, known):
         return targets
     used = sorted(set(targets.tolist()))
     strange = [labels[target] for target in used if labels[target] not in known]
@@ -230,6 +243,21 @@ def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], n
         )
     place = {target: known.index(labels[target]) for target in used}
     return np.array([place[int(target)] for target in targets], np.int64)
+
+
+def _by_order(labels: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether the model's classes are mere numbers, as those of imported models that nobody has named, and the data's
+    are not."""
+    numbered = tuple(known) == tuple(map(str, range(len(known))))
+    return numbered and len(labels) == len(known) and not set(labels) & set(known)
+
+
+def _matching(labels: Sequence[str], known: Sequence[str]) -> str:
+    """What to say of classes that were matched by order, "" of those that were matched by name."""
+    if not _by_order(labels, known):
+        return ""
+    pairs = ", ".join(f"{number} = {escaped(label)}" for number, label in zip(known[:5], labels, strict=False))
+    return f"classes are matched by order ({pairs}{', ...' if len(labels) > 5 else ''}): the model names none"
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -31,8 +31,9 @@ class Overlap:
     """How the pictures of a data set relate to those of a model's training.
 
     Of `pictures` in the part, `trained_on` have the very bytes of training pictures and `held_out` those of held-out
-    ones. `judged` says which were judged. Of these, `same` were trained on, and `alike` only look like pictures that
-    were: bool (judged,) each. `names` are those of the judged ones that are either.
+    ones. `choice` says which were judged. Of these, `same` were trained on, and `alike` only look like pictures that
+    were: bool (judged,) each. `names` are those of the judged ones that are either. Not `complete` where the model
+    began from weights whose pictures nobody knows.
     """
 
     pictures: int
@@ -42,6 +43,7 @@ class Overlap:
     same: np.ndarray
     alike: np.ndarray
     names: tuple[str, ...]
+    complete: bool = True
 
     def top1_without(self, evaluation: Evaluation) -> float | None:
         """Top-1 without the pictures that were trained on or look so; None where that changes nothing."""
@@ -66,6 +68,14 @@ class Overlap:
         """What a reader of the figures must know, a line each."""
         lines = [self._which(part)] if self.choice != "everything" else []
         same, alike = int(self.same.sum()), int(self.alike.sum())
+        if not self.complete:
+            lines.append(UNKNOWN_PARENT)
+        if alike and same + alike == len(self.same):
+            lines.append(
+                f"NO MEASURE: all of these {len(self.same):,} pictures were trained on, or look like pictures that "
+                "were (the same, saved again or resized)"
+            )
+            return lines
         if same and (part in {"all", "train"} or self.choice == "trained on" or same == len(self.same)):
             lines.append(
                 f"NO MEASURE: {same:,} of these {len(self.same):,} pictures were trained on; the figures say how well "
@@ -91,8 +101,8 @@ class Overlap:
         if self.choice == "held out" or judged == self.held_out:
             return f"{judged:,} held-out of {self.pictures:,} pictures; {self.trained_on:,} were trained on"
         return (
-            f"{judged:,} of {self.pictures:,} pictures ({part}) that were not trained on, {self.held_out:,} of them "
-            f"held out; {self.trained_on:,} were trained on"
+            f"{judged:,} of {self.pictures:,} pictures ({part}) whose bytes were not trained on, {self.held_out:,} "
+            f"of them held out; {self.trained_on:,} were trained on"
         )
 
     def _named(self, which: np.ndarray) -> str:
@@ -136,7 +146,16 @@ def chosen(checked: Checked, wanted: Wanted, identity: Identity) -> tuple[Checke
     same = trained[mask]
     alike = identity.trained.looks_like(kept.thumbnails) & ~same
     names = tuple(kept.split.pictures.name(int(index)) for index in np.flatnonzero(same | alike))
-    overlap = Overlap(len(mask), int(trained.sum()), int((held & ~trained).sum()), wanted.choice, same, alike, names)
+    overlap = Overlap(
+        len(mask),
+        int(trained.sum()),
+        int((held & ~trained).sum()),
+        wanted.choice,
+        same,
+        alike,
+        names,
+        identity.complete,
+    )
     return kept, overlap
 
 
@@ -149,6 +168,9 @@ def _none_left(wanted: Wanted, count: int) -> str:
     return f"none of the {count:,} pictures was {wanted.choice}; give the data that the model was trained with"
 
 
+UNKNOWN_PARENT = (
+    "training began from weights whose own pictures are not known: if these are among them, the figures are too good"
+)
 UNKNOWN = (
     "the model file does not say which pictures it was trained on: if these are among them, the figures are too good"
 )

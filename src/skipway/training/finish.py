@@ -142,6 +142,7 @@ def _loop_remarks(loop: Loop) -> list[str]:
         remarks.append(f"the weights are those of epoch {progress.best_epoch}, the best of {len(progress.history)}")
     else:
         remarks.append("the weights are those of the last epoch")
+    remarks += loop.start.identity.leaks()
     if loop.updater.average is not None:
         remarks.append(f"the weights are a moving average (decay {loop.recipe.ema})")
     if loop.material.bad:

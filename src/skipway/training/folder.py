@@ -26,6 +26,8 @@ NEW_BAD_FILES = "bad_files_new.csv"  # of a run that could not begin in the plac
 _LOCK = ".lock"
 _HOLDER = ".holder.json"
 _ASIDE = ".replaced"
+_MOVED = "moved"  # a mark in it: all files of the old run are here
+_DISCARDED = ".discarded"
 _NAMES = (CONFIG, PICTURES, BAD_FILES, NEW_BAD_FILES, "metrics.csv", "model.safetensors", "report.html")
 # Longer than it takes the workers of a killed process to see that they are alone; they may still hold its lock.
 _PATIENCE_S = 10.0
@@ -124,6 +126,12 @@ def written_by_a_run(folder: Path) -> list[Path]:
     return [*found, *folder.glob("events.out.tfevents.*"), *checkpoints(folder)]
 
 
+def set_aside(folder: Path) -> Path:
+    """Where an older run lies while a new one begins; the folder itself where there is none."""
+    aside = folder / _ASIDE
+    return aside if (aside / CONFIG).is_file() and not aside.is_symlink() else folder
+
+
 @contextmanager
 def replacing(folder: Path) -> Iterator[None]:
     """Set the run in `folder` aside while a new one begins there; the block ends with its first checkpoint.
@@ -131,35 +139,47 @@ def replacing(folder: Path) -> Iterator[None]:
     An error inside puts the old run back as it was. So does `put_back`, later, where the process was killed inside.
     """
     put_back(folder)
-    _move(written_by_a_run(folder), folder, folder / _ASIDE)
+    old = written_by_a_run(folder)
+    if not old:
+        yield
+        return
+    aside = folder / _ASIDE
+    _move(old, folder, aside)
+    write_text(aside / _MOVED, "")
     try:
         yield
     except BaseException:
         _restore(folder)
         raise
-    _forget(folder)
+    aside.rename(folder / _DISCARDED)  # from here on the new run is the run
+    shutil.rmtree(folder / _DISCARDED, ignore_errors=True)
 
 
 def put_back(folder: Path) -> bool:
-    """Bring back a run that was set aside for one that never began; True where that happened. Call it with the folder
+    """Bring back a run that was set aside for one that did not begin; True where there was one. Call it with the folder
     held."""
-    aside = folder / _ASIDE
+    discarded, aside = folder / _DISCARDED, folder / _ASIDE
+    if discarded.is_dir() and not discarded.is_symlink():
+        shutil.rmtree(discarded, ignore_errors=True)
     if not aside.is_dir() or aside.is_symlink():
-        return False
-    if checkpoints(folder):  # the new run has begun; the process was killed before it removed the old one
-        _forget(folder)
         return False
     _restore(folder)
     return True
 
 
 def _restore(folder: Path) -> None:
-    for file in written_by_a_run(folder):
-        file.unlink()
+    """Bring the files of the old run back, from wherever a kill has left them.
+
+    Only when all of them were aside can a file in the folder be the new run's. The mark of that goes before the first
+    of them comes back.
+    """
     aside = folder / _ASIDE
-    if aside.is_dir():
-        _move(written_by_a_run(aside), aside, folder)
-        _forget(folder)
+    if (aside / _MOVED).exists():
+        for file in written_by_a_run(folder):
+            file.unlink()
+        (aside / _MOVED).unlink()
+    _move(written_by_a_run(aside), aside, folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _move(files: list[Path], source: Path, to: Path) -> None:
@@ -175,7 +195,3 @@ def _move(files: list[Path], source: Path, to: Path) -> None:
         for file, place in reversed(moved):
             place.rename(file)
         raise RunError(f"{source} cannot be changed ({error.strerror}); nothing was overwritten") from None
-
-
-def _forget(folder: Path) -> None:
-    shutil.rmtree(folder / _ASIDE, ignore_errors=True)

@@ -117,10 +117,11 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
     if model and source_model:
         raise RecipeError("--model and --from exclude each other; give one")
     refuse_unknown_options("train", options, Options)
-    if not str(data):
+    if not isinstance(data, str | Path) or not str(data):
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
-    for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out", ""))):
+    for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out") or "")):
         _require_text(text)
+    out = options.get("out") or ""
     recipe = options.get("recipe", "quick")
     recipe = updated(
         recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
@@ -130,16 +131,16 @@ def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, R
     )
     described = model if isinstance(model, Spec) else find_spec(model) if model else None
     request = Request(
-        data=_absolute(str(data)),
+        data=absolute(str(data)),
         model="" if described is None else described.name,
         spec=json.dumps(model.to_dict()) if isinstance(model, Spec) else "",
-        source_model=_absolute(source_model),
+        source_model=absolute(source_model),
         val=_place_or_split(str(options.get("val", ""))),
         image_size=options.get("image_size", 0),
         seed=options.get("seed", 0),
         device=options.get("device", "auto"),
         workers=options.get("workers", -1),
-        out=str(options.get("out", "")),
+        out=str(out),
     )
     return request, recipe
 
@@ -152,7 +153,7 @@ def _require_text(text: str) -> None:
         raise DataError(f"{text!r} is no valid text; rename that file or folder") from None
 
 
-def _absolute(text: str) -> str:
+def absolute(text: str) -> str:
     """A path that exists as seen from anywhere, for a resume from another folder; other texts as they are."""
     form, colon, path = text.partition(":")
     if colon and not Path(text).exists():
@@ -162,7 +163,7 @@ def _absolute(text: str) -> str:
 
 def _place_or_split(text: str) -> str:
     """The name of a part of the data stays one, even where a folder here happens to be called that."""
-    return text if text in {"val", "test"} else _absolute(text)
+    return text if text in {"val", "test"} else absolute(text)
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Material:
 @dataclass(frozen=True)
 class Start:
     """Everything settled before the first step of a run, or before its next one. `earlier` are the pictures that the
-    first weights were trained on."""
+    first weights were trained on, None where nobody knows."""
 
     folder: Path
     request: Request
@@ -205,13 +206,15 @@ class Start:
     network: Network
     preprocessing: Preprocessing
     progress: Progress
-    earlier: Seen = NONE_SEEN
+    earlier: Seen | None = NONE_SEEN
 
     @property
     def identity(self) -> Identity:
         """The pictures that the weights have met since they were drawn, and those that judge them."""
         own = self.material.identity
-        return Identity(own.trained.joined(self.earlier), own.held_out)
+        if self.earlier is None:
+            return replace(own, complete=False)
+        return replace(own, trained=own.trained.joined(self.earlier))
 
 
 def gather(request: Request, recipe: Recipe, reporter: Reporter) -> Material:
@@ -312,14 +315,16 @@ def settle(request: Request, material: Material, reporter: Reporter) -> Request:
 
 def starting_network(
     request: Request, recipe: Recipe, material: Material, say: Callable[[str], None]
-) -> tuple[Network, Preprocessing, Seen]:
-    """The network with its first weights, its picture convention, and the pictures that these weights have met."""
+) -> tuple[Network, Preprocessing, Seen | None]:
+    """The network with its first weights, its picture convention, and the pictures that these weights have met, None
+    where nobody knows."""
     if request.source_model:
         file = Path(request.source_model)
         bundle = load_bundle(file)
         size, seed = request.image_size, request.seed
         network, preprocessing = network_from(file, bundle, material.labels, recipe, size, seed, say)
-        return network, preprocessing, NONE_SEEN if bundle.identity is None else bundle.identity.trained
+        known = bundle.identity if bundle.identity is not None and bundle.identity.complete else None
+        return network, preprocessing, None if known is None else known.trained
     spec = request.network()
     network, preprocessing = fresh_network(spec, material.labels, recipe, request.image_size, request.seed, say)
     return network, preprocessing, NONE_SEEN

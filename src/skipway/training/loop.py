@@ -231,7 +231,7 @@ class Loop:
             "fingerprint": self.material.fingerprint,
             "recipe": recipe_to_toml(self.recipe),
             "request": self.start.request.to_dict(),
-            "earlier": identity_tensors(Identity(self.start.earlier, NONE_SEEN)),
+            "earlier": identity_tensors(_as_identity(self.start.earlier)),
             "world": self.world.size,
         }
         save_checkpoint(self.folder, saved, tensors, self.recipe.keep_checkpoints)
@@ -310,14 +310,21 @@ def total_steps(recipe: Recipe, plan: Plan) -> int:
     return recipe.epochs * plan.steps_per_epoch
 
 
-def earlier_pictures(checkpoint: Checkpoint) -> Seen:
-    """The pictures that a run's first weights had met. Raises RunError."""
+def _as_identity(earlier: Seen | None) -> Identity:
+    """The pictures that first weights had met, None for unknown ones, as a checkpoint keeps them."""
+    return Identity(NONE_SEEN if earlier is None else earlier, NONE_SEEN, complete=earlier is not None)
+
+
+def earlier_pictures(checkpoint: Checkpoint) -> Seen | None:
+    """The pictures that a run's first weights had met, None for unknown ones. Raises RunError."""
     plain = checkpoint.contents.get("earlier")  # checkpoints of format 1 have none
     try:
         found = identity_of(plain) if isinstance(plain, dict) else None
     except (ModelFileError, AttributeError, TypeError) as error:
         raise RunError(f"{checkpoint.file} is damaged ({error}); restore it from a copy") from None
-    return NONE_SEEN if found is None else found.trained
+    if found is None:
+        return NONE_SEEN
+    return found.trained if found.complete else None
 
 
 def restore(updater: Updater, checkpoint: Checkpoint) -> None:

@@ -94,6 +94,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         floated(self)
+        self._require_types()
         for name, hint in typing.get_type_hints(Recipe).items():
             value, choices = getattr(self, name), typing.get_args(hint)
             if typing.get_origin(hint) is Literal and value not in choices:
@@ -126,6 +127,14 @@ class Recipe:
             raise RecipeError("nesterov is true but momentum is 0; give a momentum, or nesterov = false")
         if self.accumulation > self.batch_size:
             raise RecipeError(f"accumulation is {self.accumulation}; a batch of {self.batch_size} has fewer parts")
+
+    def _require_types(self) -> None:
+        """Raises RecipeError for a number, text or flag of another type; choices are checked with their values."""
+        nouns = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        for name, hint in typing.get_type_hints(Recipe).items():
+            value = getattr(self, name)
+            if hint in nouns and type(value) is not hint:
+                raise RecipeError(f"{name} is {value!r}; give {nouns[hint]}")
 
     def replaced(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed."""
@@ -176,6 +185,8 @@ def find_recipe(name: str) -> Recipe:
     from skipway.errors import UnknownNameError
     from skipway.training.recipes import RECIPES
 
+    if not isinstance(name, str):
+        raise RecipeError(f"recipe is {type(name).__name__}; give a name, a .toml file or a Recipe")
     if name.endswith(".toml"):
         return read_recipe(Path(name))
     if name not in RECIPES:

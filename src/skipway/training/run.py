@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,12 +22,13 @@ from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing, set_aside
 from skipway.training.job import (
     Material,
     Options,
     Request,
     Start,
+    absolute,
     adapt_recipe,
     balanced_weights,
     gather,
@@ -36,10 +37,18 @@ from skipway.training.job import (
     settle,
     starting_network,
 )
-from skipway.training.loop import EVALUATION_BATCH, Loop, earlier_pictures, restore, resume_command, total_steps
+from skipway.training.loop import (
+    EVALUATION_BATCH,
+    Loop,
+    StoppedError,
+    earlier_pictures,
+    restore,
+    resume_command,
+    total_steps,
+)
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict, recipe_to_toml
 from skipway.training.start import freeze_stages, set_norm_momentum
-from skipway.training.state import Checkpoint, Progress, newest_checkpoint
+from skipway.training.state import Checkpoint, Progress, checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.values import from_plain
 from skipway.weights.agreement import require_agreement, require_short_lists
@@ -63,7 +72,7 @@ def train(
         start = prepared(request, recipe, voice, overwrite=overwrite)
         loop = build_loop(start, world, voice)
         world.advise(f"{resume_command(start.folder, world.size)} continues from the last checkpoint")
-        with held(start.folder, world):
+        with held(start.folder, world), _stopped_with_a_way_on(start.folder, world):
             on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
             on_main(world, lambda: require_readable(start.folder, start.material))
             with replacing(start.folder) if world.main else nullcontext():
@@ -72,6 +81,18 @@ def train(
             _announce(loop)
             loop.run()
             return finish(loop)
+
+
+@contextmanager
+def _stopped_with_a_way_on(folder: Path, world: World) -> Iterator[None]:
+    """Ctrl-C anywhere, not only between two steps, says how to go on where there is a checkpoint."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if str(stop) or not checkpoints(folder):
+            raise
+        again = resume_command(folder, world.size)
+        raise StoppedError(f"stopped; {again} continues from the last checkpoint") from None
 
 
 def _write_start(start: Start) -> None:
@@ -96,12 +117,15 @@ def resume(
     """
     folder = Path(run)
     _require_folder(folder)
-    with joined_world(_device_of(folder)) as world, held(folder, world):
+    with joined_world(_device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
             voice.say(f"{folder}: the run that was to be replaced is back; the new one had not begun")
         loop = _continued(folder, data, workers, world, voice)
+        if data:  # the next resume finds them, too
+            settled = recipe_to_toml(loop.recipe, loop.start.request.to_dict())
+            on_main(world, lambda: write_text(folder / CONFIG, settled))
         voice.say(_where_it_stands(loop))
         loop.run()
         return finish(loop)
@@ -128,7 +152,8 @@ def _where_it_stands(loop: Loop) -> str:
 
 
 def _device_of(folder: Path) -> str:
-    return _config(folder)[0].device
+    """The device that the run was begun on; it may have been set aside for one that never began."""
+    return _config(folder if (folder / CONFIG).is_file() else set_aside(folder))[0].device
 
 
 def _config(folder: Path) -> tuple[Request, Recipe]:
@@ -144,7 +169,7 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     """The loop of a run as its newest whole checkpoint left it."""
     request, recipe = _config(folder)
     if data:
-        request = replace(request, data=str(data))
+        request = replace(request, data=absolute(str(data)))
     if workers is not None:
         request = replace(request, workers=workers)
     checkpoint = newest_checkpoint(folder, voice.say)
@@ -160,13 +185,23 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     earlier = earlier_pictures(checkpoint)
     start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress, earlier)
     loop = build_loop(start, world, voice)
-    if checkpoint.progress.step > loop.total:
-        raise RunError(
-            f"{checkpoint.file} is at step {checkpoint.progress.step:,}, and the whole run has {loop.total:,}; "
-            "restore the checkpoint, or begin a new run"
-        )
+    _require_possible(loop, checkpoint)
     restore(loop.updater, checkpoint)
     return loop
+
+
+def _require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
+    """RunError for progress that this run cannot have made."""
+    progress, per_epoch = checkpoint.progress, loop.plan.steps_per_epoch
+    epochs = -(-progress.step // per_epoch) if progress.step == loop.total else progress.step // per_epoch
+    # The last step of an epoch may have been saved before its validation.
+    due = {epochs, epochs - 1} if progress.step % per_epoch == 0 or progress.step == loop.total else {epochs}
+    possible = progress.step <= loop.total and (progress.stopped_early or len(progress.history) in due)
+    if not possible or progress.seen > loop.plan.length:
+        raise RunError(
+            f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {len(progress.history):,} epochs and "
+            f"{progress.seen:,} pictures, which do not agree; restore it from a copy, or begin a new run"
+        )
 
 
 def _require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
@@ -316,5 +351,7 @@ def _announce(loop: Loop) -> None:
         f"recipe {loop.recipe.name}: {loop.total:,} steps of {loop.recipe.batch_size} pictures, "
         f"{loop.epochs} epochs, on {loop.world.device} -> {loop.folder}"
     )
+    for line in loop.start.identity.leaks():
+        say(f"warning: {line}")
     if material.bad:
         say(f"{len(material.bad)} unreadable pictures are left out: {loop.folder / 'bad_files.csv'}")

@@ -44,7 +44,7 @@ def network_from(
     if image_size and image_size != bundle.spec.input_size:
         fields["input_size"] = image_size
     spec = bundle.spec.replaced(fields | _dropout(bundle.spec, recipe, say))
-    preprocessing = bundle.preprocessing if "input_size" not in fields else preprocessing_for(spec)
+    preprocessing = bundle.preprocessing.of_size(spec.input_size)
     require_readable(spec, preprocessing)  # now, not when the model file is written
     require_memory(spec, recipe)
     torch.manual_seed(seed)

@@ -32,6 +32,7 @@ _CONTENTS: dict[str, type] = {
     "fingerprint": str,
     "recipe": str,
 }
+_MOST_SECONDS = 1e10  # 300 years
 _MOST_STEPS = 10**8 - 1  # what the name of a checkpoint has digits for
 
 
@@ -79,10 +80,12 @@ class Progress:
                 raise RunError(f"its {name} is {str(value)[:40]}; it must be a whole number from 0 up")
         for name in ("train_seconds", "total_seconds"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            if type(value) not in (int, float) or not 0 <= value <= _MOST_SECONDS:  # nor NaN
                 raise RunError(f"its {name} is {str(value)[:40]}; it must be a number of seconds")
-        if any(type(getattr(self, name)) not in (int, float) for name in ("loss_sum", "best_top1", "best_loss")):
-            raise RunError("its sums and its best figures must be numbers")
+        for name in ("loss_sum", "best_top1", "best_loss"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or math.isnan(value) or (name == "loss_sum" and math.isinf(value)):
+                raise RunError(f"its {name} is {str(value)[:40]}; it must be a number")
         if type(self.stopped_early) is not bool:
             raise RunError("its stopped_early must be true or false")
         if self.step > _MOST_STEPS or not self.best_epoch <= len(self.history) <= self.step:
@@ -148,9 +151,11 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
         for line in damaged:
             say(f"{folder}: {line}; continuing from {file.name}")
         return found
+    model = folder / "model.safetensors"
+    way_on = f", or go on from its best epoch with `skipway train DATA --from {model}`" if model.is_file() else ""
     raise RunError(
         f"{folder} cannot be resumed: none of its checkpoints is whole ({'; '.join(damaged)}); restore one from a "
-        f"copy, or go on from its best epoch with `skipway train DATA --from {folder / 'model.safetensors'}`"
+        f"copy{way_on}"
     )
 
 
@@ -181,6 +186,8 @@ def _from_payload(file: Path, payload: Any, *, sealed: bool) -> Checkpoint:
         raise RunError(f"{file} was written by a newer skipway; update this one to resume it")
     if version > _UNSEALED and not sealed:
         raise DamagedError("is damaged (its checksum is gone)")
+    if version > _UNSEALED and not isinstance(payload.get("request"), dict):
+        raise DamagedError("is damaged (it does not say what was asked for)")
     wrong = [name for name, kind in _CONTENTS.items() if not isinstance(payload.get(name), kind)]
     if wrong:
         raise DamagedError(f"is damaged (it has no proper {', '.join(wrong)})")

@@ -11,13 +11,15 @@ from skipway.data.thumbnails import SIDE
 from skipway.errors import ModelFileError
 
 PREFIX = "identity."
+_COMPLETE = "complete"
 _WIDTHS = {"digests": SEEN_BYTES, "thumbnails": SIDE * SIDE}
 
 
 def identity_tensors(identity: Identity) -> dict[str, Tensor]:
     """An identity as uint8 tensors, whose names begin with `PREFIX`."""
     groups = {"trained": identity.trained, "held_out": identity.held_out}
-    return {
+    complete = torch.tensor([int(identity.complete)], dtype=torch.uint8)
+    return {f"{PREFIX}{_COMPLETE}": complete} | {
         f"{PREFIX}{group}.{name}": torch.from_numpy(np.array(getattr(seen, name)))
         for group, seen in groups.items()
         for name in _WIDTHS
@@ -30,12 +32,15 @@ def identity_of(tensors: dict[str, Tensor]) -> Identity | None:
     if not found:
         return None
     wanted = {f"{group}.{name}": width for group in ("trained", "held_out") for name, width in _WIDTHS.items()}
+    complete = found.pop(_COMPLETE, None)
+    if complete is None or complete.shape != (1,) or complete.dtype != torch.uint8:
+        raise ModelFileError("its list of training pictures does not say whether it is complete")
     if set(found) != set(wanted):
         raise ModelFileError(f"its list of training pictures has other parts than {', '.join(sorted(wanted))}")
     for name, tensor in found.items():
         if tensor.dtype != torch.uint8 or tensor.ndim != 2 or tensor.shape[1] != wanted[name]:
             raise ModelFileError(f"{PREFIX}{name} must be bytes in rows of {wanted[name]}")
-    return Identity(*(_seen(found, group) for group in ("trained", "held_out")))
+    return Identity(_seen(found, "trained"), _seen(found, "held_out"), bool(complete.item()))
 
 
 def _seen(found: dict[str, Tensor], group: str) -> Seen:

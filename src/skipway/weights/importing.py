@@ -32,12 +32,15 @@ from skipway.weights.wrapping import bare_names
 __all__ = ["ImportOptions", "import_weights", "read_files", "read_weights"]
 
 
-def import_weights(file: Path, to: Path, *, overwrite: bool = False, **options: Unpack[ImportOptions]) -> Imported:
+def import_weights(
+    file: Path | str, to: Path | str, *, overwrite: bool = False, **options: Unpack[ImportOptions]
+) -> Imported:
     """Read `file`, write the model file `to`, load it again and look at its answers.
 
     Every array must find its place, and every tensor its array. Raises ModelFileError and UnknownNameError, RunError
     where `to` exists already (unless `overwrite`) or is a file that is read, and StorageError.
     """
+    file, to = Path(file), Path(to)
     check_model_path(to)
     check_outputs([to], read_files(file, options), overwrite=overwrite)
     found = read_weights(file, **options)
@@ -64,8 +67,9 @@ def read_files(file: Path, options: ImportOptions) -> tuple[Path | None, ...]:
     return file, options.get("prototxt"), options.get("mean")
 
 
-def read_weights(file: Path, **options: Unpack[ImportOptions]) -> Found:
+def read_weights(file: Path | str, **options: Unpack[ImportOptions]) -> Found:
     """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
+    file = Path(file)
     refuse_unknown_options("import", options, ImportOptions)
     average, recompute = options.get("average", "raw"), options.get("recompute")
     if average not in get_args(Average):
