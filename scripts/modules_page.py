@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "modules.md"
 _INTRODUCTION = """\
 # Modules
 
-One line a file. Written by `scripts/modules_page.py` from the first paragraph of each file's docstring; change it there.
+One line a file, written by `scripts/modules_page.py` from the first paragraph of its docstring: change it there.
 Which room may import which is in `tests/test_structure.py`, three walks through them are in
 [architecture.md](architecture.md).
 """
