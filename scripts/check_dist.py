@@ -29,8 +29,8 @@ DIST = ROOT / "dist"
 FIXTURE = "tests/weights/fixtures/keras_topology/keras2_v1_basic.h5.gz"
 IN_WHEEL = ("skipway/__init__.py", "skipway/py.typed", "skipway/cli/__init__.py")
 IN_ARCHIVE = (
-    "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "LICENSE", "Makefile",
-    "constraints.txt", ".ci/run", "src/skipway/py.typed", "scripts/check_dist.py", "tests/conftest.py",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "LICENSE",
+    "Makefile", "constraints.txt", ".ci/run", "src/skipway/py.typed", "scripts/check_dist.py", "tests/conftest.py",
     "docs/architecture.md", FIXTURE,
 )  # fmt: skip
 
