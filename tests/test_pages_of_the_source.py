@@ -86,6 +86,18 @@ def test_links_of_pages_lead_somewhere(page: str) -> None:
         assert (file.parent / target).exists(), target
 
 
+def test_hooks_and_workflow_are_the_commands_of_the_makefile() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    check = makefile.partition("\ncheck:")[2].partition("\n\n")[0]
+    tools = set(re.findall(r"\$\(BIN\)/(\w+)", check))
+    assert set(re.findall(r"entry: \.venv/bin/(\w+)", hooks)) == tools == {"ruff", "mypy", "pytest"}
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert "run: .ci/run\n" in workflow
+    assert re.findall(r'"(3\.\d+)"', workflow) == ["3.11", "3.12", "3.13", "3.14"]
+
+
 def test_make_targets_that_pages_name_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
