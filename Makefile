@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PARITY := .venv-parity
 
-.PHONY: demo test test-all torture check format peers parity clean
+.PHONY: demo test test-all torture check format dist peers parity clean
 
 demo: $(STAMP)  ## install, then train, judge and use a network on bundled real digits
 	$(BIN)/skipway demo
@@ -23,11 +23,14 @@ check: $(STAMP)  ## formatting, lint, types, structure
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_structure.py
+	$(BIN)/pytest tests/test_structure.py tests/test_pages_of_the_source.py
 
 format: $(STAMP)  ## rewrite the files as `check` wants them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dist:  ## build the source archive and the wheel, check them, and try them in an empty environment (QUICK=1: no demo)
+	$(PYTHON) scripts/check_dist.py $(if $(QUICK),--quick)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -71,4 +74,4 @@ $(PARITY)/.timm: $(STAMP)
 	@touch $@
 
 clean:  ## remove what this file made, but no runs
-	rm -rf $(VENV) $(PARITY) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PARITY) build dist .mypy_cache .ruff_cache .pytest_cache

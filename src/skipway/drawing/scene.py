@@ -32,24 +32,6 @@ class Frame:
     def bottom(self) -> float:
         return self.y + self.height
 
-    def overlaps(self, other: Frame, slack: float = 0.01) -> bool:
-        """Whether the two share more than an edge."""
-        return (
-            self.x < other.right - slack
-            and other.x < self.right - slack
-            and self.y < other.bottom - slack
-            and other.y < self.bottom - slack
-        )
-
-    def holds(self, other: Frame, slack: float = 0.01) -> bool:
-        """Whether the other lies inside."""
-        return (
-            self.x <= other.x + slack
-            and self.y <= other.y + slack
-            and other.right <= self.right + slack
-            and other.bottom <= self.bottom + slack
-        )
-
 
 @dataclass(frozen=True)
 class Box:

@@ -1,0 +1,1 @@
+"""How good a classifier is: the figures, which pictures may judge it, and the report."""

@@ -1,0 +1,1 @@
+"""The model file, and weight files of other frameworks read into it and written from it."""

@@ -73,14 +73,11 @@ def test_double_precision_stays_double(expected: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("form", ["v0", "v1", "v1_unpacked"])
-def test_old_dimensions_stay_and_can_be_squeezed(form: str) -> None:
+def test_old_dimensions_stay(form: str) -> None:
     arrays = caffe.read(fixture(form)).arrays
     assert arrays["conv2/0"].shape == (6, 4, 3, 3)  # group 2 of 8 channels, as stored
     assert arrays["fc/0"].shape == (1, 1, 5, 24)
-    assert caffe.squeezed(arrays["fc/0"].read(), 2).shape == (5, 24)
-    assert caffe.squeezed(arrays["fc/1"].read(), 1).shape == (5,)
-    with pytest.raises(ModelFileError, match="cannot be one of 3 dimensions"):
-        caffe.squeezed(arrays["conv1/0"].read(), 3)
+    assert arrays["fc/1"].shape == (1, 1, 1, 5)
 
 
 def test_layers_are_named_as_today() -> None:

@@ -158,20 +158,6 @@ def test_random_names_survive_both_forms(tmp_path: Path) -> None:
     assert same(caffe.read(tmp_path / "net.caffemodel"), values)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 4, 5), (3,)])
-def test_mean_pictures(tmp_path: Path, shape: tuple[int, ...], theirs: dict[str, Any]) -> None:
-    mean = np.random.default_rng(1).uniform(0, 255, shape).astype("f4")
-    file = tmp_path / "mean.binaryproto"
-    caffe_writer.write_mean(file, mean)
-    assert same(caffe.read_mean(file), {"mean": mean})
-    blob = theirs["BlobProto"].FromString(file.read_bytes())
-    sides = (blob.num, blob.channels, blob.height, blob.width) if len(shape) == 4 else tuple(blob.shape.dim)
-    assert sides == shape
-    fixture = caffe.read_mean(FIXTURES / "mean.binaryproto").arrays["mean"].read()
-    caffe_writer.write_mean(file, fixture)
-    assert file.read_bytes() == (FIXTURES / "mean.binaryproto").read_bytes()
-
-
 @pytest.mark.parametrize("dtype", ["f2", "i4", "u1", "c8"])
 def test_other_types_are_refused(tmp_path: Path, dtype: str) -> None:
     file = tmp_path / "net.caffemodel"

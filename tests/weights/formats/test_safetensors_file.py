@@ -134,6 +134,8 @@ HOSTILE = {
     "a name twice": file_of(b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"a":' + b"1}"),
     "no JSON": file_of(b"{" + b"a" * 50),
     "no text": file_of(b'{"\xff\xfe": 1}'),
+    "half a letter": file_of(rb'{"\ud800":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'),
+    "half a letter in metadata": file_of({"__metadata__": {"a": "\udfff"}, "a": entry()}),
     "brackets": file_of(b'{"a":' + b"[" * 200_000),
     "digits": file_of(b'{"a":' + b"9" * 100_000 + b"}"),
     "a header of 2**63 bytes": file_of(b"{}", length=1 << 63),

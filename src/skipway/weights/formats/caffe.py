@@ -1,8 +1,8 @@
 """Caffe's binary files: `.caffemodel`, a network with its weights, and `.binaryproto`, one blob such as a mean picture.
 
 Arrays are named `<layer>/<index>`: `conv1/0` is the weight, `conv1/1` the bias. They come as they are stored: grouped
-convolutions as (out, in / groups, h, w), vectors and matrices of files before 2015 as (1, 1, 1, N) and (1, 1, N, K);
-`squeezed` takes the leading ones off. The format has no checksum: a flipped bit in the numbers goes unseen.
+convolutions as (out, in / groups, h, w), vectors and matrices of files before 2015 as (1, 1, 1, N) and (1, 1, N, K).
+The format has no checksum: a flipped bit in the numbers goes unseen.
 """
 
 from __future__ import annotations
@@ -72,14 +72,6 @@ def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001
 def looks_like_mean(head: bytes, path: Path) -> bool:  # noqa: ARG001
     """Whether these are the first bytes of a `.binaryproto`, whatever its name."""
     return is_blob(head)
-
-
-def squeezed(values: np.ndarray, ndim: int) -> np.ndarray:
-    """A view of `ndim` dimensions, without the surplus leading ones, all of side 1. Raises ModelFileError."""
-    surplus = values.ndim - ndim
-    if surplus < 0 or any(side != 1 for side in values.shape[:surplus]):
-        raise ModelFileError(f"a blob of shape {values.shape} cannot be one of {ndim} dimensions; give the right layer")
-    return values.reshape(values.shape[surplus:])
 
 
 def _mapped(path: Path, made: Callable[[Buffer], T]) -> T:

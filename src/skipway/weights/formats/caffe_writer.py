@@ -1,4 +1,4 @@
-"""Caffe's files, written: `.caffemodel` and `.binaryproto` as Caffe of 2015 and later saves them, `.prototxt` as text.
+"""Caffe's files, written: `.caffemodel` as Caffe of 2015 and later saves it, `.prototxt` as text.
 
 Layers are those of the readers: kinds and fields in Caffe's words, so that what was read can be written again. Numbers
 are stored as they are, in single or double precision. A caffemodel gets the settings that caffe_schema knows: Caffe and
@@ -48,15 +48,6 @@ def write(
         pieces += _enclosed(_LAYER, body)
     if (size := _size(pieces)) > MAX_BYTES:
         raise ModelFileError(f"{path} would have {size:,} bytes, more than Caffe reads; choose another format")
-    _write_pieces(path, pieces)
-
-
-def write_mean(path: Path, mean: np.ndarray) -> None:
-    """A `.binaryproto` of one array, (1, C, H, W) for a mean picture. Raises ModelFileError and StorageError."""
-    pieces = _blob(path, "the mean", mean)
-    if mean.ndim == 4:  # Caffe's compute_image_mean knows no shape
-        sides = (protobuf.encode_int(number, side) for number, side in enumerate(mean.shape, 1))
-        pieces = [b"".join(sides), *_numbers(path, "the mean", mean)]
     _write_pieces(path, pieces)
 
 

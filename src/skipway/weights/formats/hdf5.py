@@ -3,6 +3,9 @@
 The HDF5 library reads the structure only: groups, and where the bytes of each array lie. The bytes themselves and the
 attributes are read and unpacked here, after every size was held against the size of the file. Nothing outside the file
 is opened: external and soft links, external storage and virtual datasets are refused.
+
+Why an own reader of bytes and attributes: the library takes the memory that a damaged file claims, runs any filter that
+is installed, follows links to other files, and does not return from some damaged heaps of texts.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ from skipway.weights.formats.zips import SIGNATURE, Member, members
 
 FORMAT = "keras_zip"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_PIECE = 4 << 20
 
 
 def looks_like(head: bytes, path: Path) -> bool:

@@ -3,6 +3,9 @@
 A pickle is a program for a small stack machine. This is that machine without its two doors to the outside: a global
 is looked up in the caller's table and nowhere else, and what is called is the caller's own function, never what the
 name means in Python. Long strings stay in the file; time and memory are bounded by the number of steps.
+
+Why an own machine: `pickle` and `torch.load` with `weights_only=False` run what a file names. `weights_only=True` does
+not, but it reads PyTorch's files alone and loads them whole.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A message is walked, never loaded: of long payloads only their places are told, so that a file of any size can be mapped
 and its numbers left where they are. Nothing here knows what the fields mean, and nothing recurses.
+
+Why an own reader: protobuf loads a message whole, and none of more than 2 GB. Here a budget
+bounds the number of fields, and a length that runs past its message is refused before anything is read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """Caffe's network descriptions in protocol buffers' text form: `.prototxt`, of any of the three forms of layers.
 
 The text is parsed without recursion, so that no depth of braces can exhaust the stack, and sizes are bounded.
+
+Why not protobuf's `text_format` with a descriptor made of caffe_schema (tried with protobuf 7.36.2, docs/log.md): it
+bounds the depth of known messages only and skips unknown ones by recursion (RecursionError), drops the fields that
+caffe_schema lacks, which are kept here, takes time in the square of a line's length (300,000 fields in one line, 1.5
+MB: 179 s; here refused after 4.3 s), refuses `- 4`, and its import takes 0.1 s.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Snappy's raw format, decompressed: a length, then literals and copies of what came before. Bounded and checked."""
+"""Snappy's raw format, decompressed: a length, then literals and copies of what came before. Bounded and checked.
+
+Why an own reader: a library takes the memory that a block claims to need. Here a block that claims to grow more than
+any compressor can make it is refused first, and each literal and copy must lie within what is there.
+"""
 
 from __future__ import annotations
 

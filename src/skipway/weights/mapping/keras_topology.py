@@ -32,13 +32,11 @@ _SOFTMAX = {"linear", "softmax"}
 @dataclass(frozen=True)
 class Recognized:
     """A network found in a file. `places`: for each of our keys its array in the file, or None where there is none: a
-    batch counter, or a scale (1) or shift (0) that the source does without. `live_norms`: some normalizations use the
-    statistics of the batch in evaluation, too."""
+    batch counter, or a scale (1) or shift (0) that the source does without."""
 
     spec: StackSpec
     places: dict[str, Place | None]
     warnings: tuple[str, ...]
-    live_norms: bool
 
 
 def recognize(source: Source) -> Recognized | None:
@@ -89,8 +87,7 @@ class _Reading:
                 "the file does not say how its pictures were prepared: values from 0 to 1 are assumed"
             )
         self._check_all_found()
-        live = any(node.field("live") for node in self._found.values())
-        return Recognized(spec, self._places(spec), (*self._units.warnings, *self._warnings), live)
+        return Recognized(spec, self._places(spec), (*self._units.warnings, *self._warnings))
 
     def _next(self, node: Node, kind: str) -> Node:
         """The only user of a value, of that kind."""
