@@ -17,7 +17,8 @@ from skipway.errors import RunError, SkipwayError
 from skipway.training.console import Silent
 from skipway.training.job import gather
 from skipway.training.recipe import Recipe
-from skipway.training.run import _config, resume, train
+from skipway.training.resuming import read_config
+from skipway.training.run import resume, train
 from skipway.training.state import DamagedError, Progress, checkpoints, newest_checkpoint, read_checkpoint, write_sealed
 from skipway.weights.bundle import load_bundle
 from tests.training.conftest import write_classes
@@ -116,7 +117,7 @@ def test_a_checkpoint_without_its_seal_is_refused(run: Path) -> None:
 
 def test_runs_of_before_the_seal_resume(finished: Path, run: Path) -> None:
     """Format 1 had no seal, and a fingerprint of full names instead of contents."""
-    request, recipe = _config(run)
+    request, recipe = read_config(run)
     material = gather(request, recipe, Silent())
     for file in checkpoints(run):
         payload = _payload(file)

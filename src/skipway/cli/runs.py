@@ -71,7 +71,7 @@ def train(
     """Train a network on your pictures."""
     from skipway.training.console import Console
     from skipway.training.finder import find_rate
-    from skipway.training.job import Options
+    from skipway.training.request import Options
     from skipway.training.run import train as run_training
 
     options: Options = {

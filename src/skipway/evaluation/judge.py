@@ -126,8 +126,7 @@ def evaluate(
     Under torchrun the ranks share the pictures, every rank must call this, and each gets the figures of all.
     """
     require_workers(workers)
-    if type(batch_size) is not int or batch_size < 1:
-        raise SkipwayError(f"batch_size is {batch_size}; give 1 or more")
+    _require_batch_size(batch_size)
     given = model if isinstance(model, Classifier) else load_bundle(model)
     with joined_world(given.device.type if isinstance(given, Classifier) else device) as world:
         classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
@@ -144,14 +143,7 @@ def evaluate(
             tell=say if world.main else None,
         )
         _choose_engine(classifier, world, engine, use)
-        count = pick_workers(
-            workers,
-            checked.split,
-            batch_bytes(classifier.preprocessing, min(batch_size, len(checked.split))),
-            say if say is not None and world.main else _unsaid,
-            cuda=world.device.type == "cuda",
-            processes=min(world.size, local_size()),
-        )
+        count = _worker_count(classifier, checked.split, batch_size, workers, world, say)
         judge = partial(_judged, classifier, checked.split, batch_size, count, tell, world)
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
         found = judge(classifier.engine, "evaluating")
@@ -166,6 +158,29 @@ def evaluate(
         overlap,
         fed,
         _matching(source.labels, classifier.labels),
+    )
+
+
+def _require_batch_size(batch_size: int) -> None:
+    if type(batch_size) is not int or batch_size < 1:
+        raise SkipwayError(f"batch_size is {batch_size}; give 1 or more")
+
+
+def _worker_count(
+    classifier: Classifier,
+    split: Split,
+    batch_size: int,
+    workers: int,
+    world: World,
+    say: Callable[[str], None] | None,
+) -> int:
+    return pick_workers(
+        workers,
+        split,
+        batch_bytes(classifier.preprocessing, min(batch_size, len(split))),
+        say if say is not None and world.main else _unsaid,
+        cuda=world.device.type == "cuda",
+        processes=min(world.size, local_size()),
     )
 
 

@@ -15,9 +15,9 @@ from skipway.errors import RecipeError
 from skipway.files import write_whole
 from skipway.reporting import joined_lines
 from skipway.training.console import Reporter
-from skipway.training.job import Options, request_of
 from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
+from skipway.training.request import Options, request_of
 from skipway.training.run import build_loop, prepared
 from skipway.world.ranks import joined_world
 

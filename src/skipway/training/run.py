@@ -22,17 +22,12 @@ from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing, set_aside
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
 from skipway.training.job import (
-    Material,
-    Options,
-    Request,
     Start,
-    absolute,
     adapt_recipe,
     balanced_weights,
     gather,
-    request_of,
     require_readable,
     settle,
     starting_network,
@@ -46,13 +41,23 @@ from skipway.training.loop import (
     resume_command,
     total_steps,
 )
-from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict, recipe_to_toml
+from skipway.training.recipe import Recipe, recipe_to_toml
+from skipway.training.request import Options, Request, absolute, request_of
+from skipway.training.resuming import (
+    device_of,
+    read_config,
+    require_folder,
+    require_place,
+    require_possible,
+    require_same_config,
+    require_same_pictures,
+    require_same_world,
+)
 from skipway.training.start import freeze_stages, set_norm_momentum
-from skipway.training.state import Checkpoint, Progress, checkpoints, newest_checkpoint
+from skipway.training.state import Progress, checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
-from skipway.values import from_plain
 from skipway.weights.agreement import require_agreement, require_short_lists
-from skipway.world.ranks import World, joined_world, local_size, on_main, world_size
+from skipway.world.ranks import World, joined_world, local_size, on_main
 
 
 @starting_workers()
@@ -116,8 +121,8 @@ def resume(
     changed since.
     """
     folder = Path(run)
-    _require_folder(folder)
-    with joined_world(_device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
+    require_folder(folder)
+    with joined_world(device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
@@ -131,15 +136,6 @@ def resume(
         return finish(loop)
 
 
-def _require_folder(folder: Path) -> None:
-    try:
-        there = folder.is_dir()
-    except OSError:  # a name that cannot be
-        there = False
-    if not there:
-        raise RunError(f"no run folder {folder}; `skipway train` makes one")
-
-
 def _where_it_stands(loop: Loop) -> str:
     progress = loop.progress
     if progress.step < loop.total and not progress.stopped_early:
@@ -151,116 +147,29 @@ def _where_it_stands(loop: Loop) -> str:
     )
 
 
-def _device_of(folder: Path) -> str:
-    """The device that the run was begun on; it may have been set aside for one that never began."""
-    return _config(folder if (folder / CONFIG).is_file() else set_aside(folder))[0].device
-
-
-def _config(folder: Path) -> tuple[Request, Recipe]:
-    """What config.toml says. Raises RunError, RecipeError, UnknownNameError, ValueMismatchError."""
-    file = folder / CONFIG
-    if not file.is_file():
-        raise RunError(f"{folder} is no run folder (it has no {CONFIG}); `skipway train` makes one")
-    plain = read_toml(file)
-    return from_plain(Request, plain.get("run", {}), f"{file}: run"), recipe_from_dict(plain, str(file))
-
-
 def _continued(folder: Path, data: str | Path, workers: int | None, world: World, voice: Reporter) -> Loop:
     """The loop of a run as its newest whole checkpoint left it."""
-    request, recipe = _config(folder)
+    request, recipe = read_config(folder)
     if data:
         request = replace(request, data=absolute(str(data)))
     if workers is not None:
         request = replace(request, workers=workers)
     checkpoint = newest_checkpoint(folder, voice.say)
     contents = checkpoint.contents
-    _require_same_config(folder / CONFIG, request, recipe, checkpoint)
-    _require_same_world(folder, contents.get("world"), checkpoint.progress, voice)
-    _require_place(folder, request)
+    require_same_config(folder / CONFIG, request, recipe, checkpoint)
+    require_same_world(folder, contents.get("world"), checkpoint.progress, voice)
+    require_place(folder, request)
     material = gather(request, recipe, voice)
-    _require_same_pictures(folder, request, material, checkpoint)
+    require_same_pictures(folder, request, material, checkpoint)
     network = checked_spec(contents["spec"], contents["network"], folder).build()
     rule, mean_image = contents["preprocessing"], contents.get("mean_image")
     preprocessing = Preprocessing.from_dict(rule, mean_image, "the checkpoint's preprocessing")
     earlier = earlier_pictures(checkpoint)
     start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress, earlier)
     loop = build_loop(start, world, voice)
-    _require_possible(loop, checkpoint)
+    require_possible(loop, checkpoint)
     restore(loop.updater, checkpoint)
     return loop
-
-
-def _require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
-    """RunError for progress that this run cannot have made."""
-    progress, per_epoch = checkpoint.progress, loop.plan.steps_per_epoch
-    epochs = -(-progress.step // per_epoch) if progress.step == loop.total else progress.step // per_epoch
-    # The last step of an epoch may have been saved before its validation.
-    due = {epochs, epochs - 1} if progress.step % per_epoch == 0 or progress.step == loop.total else {epochs}
-    possible = progress.step <= loop.total and (progress.stopped_early or len(progress.history) in due)
-    if not possible or progress.seen > loop.plan.length:
-        raise RunError(
-            f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {len(progress.history):,} epochs and "
-            f"{progress.seen:,} pictures, which do not agree; restore it from a copy, or begin a new run"
-        )
-
-
-def _require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
-    """RunError unless config.toml asks for what the checkpoint's run was asked for."""
-    begun = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
-    edited = recipe != recipe_from_dict(begun, "of the checkpoint")
-    asked = checkpoint.contents.get("request")  # checkpoints of format 1 have none
-    fields = request.differences_from(asked) if isinstance(asked, dict) else []
-    if edited or fields:
-        what = f" ({', '.join(fields)})" if fields else ""
-        raise RunError(
-            f"{config} was edited since the run began{what}; undo that, or begin a new run with --recipe {config}"
-        )
-
-
-def _require_same_world(folder: Path, noted: object, progress: Progress, voice: Reporter) -> None:
-    """RunError when the run was trained by another number of processes than there are now.
-
-    The parts of a batch, the draws of dropout and the order of the sums depend on it. `noted` is None in checkpoints
-    of older versions.
-    """
-    if noted is None:
-        if progress.seen:
-            voice.say(
-                f"{folder} was begun by an older skipway, which did not note its number of processes: if there was "
-                "more than one, the training loss of the epoch under way lacks the others' pictures"
-            )
-        return
-    if type(noted) is not int or noted < 1:
-        raise RunError(
-            f"{folder} was trained by {str(noted)[:40]} processes, says its checkpoint; restore it from a copy"
-        )
-    if noted != world_size():
-        raise RunError(
-            f"{folder} was trained by {noted} processes, and there are {world_size()} now, which would give other "
-            f"weights; {resume_command(folder, noted)}"
-        )
-
-
-def _require_place(folder: Path, request: Request) -> None:
-    """RunError where the folder or file that the pictures came from is gone."""
-    place = Path(request.data.rpartition(":")[2])
-    if place.is_absolute() and "{" not in place.name and not place.exists():
-        raise RunError(
-            f"the pictures of {folder} lay in {place}, which is not there; say where they lie now with --data DIR"
-        )
-
-
-def _require_same_pictures(folder: Path, request: Request, material: Material, checkpoint: Checkpoint) -> None:
-    """RunError, naming the first pictures that differ, unless these are the pictures that the run began with."""
-    now = material.fingerprint if checkpoint.sealed else material.name_fingerprint
-    if now == checkpoint.contents["fingerprint"]:
-        return
-    differences = material.pictures.differences_from(folder / PICTURES)
-    shown = f" ({differences})" if differences else ""
-    raise RunError(
-        f"the pictures of {request.data} have changed since {folder} began{shown}; put them back, say where they lie "
-        "now with --data DIR, or begin a new run in another --out"
-    )
 
 
 def checked_spec(plain: Mapping[str, Any], weights: Mapping[str, Tensor], folder: Path) -> Spec:
