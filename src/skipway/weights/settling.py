@@ -16,7 +16,7 @@ from skipway.weights.formats.source import Source
 from skipway.weights.mapping.input_mean import convention, input_mean
 from skipway.weights.mapping.keras_numbered import SCHEME as KERAS_ORDER
 from skipway.weights.mapping.matching import Match
-from skipway.weights.mapping.open_settings import Stated, open_settings
+from skipway.weights.mapping.open_settings import Stated, open_settings, taken_by_custom
 from skipway.weights.mapping.resnet import CIFAR_TORCH, FC_SHORTCUT
 from skipway.weights.options import ImportOptions
 
@@ -38,7 +38,8 @@ def settle(
     source: Source, match: Match, tensors: dict[str, Tensor], labels: tuple[str, ...], options: ImportOptions
 ) -> Taken:
     """Ask the user's options, then the file, then its statistics. Raises ModelFileError where two networks are left."""
-    settings = open_settings(match, row=bool(options.get("model")), stated=_stated(options))
+    row, said = bool(options.get("model")), _stated(options)
+    settings = open_settings(match, row=row, stated=said, every=options.get("fit", False))
     name, mean, known = options.get("preprocessing", ""), options.get("mean"), None
     doubts: list[str] = []
     if not name:
@@ -59,7 +60,7 @@ def settle(
         rule=choice.preparation.of(choice.spec),
         convention=choice.preparation.words,
         choice=choice,
-        doubts=(*doubts, *choice.doubts),
+        doubts=(*taken_by_custom(match, row=row, stated=said), *doubts, *choice.doubts),
         rule_is_unknown=not answered,
     )
 

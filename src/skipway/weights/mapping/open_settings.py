@@ -75,9 +75,9 @@ class Stated:
             raise ModelFileError(f"--stem-stride is {self.stem_stride}; give 1 or more")
 
 
-def open_settings(match: Match, *, row: bool, stated: Stated) -> list[Setting]:
+def open_settings(match: Match, *, row: bool, stated: Stated, every: bool = False) -> list[Setting]:
     """What is open of a network that names and shapes gave; `row`: the user named it. What is `stated` leaves one
-    variant.
+    variant. With `every`, also what custom has settled.
 
     Raises ModelFileError for a statement about what is not open.
     """
@@ -88,6 +88,8 @@ def open_settings(match: Match, *, row: bool, stated: Stated) -> list[Setting]:
             settings.append(_padding(match, stated.shortcut_pad))
         if _stem_is_open(match, row=row, stated=stated):
             settings.append(_stem(spec, stated, needed=not row))
+        elif every and not row and _is_customary(match):
+            settings.append(_stem(spec, stated, needed=False))
         if not row and _strides_are_open(match):
             settings.append(_strides())
     _check_used(match, settings, stated)
@@ -120,6 +122,24 @@ def _padding(match: Match, wanted: str) -> Setting:
     return Setting(variants, "--shortcut-pad after, both or before", open=not known, assumed=assumed)
 
 
+def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[str]:
+    """What to say of a stem whose stride and pool no shape shows, and that is taken as CIFAR's networks have it."""
+    if row or stated.stem_stride or stated.stem_pool or not _is_customary(match):
+        return []
+    return [
+        f"a 3x3 stem of {_CIFAR_WIDTH} channels and {_CIFAR_STAGES} stages are CIFAR's: taken with stride 1, no pool "
+        "and 32 pixels; --stem-stride and --stem-pool say otherwise, and --fit compares"
+    ]
+
+
+def _is_customary(match: Match) -> bool:
+    """Whether the stem is the 3x3 of CIFAR's networks, under names that say nothing of its stride."""
+    spec = match.spec
+    if match.scheme not in _NAMES_ALONE or not isinstance(spec, StackSpec):
+        return False
+    return spec.stem.kernel == 3 and len(spec.blocks) == _CIFAR_STAGES and spec.stem.width == _CIFAR_WIDTH
+
+
 def _stem_is_open(match: Match, *, row: bool, stated: Stated) -> bool:
     """Only a 7x7 has a customary stride and pool, and a 3x3 with the three stages and 16 channels of CIFAR."""
     spec = match.spec
@@ -128,8 +148,7 @@ def _stem_is_open(match: Match, *, row: bool, stated: Stated) -> bool:
         return False
     if stated.stem_stride or stated.stem_pool:
         return True
-    cifar = spec.stem.kernel == 3 and len(spec.blocks) == _CIFAR_STAGES and spec.stem.width == _CIFAR_WIDTH
-    return not cifar and not row
+    return not _is_customary(match) and not row
 
 
 def _stem(spec: StackSpec, stated: Stated, *, needed: bool) -> Setting:
