@@ -20,7 +20,7 @@ LOW = dict.fromkeys(CLEAR, (0.3, 0.3, 0.3))  # test errors, which must not matte
 
 def test_only_depth_and_shortcuts_differ() -> None:
     # Plain nets have no shortcut to describe; everything else is the residual networks' own.
-    units = {"architecture", "shortcut", "stride_in", "conv_bias", "projection", "padding", "carry", "gate_bias"}
+    units = {"architecture", "shortcut", "stride_in", "conv_bias", "projection", "padding", "pad", "carry", "gate_bias"}
     for depth in (20, 56):
         assert fields_that_differ(CLAIM, f"plain_{depth}", f"resnet_v1_{depth}") == units
     for family in ("plain", "resnet_v1"):

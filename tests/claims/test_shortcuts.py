@@ -19,7 +19,7 @@ CLEAR = {
 
 def test_only_the_shortcut_differs() -> None:
     assert fields_that_differ(CLAIM, "A", "B") == fields_that_differ(CLAIM, "B", "C") == {"shortcut"}
-    units = {"architecture", "shortcut", "stride_in", "conv_bias", "projection", "padding", "carry", "gate_bias"}
+    units = {"architecture", "shortcut", "stride_in", "conv_bias", "projection", "padding", "pad", "carry", "gate_bias"}
     assert fields_that_differ(CLAIM, "plain", "A") == units
 
 

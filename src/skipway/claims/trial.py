@@ -65,7 +65,8 @@ def key_of(arm: Arm, place: Place, seed: int, device: str) -> str:
     """Changes with the network, the recipe, the pictures, the seed, the kind of device and the versions."""
     versions = [__version__, torch.__version__.partition("+")[0]]
     recipe = arm.recipe.replaced(keep_checkpoints=1)  # which changes no result
-    facts = [arm.spec.to_dict(), recipe_to_toml(recipe), place.digest, seed, device, versions]
+    spec = {name: value for name, value in arm.spec.to_dict().items() if (name, value) != ("pad", "both")}  # as before
+    facts = [spec, recipe_to_toml(recipe), place.digest, seed, device, versions]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

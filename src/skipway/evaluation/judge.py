@@ -140,7 +140,7 @@ def evaluate(
             precision=precision,
             calibrate=calibrate,
             pictures=len(checked.split),
-            tell=say if world.main else None,
+            tell=say if world.main else _unsaid,
         )
         _choose_engine(classifier, world, engine, use)
         count = _worker_count(classifier, checked.split, batch_size, workers, world, say)
