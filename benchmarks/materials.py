@@ -174,7 +174,7 @@ def model_file(name: str, folder: Path) -> Path:
 
 def weights_file(name: str, folder: Path, ending: str, form: str = "") -> Path:
     """The same weights as another framework's file."""
-    from skipway.weights.exporting import export_weights
+    from skipway.interchange.exporting import export_weights
 
     to = folder / f"{name}{ending}"
     export_weights(model_file(name, folder), to, form=form, overwrite=True)

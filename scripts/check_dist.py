@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
-FIXTURE = "tests/weights/fixtures/keras_topology/keras2_v1_basic.h5.gz"
+FIXTURE = "tests/interchange/fixtures/keras_topology/keras2_v1_basic.h5.gz"
 IN_WHEEL = ("skipway/__init__.py", "skipway/py.typed", "skipway/cli/__init__.py")
 IN_ARCHIVE = (
     "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md", "LICENSE",

@@ -25,22 +25,22 @@ from unittest import mock
 
 from skipway.errors import ModelFileError
 
-FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "weights" / "formats" / "fixtures"
-# name: (module under skipway.weights.formats, function, patterns of seeds under FIXTURES)
+FIXTURES = Path(__file__).resolve().parents[1] / "tests" / "interchange" / "formats" / "fixtures"
+# name: (module under skipway.interchange, function, patterns of seeds under FIXTURES)
 READERS = {
-    "caffe": ("caffe", "read", ("caffe/*.caffemodel",)),
-    "caffe_mean": ("caffe", "read_mean", ("caffe/*.binaryproto",)),
-    "prototxt": ("prototxt", "read", ("caffe/*.prototxt",)),
-    "npy": ("npy", "read", ("torch_npy/*.np[yz]",)),
-    "torch": ("torch_file", "read", ("torch_npy/*.pth",)),
-    "keras_h5": ("keras_h5", "read", ("keras/*.h5",)),
-    "keras_zip": ("keras_zip", "read", ("keras/*.keras",)),
-    "safetensors": ("safetensors_file", "read", ("torch_npy/timm_resnet/*.safetensors",)),
+    "caffe": ("caffe.read", "read", ("caffe/*.caffemodel",)),
+    "caffe_mean": ("caffe.read", "read_mean", ("caffe/*.binaryproto",)),
+    "prototxt": ("caffe.prototxt", "read", ("caffe/*.prototxt",)),
+    "npy": ("numpy.read", "read", ("torch_npy/*.np[yz]",)),
+    "torch": ("torch.read", "read", ("torch_npy/*.pth",)),
+    "keras_h5": ("keras.read_h5", "read", ("keras/*.h5",)),
+    "keras_zip": ("keras.read_zip", "read", ("keras/*.keras",)),
+    "safetensors": ("torch.safetensors", "read", ("torch_npy/timm_resnet/*.safetensors",)),
 }
 READERS |= {
-    "tf_graph": ("tf_graph", "read", ("tensorflow/*.pb",)),
-    "tf_v1": ("tf_checkpoint", "read", ("tensorflow/v1/model*",)),
-    "tf_v2": ("tf_checkpoint", "read", ("tensorflow/v2/*.index", "tensorflow/objects/*.index")),
+    "tf_graph": ("tensorflow.graph", "read", ("tensorflow/*.pb",)),
+    "tf_v1": ("tensorflow.checkpoint", "read", ("tensorflow/v1/model*",)),
+    "tf_v2": ("tensorflow.checkpoint", "read", ("tensorflow/v2/*.index", "tensorflow/objects/*.index")),
 }
 LIMIT_S = 10
 ALLOWANCE = 200 << 20  # bytes beyond ten times the input
@@ -90,7 +90,8 @@ def damaged(draw: random.Random, seeds: list[bytes]) -> bytes:
 def without_checksums(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     """`read`, where every second checkpoint passes for undamaged: else the checksums would keep the rest from being
     reached. Beside a damaged index there is a sound shard of values."""
-    from skipway.weights.formats import sstable, tf_bundle
+    from skipway.interchange.tensorflow import bundle as tf_bundle
+    from skipway.interchange.tensorflow import sstable
 
     shard = next((FIXTURES / "tensorflow" / "v2").glob("*.data-*")).read_bytes()
     turn = itertools.cycle((sstable.masked, lambda _: mock.ANY))
@@ -137,8 +138,8 @@ def too_slow(*_: object) -> None:
 def fuzz(name: str, seconds: float, seed: int, keep: Path) -> bool:
     """Whether the reader stood it."""
     module, function, patterns = READERS[name]
-    read = getattr(importlib.import_module(f"skipway.weights.formats.{module}"), function)
-    if module == "tf_checkpoint":
+    read = getattr(importlib.import_module(f"skipway.interchange.{module}"), function)
+    if module == "tensorflow.checkpoint":
         read = without_checksums(read)
     files = sorted(file for pattern in patterns for file in FIXTURES.glob(pattern))
     if not files:

@@ -20,9 +20,9 @@ from PIL import Image
 
 import skipway
 from skipway import cli
+from skipway.interchange.mapping.resnet_names import CIFAR_TORCH
 from skipway.models.catalog import list_models
 from skipway.training.recipes import RECIPES
-from skipway.weights.mapping.resnet import CIFAR_TORCH
 
 COMMANDS = ("reproduce", "demo", "train", "resume", "evaluate", "predict", "export", "convert", "models", "summary",
             "recipes")  # fmt: skip

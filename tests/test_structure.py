@@ -24,11 +24,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "data"),
     ("cost",),
     ("weights",),
-    ("inference",),
+    ("inference", "interchange"),
     ("evaluation",),
     ("training",),
     ("claims", "demo", "drawing", "serving"),
     ("benchmark",),
+    ("workflows",),
     ("cli",),
     ("__main__",),
 )
@@ -67,6 +68,14 @@ def test_imports_run_one_way(file: Path) -> None:
     assert room in FLOOR, f"give {room} a floor in tests/test_structure.py"
     for line, other in rooms_imported(ast.parse(file.read_text())):
         assert other == room or FLOOR[other] < FLOOR[room], f"{file}:{line}: {room} may not import {other}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_other_frameworks_files_are_a_wing(file: Path) -> None:
+    """Only the command line, and what joins both sides for it, knows of other frameworks' files."""
+    if room_of(file) not in {"interchange", "workflows", "cli"}:
+        rooms = {other for _, other in rooms_imported(ast.parse(file.read_text()))}
+        assert "interchange" not in rooms, f"{file} stands on interchange"
 
 
 def test_the_check_of_imports_sees_all_forms() -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from tests.contracts.pins import SHOWN
 from tests.contracts.tiny import CLASSES, filled, relative, tiny
-from tests.weights.test_exporting import bundle_of as random_bundle
-from tests.weights.test_exporting import narrow
+from tests.interchange.test_exporting import bundle_of as random_bundle
+from tests.interchange.test_exporting import narrow
 from torch import Tensor
 
 import skipway
@@ -25,11 +25,11 @@ from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import ModelFileError, RunError, SkipwayError, StorageError
 from skipway.inference import graphs, onnx_file
-from skipway.inference.exporting import convert_model, export_model
 from skipway.inference.graphs import export_graph
+from skipway.interchange.exporting import export_weights
 from skipway.models.catalog import list_models
 from skipway.weights.bundle import Bundle, save_bundle
-from skipway.weights.exporting import export_weights
+from skipway.workflows import convert_model, export_model
 
 SAME = 1e-5
 LABELS = tuple(f"Größe {number}" for number in range(CLASSES))

@@ -20,7 +20,6 @@ from torch import Tensor
 from skipway.data.identity import Identity, Seen
 from skipway.data.mean_image import MeanImage
 from skipway.errors import ModelFileError, SpecError, UnknownNameError
-from skipway.inference.exporting import export_model
 from skipway.models.alexnet import AlexNetSpec, Conv, Pool
 from skipway.models.blocks import Stem, stage
 from skipway.models.catalog import find_spec
@@ -30,6 +29,7 @@ from skipway.training.choice import preprocessing_for
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
 from skipway.weights.identity import identity_of, identity_tensors
 from skipway.weights.model_header import FORMAT, seal_of
+from skipway.workflows import export_model
 
 # One of each kind of network, none of them large.
 TWO_TOWERS = AlexNetSpec(

@@ -145,7 +145,7 @@ def test_too_little_memory_is_not_called_damage(model: Path, monkeypatch: pytest
 def test_the_readers_of_others_files_tell_the_systems_reason(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skipway.weights.formats.reading import read_any
+    from skipway.interchange.reading import read_any
 
     KINDS[name][0](tmp_path / name)
 

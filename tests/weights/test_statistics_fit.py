@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.weights.seen import model, small
+from tests.interchange.seen import model, small
 
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError
+from skipway.interchange.preparation.natural_pictures import crops, natural_pictures
 from skipway.models import create_model
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle
-from skipway.weights.choosing import CLOSE, POOR
-from skipway.weights.natural_pictures import crops, natural_pictures
-from skipway.weights.statistics_fit import is_quick, pictures_for, statistics_fit
+from skipway.weights.statistics_fit import CLOSE, POOR, is_quick, pictures_for, statistics_fit
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import typer
 from skipway.cli.output import Json, answer, tell
 
 if TYPE_CHECKING:
+    from skipway.interchange.importing import ImportOptions
     from skipway.training.console import Console
     from skipway.weights.bundle import Bundle
-    from skipway.weights.importing import ImportOptions
 
 commands = typer.Typer()
 Model = Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")]
@@ -80,8 +80,8 @@ def import_(
     json_: Json = False,
 ) -> None:
     """Make a model file of weights from Caffe, TensorFlow, Keras or PyTorch."""
+    from skipway.interchange.importing import import_weights
     from skipway.training.console import Console
-    from skipway.weights.importing import import_weights
 
     with Console() as console:
         options: ImportOptions = {
@@ -114,7 +114,7 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write a model as a graph, or its weights for PyTorch, TensorFlow, Keras or Caffe."""
-    from skipway.inference.exporting import export_model
+    from skipway.workflows import export_model
 
     done = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
     answer(done.to_dict()) if json_ else tell(done.told())
@@ -144,8 +144,8 @@ def convert(
     json_: Json = False,
 ) -> None:
     """Make one framework's file of another's: `import` and `export` in one step."""
-    from skipway.inference.exporting import convert_model
     from skipway.training.console import Console
+    from skipway.workflows import convert_model
 
     with Console() as console:
         options: ImportOptions = {

@@ -319,3 +319,20 @@ def preset(name: str, size: int, *, grey: bool = False) -> Preprocessing:
             "std": (sum(base.std) / 3,),
         }
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def picture_values(rule: Preprocessing) -> dict[str, Any]:
+    """How a network must be given pictures, as plain values for JSON."""
+    return {
+        "size": rule.size,
+        "channels": rule.channels,
+        "scale": rule.scale,
+        "mean": list(rule.mean),
+        "std": list(rule.std),
+    }
+
+
+def rule_text(rule: Preprocessing) -> str:
+    """What becomes of a picture's counts, in words."""
+    mean = rule.mean if rule.mean_image is None else "a mean image"
+    return f"{rule.channels}, counts times {rule.scale:.4g}, minus {mean}, over {rule.std}"

@@ -13,8 +13,7 @@ from skipway.data.dataset import Split
 from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import PictureError
 from skipway.inference.classifier import Classifier
-from skipway.weights.choosing import CLOSE, CONVENTIONS, POOR
-from skipway.weights.statistics_fit import fit_of_counts, is_quick, pictures_for
+from skipway.weights.statistics_fit import CLOSE, CONVENTIONS, POOR, fit_of_counts, is_quick, pictures_for
 
 # Ten networks had 0.011 to 0.065 on the test pictures of their data set, eight of them below this (docs/weights.md):
 # above it other preparations are compared.

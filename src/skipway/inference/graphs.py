@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipway.data.preprocessing import Preprocessing
+from skipway.data.preprocessing import Preprocessing, picture_values
 from skipway.errors import ModelFileError, RunError
 from skipway.files import write_whole
 from skipway.inference import onnx_file
@@ -26,7 +26,6 @@ from skipway.models.network import Network
 from skipway.reporting import joined_lines
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
-from skipway.weights.report import picture_values
 from skipway.weights.varied import varied_pictures
 
 LIMIT = 1e-4  # fp32: another order of summation moves logits by some 1e-6 of the largest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from skipway.weights.agreement import (
     require_side,
 )
 from skipway.weights.identity import PREFIX
+from skipway.weights.other_files import describe_absent_file, describe_other_file, import_advice
 
 FORMAT = 2
 _SEALED = 2  # from this format on the header has a checksum of its own
@@ -77,7 +77,7 @@ def read_header(path: Path) -> Header:
         raise unreadable(path, error) from None
     if "skipway" not in metadata:
         raise ModelFileError(
-            f"{path} holds weights but no skipway header; {_import_advice(path)} makes a model file of them"
+            f"{path} holds weights but no skipway header; {import_advice(path)} makes a model file of them"
         )
     try:
         header = _checked(path, metadata["skipway"], declared)
@@ -119,27 +119,13 @@ def _head(path: Path) -> bytes:
         require_file(path)
     except ReadError as error:
         if error.what.startswith(("does not exist", "is a folder")):
-            raise ModelFileError(_told_absent(path)) from None
+            raise ModelFileError(describe_absent_file(path)) from None
         raise
     try:
         with path.open("rb") as opened:
             return opened.read(512)
     except OSError as error:
         raise read_error(path, error) from None
-
-
-def _told_absent(path: Path) -> str:
-    from skipway.weights.formats import directory, tf_checkpoint
-
-    if path.is_dir() and (path / "config.toml").is_file() and (path / "model.safetensors").is_file():
-        return f"{path} is a run folder, no model file; give {path / 'model.safetensors'}"
-    try:
-        foreign = directory.looks_like(b"", path) or tf_checkpoint.looks_like(b"", path)
-    except (OSError, ValueError):
-        foreign = False
-    if foreign:
-        return f"{path} holds weights of another framework, no model file of skipway; {_import_advice(path)} makes one"
-    return f"no model file {path}; `skipway train` writes one as RUN/model.safetensors"
 
 
 def _require_model_file(path: Path, head: bytes) -> None:
@@ -149,30 +135,8 @@ def _require_model_file(path: Path, head: bytes) -> None:
         if length > MAX_HEADER:
             raise ModelFileError(f"{path} is damaged or no model file (a header of {length:,} bytes); copy it again")
         return
-    if (told := _other_kind(path, head)) is not None:
+    if (told := describe_other_file(path, head)) is not None:
         raise ModelFileError(told)
-
-
-def _other_kind(path: Path, head: bytes) -> str | None:
-    """What is to be said of a file that is no safetensors file but of a kind that is known."""
-    from skipway.weights.formats.reading import kind_of
-
-    ending = path.suffix.lower()
-    if ending in {".onnx", ".pt2"} and head:
-        return (
-            f"{path} is a graph ({ending[1:]}), which skipway writes but does not read; give the model file that it "
-            "was exported from, or `skipway import` the weights that it was made of"
-        )
-    kind = kind_of(path, head)
-    if kind is None:
-        return None
-    return f"{path} is {kind}, no model file of skipway; {_import_advice(path)} makes one of it"
-
-
-def _import_advice(path: Path) -> str:
-    stem = path.name.split(".")[0] or "model"
-    target = f"{stem}.safetensors" if path.suffix.lower() != ".safetensors" else f"{stem}-skipway.safetensors"
-    return f"`skipway import {shlex.quote(str(path))} --to {shlex.quote(target)}`"
 
 
 def _type_of(code: Any) -> str:

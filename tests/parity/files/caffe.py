@@ -22,10 +22,10 @@ def write(pair: Pair, photos: list[Path], folder: Path) -> np.ndarray:
     """The caffemodel; returns the logits (N, classes)."""
     import cv2
 
+    from tests.interchange.fixtures.importing.caffe import _lettered
     from tests.parity.caffe_writer import caffemodel, prototxt
     from tests.parity.case import Case
     from tests.parity.references import opencv_caffe
-    from tests.weights.fixtures.importing.caffe import _lettered
 
     alexnet = pair.name == "alexnet"
     prepared, mean = (squashed, ALEXNET_MEAN) if alexnet else (scaled, _RESNET_MEAN)

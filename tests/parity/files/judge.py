@@ -18,9 +18,9 @@ import torch
 from skipway.data.pictures import open_picture
 from skipway.errors import SkipwayError
 from skipway.inference.classifier import Classifier
+from skipway.interchange.importing import import_weights
 from skipway.models.catalog import spec_from_dict
 from skipway.weights.bundle import load_bundle
-from skipway.weights.importing import import_weights
 from tests.parity.files.pair import Pair
 from tests.parity.files.write import LOGITS
 from tests.parity.line import Line

@@ -50,7 +50,7 @@ def _model(network: str) -> Any:
 
     if network != "signs":
         return getattr(applications, network)(weights=None)
-    from tests.weights.fixtures.importing.keras_2 import _signs
+    from tests.interchange.fixtures.importing.keras_2 import _signs
 
     return _signs(live=False, full=True)
 

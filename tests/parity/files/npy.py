@@ -38,7 +38,7 @@ def write(pair: Pair, photos: list[Path], folder: Path) -> np.ndarray:
 
 def _python_2() -> bytes:
     """A dictionary of [weights, biases] by layer, convolutions (H, W, in, out)."""
-    from tests.weights.formats.python2 import python2_array, python2_layers
+    from tests.interchange.formats.python2 import python2_array, python2_layers
 
     shapes: dict[str, tuple[int, ...]] = {}
     channels = 3

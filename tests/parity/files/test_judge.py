@@ -14,13 +14,13 @@ from PIL import Image
 from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import Bottleneck
 
+from tests.interchange.fixtures.importing.torches import _bottlenecks
 from tests.parity.files import torches
 from tests.parity.files.judge import SCRIPTS, judge
 from tests.parity.files.pair import Pair
 from tests.parity.files.write import LOGITS
 from tests.parity.formula import uniform
 from tests.parity.line import Line
-from tests.weights.fixtures.importing.torches import _bottlenecks
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,1 @@
+"""Caffe: .caffemodel, .prototxt, .binaryproto."""

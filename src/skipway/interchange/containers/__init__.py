@@ -1,0 +1,1 @@
+"""What weight files are packed in: zip, HDF5, pickle and protobuf streams, read within bounds."""

@@ -1,0 +1,102 @@
+"""Keras 3 `.keras` files without Keras: a zip of config.json, metadata.json and model.weights.h5.
+
+The inner HDF5 file is read in place where it is stored as it is, as Keras does, else from a temporary file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import weakref
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from skipway.errors import ModelFileError
+from skipway.interchange.containers.hdf5 import opened_tree
+from skipway.interchange.containers.hdf5_data import Region
+from skipway.interchange.containers.hdf5_texts import TEXT_LIMIT
+from skipway.interchange.containers.zips import SIGNATURE, Member, members
+from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.keras.read_h5 import PREPROCESSING, config_of, layers_with_arrays
+from skipway.interchange.keras.variables import read_numbered
+from skipway.interchange.source import Source
+
+FORMAT = "keras_zip"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+
+def looks_like(head: bytes, path: Path) -> bool:
+    """Whether a file is a zip that holds a Keras model."""
+    if not head.startswith(SIGNATURE):
+        return False
+    try:
+        return {CONFIG, METADATA} <= set(members(path))
+    except ModelFileError:
+        return False
+
+
+def read(path: Path) -> Source:
+    """Read the structure of a `.keras` file. Raises ModelFileError."""
+    head = checked_head(path)
+    if not head.startswith(SIGNATURE):
+        raise ModelFileError(f"{path} is no .keras file but {told_foreign(head)}")
+    found = members(path)
+    if missing := sorted({CONFIG, WEIGHTS} - set(found)):
+        raise ModelFileError(f"{path} is a zip without {' and '.join(missing)}, hence no .keras file; check its ending")
+    config = _text(path, found[CONFIG])
+    notes: dict[str, Any] = _metadata(path, found)
+    with opened_tree(_region(path, found[WEIGHTS]), path) as tree:
+        model = config_of(tree, config)
+        assert model is not None  # there is a text
+        arrays, owners, stored, warnings = read_numbered(tree, tree.root, model)
+    notes = {**notes, **model.notes, **stored, "model": model.name}
+    layers = layers_with_arrays(model, owners)
+    warnings = [*model.warnings, *warnings]
+    return Source(FORMAT, path, MappingProxyType(arrays), layers, tuple(warnings), MappingProxyType(notes))
+
+
+def _text(path: Path, member: Member) -> str:
+    if member.size > TEXT_LIMIT:
+        raise ModelFileError(
+            f"{path}: {member.name} declares {member.size} bytes, beyond any network; get another copy"
+        )
+    try:
+        return member.content().decode()
+    except UnicodeDecodeError:
+        raise ModelFileError(f"{path}: {member.name} is no text; copy it again") from None
+
+
+def _metadata(path: Path, found: dict[str, Member]) -> dict[str, Any]:
+    if METADATA not in found:
+        return {}
+    try:
+        stated = json.loads(_text(path, found[METADATA]))
+    except (ValueError, RecursionError):
+        raise ModelFileError(f"{path}: {METADATA} is no JSON; copy it again") from None
+    kept = {"keras_version", "date_saved", PREPROCESSING}
+    return {key: value for key, value in stated.items() if key in kept} if isinstance(stated, dict) else {}
+
+
+def _region(path: Path, member: Member) -> Region:
+    """The inner HDF5 file, its checksum verified."""
+    if member.start is not None:
+        member.load(0, 0)
+        return Region(path, member.start, member.size)
+    try:
+        unpacked = _Unpacked(member)
+    except OSError as error:
+        raise ModelFileError(f"{path}: no room to unpack {member.name} ({error}); free some in TMPDIR") from None
+    return Region(unpacked.path, 0, member.size, unpacked)
+
+
+class _Unpacked:
+    """A compressed member as a temporary file, which goes with the last array that reads from it."""
+
+    def __init__(self, member: Member) -> None:
+        handle, name = tempfile.mkstemp(prefix="skipway-", suffix=".h5")
+        self.path = Path(name)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(member.load(0, member.size).data)

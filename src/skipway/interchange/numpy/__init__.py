@@ -1,0 +1,1 @@
+"""NumPy: .npy and .npz, with the pickles of old weight files."""

@@ -1,0 +1,66 @@
+"""Whether what is to be written may be: no file of the user's is replaced unasked, and none that is being read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from skipway.errors import ModelFileError, RunError
+from skipway.interchange.forms import FORMS
+from skipway.interchange.tensorflow import checkpoint as tf_checkpoint
+from skipway.interchange.tensorflow.paths import find
+
+_MODEL = ".safetensors"
+
+
+def check_model_path(to: Path) -> None:
+    """Raises ModelFileError unless `to` ends as a model file does."""
+    if to.suffix.lower() != _MODEL:
+        raise ModelFileError(f"{to} becomes a skipway model, which is a {_MODEL} file; call it {to.stem}{_MODEL}")
+
+
+def check_outputs(files: Iterable[Path], read: Iterable[Path | None], *, overwrite: bool) -> None:
+    """Raises RunError where one of `files` exists already (unless `overwrite`), or is, lies in or belongs to what is
+    read: a file, a folder, a checkpoint's prefix."""
+    inputs = [path for path in read if path is not None]
+    for file in files:
+        if any(_is_read(file, path) for path in inputs):
+            raise RunError(f"{file} belongs to what is read; give another path")
+        if not overwrite and _exists(file):
+            raise RunError(f"{file} exists already; give another path, or --overwrite")
+
+
+def form_files(to: Path, form: str) -> tuple[Path, ...]:
+    """The files that `to` may stand for by its ending, before it is known which network goes into them."""
+    files = (file for one in FORMS if one.takes(to, form) for file in one.files(to))
+    return tuple(dict.fromkeys(files)) or (to,)
+
+
+def _is_read(file: Path, path: Path) -> bool:
+    try:
+        if path.is_dir():
+            return file.resolve().is_relative_to(path.resolve())
+        return file.exists() and any(one.exists() and file.samefile(one) for one in _read_with(path))
+    except (OSError, ValueError):  # a name that cannot be: reading or writing will say so
+        return False
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _read_with(path: Path) -> Iterator[Path]:
+    """A file and those that are read with it: a caffemodel's prototxt, a checkpoint's shards, those of an index."""
+    yield path
+    yield path.with_suffix(".prototxt")
+    if path.name.endswith(".index.json"):
+        yield from path.parent.iterdir()
+    elif not path.is_file() or tf_checkpoint.looks_like(b"", path):
+        try:
+            prefix = find(path).prefix
+        except (OSError, ValueError, ModelFileError):  # no checkpoint: reading it will say what it is
+            return
+        yield from (one for one in prefix.parent.iterdir() if one.name.startswith(f"{prefix.name}."))

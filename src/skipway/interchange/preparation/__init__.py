@@ -1,0 +1,1 @@
+"""How an imported network wants its pictures: by convention, by the file, or by its own statistics."""

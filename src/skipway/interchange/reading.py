@@ -1,0 +1,52 @@
+"""Any weight file, by what it begins with and not by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from skipway.errors import ModelFileError
+from skipway.interchange import directory
+from skipway.interchange.caffe import read as caffe
+from skipway.interchange.caffe.looks import told
+from skipway.interchange.containers.zips import SIGNATURE, members
+from skipway.interchange.foreign import checked_head
+from skipway.interchange.keras import read_h5 as keras_h5
+from skipway.interchange.keras import read_zip as keras_zip
+from skipway.interchange.numpy import read as npy
+from skipway.interchange.source import Source
+from skipway.interchange.tensorflow import checkpoint as tf_checkpoint
+from skipway.interchange.tensorflow import graph as tf_graph
+from skipway.interchange.torch import read as torch_file
+from skipway.interchange.torch import safetensors as safetensors_file
+from skipway.interchange.torch.state import Average
+
+# Asked in this order: signatures first, formats that are recognized by their structure last.
+_READERS: tuple[ModuleType, ...] = (
+    keras_h5,
+    keras_zip,
+    npy,
+    torch_file,
+    safetensors_file,
+    tf_checkpoint,
+    caffe,
+    tf_graph,
+)
+
+
+def read_any(path: Path, average: Average = "raw") -> Source:
+    """The arrays of a weight file, of a checkpoint's prefix or of a folder. Raises ModelFileError.
+
+    Where a PyTorch file holds averaged weights too, `average` chooses.
+    """
+    if directory.looks_like(b"", path):
+        return directory.read(path)
+    if not path.is_file() and tf_checkpoint.looks_like(b"", path):
+        return tf_checkpoint.read(path)
+    head = checked_head(path)
+    for reader in _READERS:
+        if reader.looks_like(head, path):
+            return torch_file.read(path, average) if reader is torch_file else reader.read(path)
+    if head.startswith(SIGNATURE):
+        members(path)  # says what is wrong with a broken one
+    raise ModelFileError(f"{path} is no weight file that skipway reads but {told(head)}")

@@ -1,0 +1,73 @@
+"""TensorFlow's checkpoints, of version 1 and 2, read and written without TensorFlow.
+
+The arrays come under the names that they were saved by, with all that training added to them: slots of optimizers,
+moving averages, counters. `tf_names` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from skipway.errors import ModelFileError
+from skipway.interchange.source import Source
+from skipway.interchange.tensorflow.bundle import read_bundle, write_bundle
+from skipway.interchange.tensorflow.paths import find
+from skipway.interchange.tensorflow.sstable import is_table
+from skipway.interchange.tensorflow.v1 import read_v1, write_v1
+
+
+def looks_like(head: bytes, path: Path) -> bool:
+    """Whether a path means a checkpoint. A table says what it is at its end, so `head` settles a state file alone.
+
+    A prefix, a folder and a shard of values have no bytes that tell, and are judged by the index beside or in them.
+    """
+    if head.lstrip().startswith(b"model_checkpoint_path:"):
+        return True
+    try:
+        if path.is_file() and is_table(path):
+            return True
+        if head and not path.is_dir() and ".data-" not in path.name:
+            return False
+        find(path)
+    except (OSError, ValueError, ModelFileError):
+        return False
+    return True
+
+
+def read(path: Path) -> Source:
+    """A checkpoint by its prefix, any of its files, its folder or the folder's file `checkpoint`.
+
+    `notes` tell what was found (`found`, `version`, `shards`), which entries hold no numbers (`others`, with their
+    type) and which arrays are given as float32 instead of their own type (`widened`). Raises ModelFileError.
+    """
+    found = find(path)
+    contents = read_bundle(found.prefix, found.tables[0]) if found.version == "V2" else read_v1(found.tables)
+    notes = {
+        "found": found.told,
+        "version": found.version,
+        "others": contents.others,
+        "widened": contents.widened,
+        **contents.notes,
+    }
+    return Source(
+        format=f"TensorFlow checkpoint {found.version}",
+        path=found.prefix,
+        arrays=MappingProxyType(contents.arrays),
+        notes=MappingProxyType(notes),
+    )
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], version: Literal["V1", "V2"] = "V2") -> None:
+    """Write a checkpoint that TensorFlow restores: V2 as PREFIX.index and one shard beside it, V1 as one file.
+
+    `path` is the prefix. Raises StorageError, and ModelFileError for arrays of a type that TensorFlow does not have.
+    """
+    if version == "V1":
+        write_v1(path, arrays)
+    else:
+        write_bundle(path, arrays)

@@ -1,0 +1,1 @@
+"""PyTorch: what torch.save wrote in any of its forms, and .safetensors."""

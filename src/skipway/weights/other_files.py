@@ -1,0 +1,102 @@
+"""What a file is that is no model file of ours, by its first bytes and its name, and the way from it to one."""
+
+from __future__ import annotations
+
+import shlex
+import zipfile
+from pathlib import Path
+
+_GRAPHS = (".onnx", ".pt2")
+_PICKLE = b"\x80"
+_SIGNATURES = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (_PICKLE, "a PyTorch file"),
+    (b"model_checkpoint_path:", "a TensorFlow checkpoint"),
+)
+_ENDINGS = {
+    ".caffemodel": "a Caffe file",
+    ".binaryproto": "a Caffe file",
+    ".prototxt": "a Caffe file",
+    ".pb": "a TensorFlow graph",
+    ".index": "a TensorFlow checkpoint",
+    ".tar": "a PyTorch file",
+}
+_ZIP = b"PK\x03\x04"
+_SHARD = ".data-"  # of a TensorFlow checkpoint
+_WEIGHTS_OF_A_FOLDER = ("model.safetensors", "pytorch_model.bin")  # as the Hugging Face hub keeps them
+
+
+def describe_other_file(path: Path, head: bytes) -> str | None:
+    """What an error says about a file of another kind that begins with `head`; None where the kind is not known."""
+    ending = path.suffix.lower()
+    if ending in _GRAPHS and head:
+        return (
+            f"{path} is a graph ({ending[1:]}), which skipway writes but does not read; give the model file that it "
+            "was exported from, or `skipway import` the weights that it was made of"
+        )
+    kind = _kind_of(path, head)
+    if kind is None:
+        return None
+    return f"{path} is {kind}, no model file of skipway; {import_advice(path)} makes one of it"
+
+
+def describe_absent_file(path: Path) -> str:
+    """What an error says where `path` is no file: a run folder, weights in several files, or nothing."""
+    if path.is_dir() and (path / "config.toml").is_file() and (path / "model.safetensors").is_file():
+        return f"{path} is a run folder, no model file; give {path / 'model.safetensors'}"
+    if _is_folder_of_weights(path) or _is_checkpoint_prefix(path):
+        return f"{path} holds weights of another framework, no model file of skipway; {import_advice(path)} makes one"
+    return f"no model file {path}; `skipway train` writes one as RUN/model.safetensors"
+
+
+def import_advice(path: Path) -> str:
+    """The command that makes a model file of `path`."""
+    stem = path.name.split(".")[0] or "model"
+    is_safetensors = path.suffix.lower() == ".safetensors"
+    target = f"{stem}-skipway.safetensors" if is_safetensors else f"{stem}.safetensors"
+    return f"`skipway import {shlex.quote(str(path))} --to {shlex.quote(target)}`"
+
+
+def _kind_of(path: Path, head: bytes) -> str | None:
+    for signature, kind in _SIGNATURES:
+        if head.lstrip().startswith(signature):
+            return kind
+    if head.startswith(_ZIP):
+        return _kind_of_zip(path)
+    if _SHARD in path.name:
+        return "a TensorFlow checkpoint"
+    return _ENDINGS.get(path.suffix.lower()) if head else None
+
+
+def _kind_of_zip(path: Path) -> str | None:
+    """Which framework packed a zip archive, by the names of its members."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return None
+    if "config.json" in names and "metadata.json" in names:
+        return "a Keras file"
+    if any(name.endswith("data.pkl") for name in names):
+        return "a PyTorch file"
+    if any(name.endswith(".npy") for name in names):
+        return "a NumPy file"
+    return None
+
+
+def _is_folder_of_weights(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    for name in _WEIGHTS_OF_A_FOLDER:
+        if (path / name).exists() or (path / f"{name}.index.json").exists():
+            return True
+    return (path / "checkpoint").is_file()  # of TensorFlow
+
+
+def _is_checkpoint_prefix(path: Path) -> bool:
+    """Whether `path` is no file but the first part of the names of a checkpoint's files."""
+    try:
+        return path.with_name(f"{path.name}.index").is_file()
+    except (OSError, ValueError):
+        return False

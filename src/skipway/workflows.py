@@ -1,0 +1,80 @@
+"""What `skipway export` and `skipway convert` write, by the ending: a graph that runs, or weights by other names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from skipway.errors import ModelFileError
+from skipway.inference.graphs import ENDINGS, export_graph
+from skipway.interchange.exporting import Converted, Written, convert_weights, export_weights
+from skipway.interchange.importing import ImportOptions, read_files, read_weights
+from skipway.interchange.outputs import check_model_path, check_outputs
+from skipway.reporting import escaped
+from skipway.weights.bundle import for_others, load_bundle, save_bundle
+
+FOR_OTHERS = "skipway"  # the form of a model file for others
+
+
+def export_model(
+    model: Path | str, to: Path, *, form: str = "", with_preprocessing: bool = False, overwrite: bool = False
+) -> Written:
+    """The model file `model` as `to`: `export_graph` for .onnx and .pt2, `export_weights` for the rest, which tell of
+    the arguments and the errors; with the form `skipway` a model file for others (`for_others`). Raises ModelFileError
+    for an option of another of these."""
+    if form == FOR_OTHERS:
+        check_model_path(to)
+        check_outputs([to], [Path(model)], overwrite=overwrite)
+        save_bundle(to, for_others(load_bundle(model)))
+        return Shared(to)
+    if _is_graph(to, form, with_preprocessing=with_preprocessing):
+        check_outputs([to], [Path(model)], overwrite=overwrite)
+        return export_graph(load_bundle(model), to, with_preprocessing=with_preprocessing, overwrite=overwrite)
+    return export_weights(model, to, form=form, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A model file that was written for others."""
+
+    to: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"to": str(self.to), "form": FOR_OTHERS}
+
+    def told(self) -> str:
+        """The same as text."""
+        return f"to        {escaped(str(self.to))}, without the list of training pictures and the paths of this machine"
+
+
+def convert_model(
+    file: Path,
+    to: Path,
+    *,
+    form: str = "",
+    with_preprocessing: bool = False,
+    overwrite: bool = False,
+    **options: Unpack[ImportOptions],
+) -> Converted:
+    """Another framework's weight file as `to`: an import and an export in one.
+
+    Arguments and errors are those of `import_weights` and `export_model`.
+    """
+    if not _is_graph(to, form, with_preprocessing=with_preprocessing):
+        return convert_weights(file, to, form=form, overwrite=overwrite, **options)
+    check_outputs([to], read_files(file, options), overwrite=overwrite)
+    found = read_weights(file, **options)
+    return Converted(found, export_graph(found.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite))
+
+
+def _is_graph(to: Path, form: str, *, with_preprocessing: bool) -> bool:
+    graph = to.suffix.lower() in ENDINGS
+    if graph and form:
+        raise ModelFileError(f"{to} becomes a graph, which takes nobody's names; leave out --form {form}")
+    if with_preprocessing and not graph:
+        raise ModelFileError(
+            f"{to} holds weights alone; leave out --with-preprocessing, or let the file end in {' or '.join(ENDINGS)}"
+        )
+    return graph
