@@ -268,7 +268,7 @@ def test_the_report_tells_what_there_is(user_cache: Path) -> None:
     assert (entry_facts.key, entry_facts.about) == ("a" * 12, "evil\nname")
     assert 5000 < entry_facts.size < 6000
     assert json.loads(json.dumps(inspect_cache().to_dict()))["folder"] == str(user_cache)
-    text = inspect_cache().told()
+    text = inspect_cache().describe()
     assert len(text.splitlines()) == 2
     assert "evil\\nname" in text
 

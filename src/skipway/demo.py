@@ -10,8 +10,8 @@ from PIL import Image
 from skipway.data.arrays import read_digits
 from skipway.files import write_whole
 from skipway.inference.classifier import load
+from skipway.inference.predict import describe_predictions
 from skipway.inference.predict import predict_files
-from skipway.inference.predict import told as told_predictions
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
 from skipway.training.run import train
@@ -30,7 +30,7 @@ def run_demo(folder: Path, reporter: Reporter, *, overwrite: bool = True) -> str
     )
     files = _write_pictures(folder / "pictures")
     rows = predict_files(load(result.model), [(str(file), file) for file in files], top=5)
-    return f"{told_predictions(rows)}\n\n{_closing(result, files[0])}"
+    return f"{describe_predictions(rows)}\n\n{_closing(result, files[0])}"
 
 
 def _write_pictures(folder: Path) -> list[Path]:

@@ -44,7 +44,7 @@ class Shared:
         """Plain values for JSON."""
         return {"to": str(self.to), "form": FOR_OTHERS}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
         return f"to        {escaped(str(self.to))}, without the list of training pictures and the paths of this machine"
 

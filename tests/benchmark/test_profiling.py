@@ -83,7 +83,7 @@ def test_a_forward_profile_and_its_trace(tmp_path: Path, precision: str, told: s
     events = json.loads(found.trace.read_text())["traceEvents"]
     names = [event.get("name") for event in events if event.get("ph") == "X"]
     assert names.count("stage3.unit2.conv1") == PROFILED
-    lines = found.told().splitlines()
+    lines = found.describe().splitlines()
     assert str(found.trace) in lines[0]
     assert [line.split()[0] for line in lines[1:]] == [one.name for one in found.costs]
     plain = json.loads(json.dumps(found.to_dict()))

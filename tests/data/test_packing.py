@@ -133,7 +133,7 @@ def test_bad_pictures_are_listed_and_left_out(colours: Path, tmp_path: Path) -> 
     assert packed.pictures == {"all": 35}
     assert [one.file for one in packed.bad] == [str(tmp_path / "c" / "red" / "3.png")]
     assert "3.png" in (tmp_path / "packed" / "bad_files.csv").read_text()
-    assert "1 left out" in packed.told()
+    assert "1 left out" in packed.describe()
     assert len(open_source(tmp_path / "packed").split("all")) == 35
     (tmp_path / "c" / "red" / "4.png").write_bytes(b"none")
     with pytest.raises(DataError, match="2 of 36 pictures cannot be read"):

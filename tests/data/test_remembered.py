@@ -157,6 +157,6 @@ def test_the_oldest_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_cache_shows_and_clears_it(folder: Path) -> None:
     _check(folder)
     assert inspect_cache().pictures > 0
-    assert "remembered about picture files" in inspect_cache().told()
+    assert "remembered about picture files" in inspect_cache().describe()
     assert inspect_cache(clear=True).pictures == 0
     assert not (cache_folder() / "pictures.sqlite").exists()

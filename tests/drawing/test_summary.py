@@ -102,7 +102,7 @@ def test_summary_as_plain_values() -> None:
 
 
 def test_summary_as_text_folds_equal_units() -> None:
-    lines = summarize("resnet_v1_20.cifar").told().splitlines()
+    lines = summarize("resnet_v1_20.cifar").describe().splitlines()
     assert lines[0] == "resnet_v1_20.cifar, input 3 x 32 x 32"
     assert [re.sub(r"  +", "|", line.strip()) for line in lines[1:9]] == [
         "unit|output|parameters|MFLOPs|sees",
@@ -125,7 +125,7 @@ def test_what_differs_is_not_folded() -> None:
         return Row(name, (8, side, side), parameters, 100, 3, 1, whole=False)
 
     def told(*rows: Row) -> list[str]:
-        lines = Summary("x", (3, 4, 4), 1, 0, 100, rows, 1, 2**20).told().splitlines()
+        lines = Summary("x", (3, 4, 4), 1, 0, 100, rows, 1, 2**20).describe().splitlines()
         return [line.split()[0] for line in lines[2 : 2 + len(rows)] if line.startswith("  ")]
 
     assert told(row("a.unit9", 1), row("a.unit10", 1), row("a.unit11", 1)) == ["a.unit9-11"]
@@ -136,7 +136,7 @@ def test_what_differs_is_not_folded() -> None:
 
 def test_memory_in_words() -> None:
     def told(count: int, batch: int) -> str:
-        return Summary("x", (3, 4, 4), 1, 0, 100, (Row("a", (1,), 1, 1, 1, 1, whole=True),), batch, count).told()
+        return Summary("x", (3, 4, 4), 1, 0, 100, (Row("a", (1,), 1, 1, 1, 1, whole=True),), batch, count).describe()
 
     assert "training on 1,024 pictures at once keeps 1.5 GiB of activations" in told(3 * 2**29, 1024)
     assert "training on 1 picture at once keeps 2.0 MiB" in told(2**21, 1)

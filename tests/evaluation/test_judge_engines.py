@@ -46,7 +46,7 @@ def test_an_engine_judges_as_the_network_does(model: Path, data: Path, engine: s
     assert found.engine == engine
     assert found.evaluation.loss == pytest.approx(wanted.evaluation.loss, rel=1e-5)
     assert found.evaluation.confusion == wanted.evaluation.confusion
-    assert f"answered by {engine}" in found.told()
+    assert f"answered by {engine}" in found.describe()
     assert found.to_dict()["engine"] == engine
 
 
@@ -56,7 +56,7 @@ def test_a_coarser_arithmetic_is_judged_beside_the_exact_one(model: Path, data: 
     found = evaluate(model, data, engine="onnxruntime", precision="int8", calibrate=data)
     assert found.exact is not None
     assert found.to_dict()["fp32_top1"] == evaluate(model, data).evaluation.top1
-    assert "points are lost" in found.told()
+    assert "points are lost" in found.describe()
     # The second time the ranges are those in the cache.
     again = evaluate(model, data, engine="onnxruntime", precision="int8")
     assert again.evaluation.confusion == found.evaluation.confusion

@@ -71,7 +71,7 @@ def test_without_parts_only_the_held_out_pictures_judge(trained: RunResult, fold
 def test_all_of_them_are_no_measure_and_that_is_said_first(trained: RunResult, folder: Path) -> None:
     found = _judged(trained.model, folder, split="all")
     assert _counts(found) == (60, 48, 0)
-    assert found.told().startswith("NO MEASURE: 48 of these 60 pictures were trained on")
+    assert found.describe().startswith("NO MEASURE: 48 of these 60 pictures were trained on")
     assert found.to_dict()["overlap"]["trained_on"] == 48
     only = _judged(trained.model, folder, split="train")
     assert _counts(only) == (48, 48, 0)
@@ -172,7 +172,7 @@ def test_a_model_that_does_not_know_says_so(trained: RunResult, folder: Path, pa
     save_bundle(tmp_path / "m.safetensors", replace(bundle, identity=None))
     found = _judged(tmp_path / "m.safetensors", folder)
     assert found.evaluation.count == 60
-    assert "does not say which pictures it was trained on" in found.told()
+    assert "does not say which pictures it was trained on" in found.describe()
     assert _judged(tmp_path / "m.safetensors", parts).remarks() == []
     with pytest.raises(DataError, match="does not say which of its pictures were held out"):
         _judged(tmp_path / "m.safetensors", folder, split="val")
@@ -200,7 +200,7 @@ def test_copies_alone_are_no_measure(trained: RunResult, folder: Path, tmp_path:
                 picture.save(place, quality=95)
     found = _judged(trained.model, tmp_path / "copies")
     assert _counts(found) == (48, 0, 48)
-    assert "NO MEASURE: all of these 48 pictures" in found.told()
+    assert "NO MEASURE: all of these 48 pictures" in found.describe()
 
 
 def test_unknown_first_weights_are_told(trained: RunResult, parts: Path, tmp_path: Path) -> None:
@@ -230,8 +230,8 @@ def test_classes_matched_by_order_are_named(folder: Path, tmp_path: Path) -> Non
         shutil.copytree(folder / name, numbered / str(number))
     options: dict[str, Any] = {"recipe": RECIPE.replaced(epochs=1), "workers": 0, "device": "cpu", "image_size": 16}
     model = train(numbered, model="plain_mlp_2", out=tmp_path / "run", **options).model
-    assert "classes are matched by order (0 = a, 1 = b, 2 = c)" in _judged(model, folder).told()
-    assert "by order" not in _judged(model, numbered).told()
+    assert "classes are matched by order (0 = a, 1 = b, 2 = c)" in _judged(model, folder).describe()
+    assert "by order" not in _judged(model, numbered).describe()
 
 
 def test_the_command_line_says_it(trained: RunResult, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,7 +254,7 @@ def test_one_step_from_a_weight_file_to_a_graph(tmp_path: Path) -> None:
     counts = counts_of(done.found.bundle, 3)
     assert relative(run_onnx(tmp_path / "graph.onnx", counts), answers(done.found.bundle, counts)) <= SAME
     assert done.to_dict()["form"] == "onnx"
-    assert "ONNX Runtime answers as the network does" in done.told()
+    assert "ONNX Runtime answers as the network does" in done.describe()
 
 
 def test_the_command_answers_with_one_json_object(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from skipway.errors import DataError
 from skipway.inference.classifier import CHUNK, Classifier, load
-from skipway.inference.predict import find_pictures, predict_files, told
+from skipway.inference.predict import describe_predictions, find_pictures, predict_files
 
 NOTHING = io.BytesIO()
 
@@ -187,7 +187,7 @@ def test_only_bad_files(classifier: Classifier) -> None:
 
 def test_rows_as_text(classifier: Classifier, colours: Path) -> None:
     files: list[tuple[str, Path | bytes]] = [("a picture", colours / "red" / "0.png"), ("gone", Path("gone.png"))]
-    lines = told(predict_files(classifier, files, top=2)).splitlines()
+    lines = describe_predictions(predict_files(classifier, files, top=2)).splitlines()
     assert lines[0] == "a picture"
     assert lines[1].endswith("%  red")
     assert lines[3:] == [

@@ -49,7 +49,7 @@ def test_a_whole_model_says_how_its_pictures_are_prepared(file: str, tmp_path: P
     save_bundle(tmp_path / "model.safetensors", model)
     done = export_weights(tmp_path / "model.safetensors", tmp_path / file)
     assert done.stated
-    assert "does not say so" not in done.told()
+    assert "does not say so" not in done.describe()
     found = import_weights(tmp_path / file, tmp_path / "again.safetensors")
     assert load_bundle(tmp_path / "again.safetensors").preprocessing == rule
     assert not [one for one in found.warnings if "pictures" in one and "do not fit natural pictures" not in one]

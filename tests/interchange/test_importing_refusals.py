@@ -28,7 +28,7 @@ def test_left_over_arrays_are_refused_and_listed_when_allowed(written: Path, to:
         import_weights(file, to, overwrite=True, allow_unused=["aux.w*"])
     found = import_weights(file, to, overwrite=True, allow_unused=["aux.*"])
     assert found.left == ("aux.weight", "aux.bias")
-    assert "left      aux.weight" in found.told()
+    assert "left      aux.weight" in found.describe()
     assert apart(written / "torchvision_resnet_zip", to) < SAME
 
 

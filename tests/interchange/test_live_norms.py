@@ -268,7 +268,7 @@ def test_untouched_statistics_are_no_doubt_once_they_are_recomputed(written: Pat
     assert told(import_weights(file, to), "were left out; `import --statistics DATA` recomputes them")
     found = import_weights(file, to, overwrite=True, recompute=recomputing(source_of(8, 64, "train"), device="cpu"))
     assert not told(found, "running means are 0")
-    assert "running statistics recomputed over 8 pictures (train of made)" in found.told()
+    assert "running statistics recomputed over 8 pictures (train of made)" in found.describe()
 
 
 def test_statistics_that_cannot_be_recomputed(tmp_path: Path, to: Path) -> None:

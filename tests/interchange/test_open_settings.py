@@ -127,8 +127,8 @@ def test_the_statistics_find_where_zeros_stand(pad: str, tmp_path: Path, to: Pat
     for scheme in (TORCHVISION, CIFAR_TORCH):
         found = import_weights(written(tmp_path, bundle.spec, bundle.tensors, scheme), to, overwrite=True)
         assert stack(to).pad == pad
-        assert "by its own statistics (zeros" in found.told()
-        assert "next network" in found.told()
+        assert "by its own statistics (zeros" in found.describe()
+        assert "next network" in found.describe()
         fit = found.to_dict()["fit"]
         assert fit["figure"] < 0.05
         assert {one["network"] for one in fit["tried"]} == {"zeros on both sides", "zeros after", "zeros before"}
@@ -224,7 +224,7 @@ def test_the_statistics_find_how_pictures_were_scaled(convention: str, tmp_path:
     assert [text for text in wrong.warnings if f"fit {convention} better" in text]
     assert load_bundle(to).preprocessing == preset("cifar", 32)  # the user's word counts
     every = import_weights(file, to, overwrite=True, fit=True)
-    assert every.told().count("tried     ") >= 8
+    assert every.describe().count("tried     ") >= 8
 
 
 def test_two_standardizations_are_told_to_be_alike(tmp_path: Path, to: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_network_without_a_classifier_says_so(to: Path, tmp_path: Path, state:
     torch.save(headless, tmp_path / "headless.pth")
     found = import_weights(tmp_path / "headless.pth", to)
     assert any("no classifier" in one and "train DATA --from MODEL" in one for one in found.warnings)
-    assert "labels    none" in found.told()
+    assert "labels    none" in found.describe()
     classifier = load(to, "cpu")
     with pytest.raises(SkipwayError, match=r"has no classifier.*train DATA --from MODEL"):
         classifier.best(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 5)
@@ -105,7 +105,7 @@ def test_an_import_tells_what_it_decided(written: Path, to: Path, tmp_path: Path
     file = tmp_path / "checkpoint.pth"
     torch.save({"state_dict": state, "state_dict_ema": state, "optimizer": {"lr": 1.0}, "epoch": 7}, file)
     found = import_weights(file, to)
-    told = found.told()
+    told = found.describe()
     assert "prepared  as by torch: 224 pixels a side, RGB, counts times 0.003922, minus (0.485, " in told
     assert "labels    numbers from 0 to 6; --labels FILE names the classes" in told
     assert "note      the file holds averaged weights, too: --average ema takes them" in told
@@ -116,7 +116,7 @@ def test_an_import_tells_what_it_decided(written: Path, to: Path, tmp_path: Path
     assert values["labels"].startswith("numbers")
     assert len(values["notes"]) == 3
     converted = convert_weights(file, tmp_path / "w.pth", labels=list("abcdefg"), average="ema")
-    assert "labels    those of --labels" in converted.told()
+    assert "labels    those of --labels" in converted.describe()
     assert converted.to_dict()["notes"][0].startswith("averaged weights, not the last ones")
     assert import_weights(written / CASE / "model.pth", to, overwrite=True).decisions.notes == ()
 

@@ -50,7 +50,7 @@ class Profile:
         """Plain values for JSON."""
         return {"what": self.what, "trace": str(self.trace), "costs": [asdict(one) for one in self.costs]}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The costs as a table."""
         width = max(len(one.name) for one in self.costs)
         lines = [escaped(f"{self.what}; trace in {self.trace}")]

@@ -117,7 +117,7 @@ class Report:
         rows = [one.to_dict() for one in self.results]
         return rows[0] if self.single else rows
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """A line for each result, then all of them as a table, then their profiles."""
         return _told(self.results)
 
@@ -138,7 +138,7 @@ def _told(results: Sequence[Result]) -> str:
         texts = [f"{text:{'<' if i < 2 else '>'}{widths[i]}}" for i, text in enumerate(row)]
         lines.append(f"  {'  '.join(texts)}")
     lines.append("  peak: the fastest large matrix product measured before and after, in GFLOP/s")
-    profiles = [one.profile.told() for one in results if one.profile is not None]
+    profiles = [one.profile.describe() for one in results if one.profile is not None]
     return "\n".join([joined_lines(lines), *profiles])
 
 

@@ -60,7 +60,7 @@ def _judge(results: Results) -> Outcome:
     if residual.interval is None:
         return outcome
     # What is left of the gap decides nothing, and nobody should have to look for it.
-    return replace(outcome, reason=f"{outcome.reason}; {residual.name} is {residual.interval.told('points')}")
+    return replace(outcome, reason=f"{outcome.reason}; {residual.name} is {residual.interval.describe('points')}")
 
 
 def _draw(results: Results) -> Figure:

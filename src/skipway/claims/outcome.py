@@ -39,7 +39,7 @@ class Reproduction:
         """Plain values for JSON: result.json, and the folder."""
         return {**self.facts, "folder": str(self.folder)}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The claim, its table, the verdict."""
         claim, outcome = self.claim, self.outcome
         return joined_lines(

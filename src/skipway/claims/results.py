@@ -106,7 +106,7 @@ def judged(effect: Measure, *, margin: float = 0.0) -> tuple[Word, str]:
         missing = sum(one is None for one in effect.values)
         why = f"{missing} of {len(effect.values)} runs have no value" if missing else "one seed has no spread"
         return "undecided", f"{effect.name}: {why}; more seeds or longer runs would tell (--seeds, --epochs)"
-    text = f"{effect.name} is {found.told(effect.unit)}"
+    text = f"{effect.name} is {found.describe(effect.unit)}"
     if found.low > margin:
         return "held", f"{text}, apart from {margin:g}"
     if found.high < margin:

@@ -67,7 +67,7 @@ def _verdict(gain: Measure, pairs: list[Measure]) -> tuple[Word, str]:
         return word, reason
     largest = max(pairs, key=_outer)
     told = f"{reason}; the options differ most in {largest.name}"
-    told += f", {largest.interval.told('points')}" if largest.interval is not None else ""
+    told += f", {largest.interval.describe('points')}" if largest.interval is not None else ""
     if _outer(largest) < gain.interval.low:
         return "held", told
     apart = [one.name for one in pairs if _inner(one) > gain.interval.high]

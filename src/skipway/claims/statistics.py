@@ -21,7 +21,7 @@ class Interval:
     high: float
     n: int
 
-    def told(self, unit: str) -> str:
+    def describe(self, unit: str) -> str:
         """`1.23 points (95 % interval 0.98 to 1.48, n = 3)`."""
         numbers = [digits(one, self.high - self.low) for one in (self.mean, self.low, self.high)]
         return f"{numbers[0]} {unit} (95 % interval {numbers[1]} to {numbers[2]}, n = {self.n})".replace("  ", " ")

@@ -20,4 +20,4 @@ def cache(
     from skipway.user_cache import inspect_cache
 
     found = inspect_cache(clear=clear)
-    answer(found.to_dict()) if json_ else tell(found.told())
+    answer(found.to_dict()) if json_ else tell(found.describe())

@@ -60,7 +60,7 @@ def reproduce(
             failed.append(f"{name}: {error}")  # the others need not suffer for it
             continue
         if not json_:
-            tell(done[-1].told() + "\n")
+            tell(done[-1].describe() + "\n")
     if json_:
         answer([one.to_dict() for one in done] if claim == "all" else done[0].to_dict())
     if failed:

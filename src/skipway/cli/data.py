@@ -39,4 +39,4 @@ def pack(
         if source.remark:
             console.say(source.remark)
         packed = write(source, to, packing, threads=usable_cores(), progress=console.counting)
-    answer(packed.to_dict()) if json_ else tell(packed.told())
+    answer(packed.to_dict()) if json_ else tell(packed.describe())

@@ -36,7 +36,7 @@ def summary(
     from skipway.drawing.summary import summarize
 
     found = summarize(name, num_classes=num_classes, batch_size=batch_size, image_size=image_size)
-    answer(found.to_dict()) if json_ else tell(found.told())
+    answer(found.to_dict()) if json_ else tell(found.describe())
 
 
 @commands.command()
@@ -51,4 +51,4 @@ def draw(
     from skipway.drawing.picture import draw as draw_network
 
     picture = draw_network(name, to, num_classes=num_classes, overwrite=overwrite)
-    answer(picture.to_dict()) if json_ else tell(picture.told())
+    answer(picture.to_dict()) if json_ else tell(picture.describe())

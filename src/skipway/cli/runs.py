@@ -115,7 +115,7 @@ def resume(
 def _told_run(result: Any, as_json: bool) -> None:
     if not speaks():
         return
-    answer(result.to_dict()) if as_json else tell(result.told())
+    answer(result.to_dict()) if as_json else tell(result.describe())
 
 
 @commands.command()
@@ -153,7 +153,7 @@ def evaluate(
         return
     for error in found.bad:
         remark(f"left out: {error}")
-    answer(found.to_dict()) if json_ else tell(found.told())
+    answer(found.to_dict()) if json_ else tell(found.describe())
 
 
 @commands.command()
@@ -169,7 +169,7 @@ def predict(
 ) -> None:
     """Say what pictures show. `-` reads one picture, or a list of file names, from stdin."""
     from skipway.inference.classifier import CHUNK, load
-    from skipway.inference.predict import find_pictures, predict_files, told
+    from skipway.inference.predict import describe_predictions, find_pictures, predict_files
 
     files = find_pictures(pictures, sys.stdin.buffer if sys.stdin else io.BytesIO())
     classifier = load(model, device)
@@ -182,7 +182,7 @@ def predict(
         tell=remark,
     )
     rows = predict_files(classifier, files, top)
-    answer(rows) if json_ else tell(told(rows))
+    answer(rows) if json_ else tell(describe_predictions(rows))
     failed = [row for row in rows if "error" in row]
     if failed:
         raise SkipwayError(f"{len(failed)} of {len(rows)} pictures could not be read: {failed[0]['file']}: "

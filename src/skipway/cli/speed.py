@@ -52,7 +52,7 @@ def benchmark(
     )
     with Console() as console:
         report = measure(settings, reporter=console)
-    answer(report.to_dict()) if json_ else tell(report.told())
+    answer(report.to_dict()) if json_ else tell(report.describe())
     if report.stopped:
         raise KeyboardInterrupt("stopped; the figures are those of the batches until then")
 

@@ -101,7 +101,7 @@ def import_(
             "fit": fit,
         }
         found = import_weights(file, to, overwrite=overwrite, **options)
-    answer(found.to_dict()) if json_ else tell(found.told())
+    answer(found.to_dict()) if json_ else tell(found.describe())
 
 
 @commands.command()
@@ -117,7 +117,7 @@ def export(
     from skipway.workflows import export_model
 
     done = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
-    answer(done.to_dict()) if json_ else tell(done.told())
+    answer(done.to_dict()) if json_ else tell(done.describe())
 
 
 @commands.command()
@@ -165,7 +165,7 @@ def convert(
             "fit": fit,
         }
         done = convert_model(file, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite, **options)
-    answer(done.to_dict()) if json_ else tell(done.told())
+    answer(done.to_dict()) if json_ else tell(done.describe())
 
 
 def _labels(file: Path | None) -> tuple[str, ...]:

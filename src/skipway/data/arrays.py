@@ -88,7 +88,7 @@ def read_npz(file: Path) -> dict[str, Split]:
             arrays = {key: archive[key] for key in archive.files if key.split("_")[0] in {"x", "y"}}
     except Exception as error:  # hostile bytes fail in many ways, and each means a bad file
         raise DataError(
-            f"{file} is no readable .npz of plain arrays ({told(error)}); save it with numpy.savez"
+            f"{file} is no readable .npz of plain arrays ({error_text(error)}); save it with numpy.savez"
         ) from None
     pairs = {
         "all": ("x", "y"),
@@ -135,7 +135,9 @@ def read_hdf5(file: Path) -> Source:
                 and not (archive[key].external or archive[key].is_virtual)
             }
     except Exception as error:  # as above
-        raise DataError(f"{file} is no readable HDF5 file ({told(error)}); check that it was copied whole") from None
+        raise DataError(
+            f"{file} is no readable HDF5 file ({error_text(error)}); check that it was copied whole"
+        ) from None
     for name in ("train", "val", "test"):
         if f"{name}_set_x" in arrays and f"{name}_set_y" in arrays:
             splits[name] = array_split(arrays[f"{name}_set_x"], arrays[f"{name}_set_y"], file.name)
@@ -165,7 +167,7 @@ def read_idx(file: Path) -> np.ndarray:
     except ReadError as error:
         raise DataError(f"{file} {error.what}; {error.fix}") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} cannot be read ({told(error)}); fetch it again") from None
+        raise DataError(f"{file} cannot be read ({error_text(error)}); fetch it again") from None
     dimensions = data[3] if len(data) > 3 else 0
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     start = 4 + 4 * dimensions
@@ -192,7 +194,7 @@ def _find(folder: Path, *names: str) -> Path | None:
     return next((one for one in candidates if one.is_file()), None)
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What a library's error says, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 

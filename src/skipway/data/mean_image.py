@@ -52,10 +52,10 @@ class MeanImage:
         return hash((self.shape, self._digest))
 
     def __repr__(self) -> str:
-        return f"MeanImage of {told(self.shape)}"
+        return f"MeanImage of {shape_text(self.shape)}"
 
 
-def told(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     """The shape of a mean image in words."""
     if len(shape) != 3:
         return f"the shape {tuple(shape)}"

@@ -73,7 +73,7 @@ class Packed:
         bad = [{"file": one.file, "reason": one.reason} for one in self.bad]
         return {"to": str(self.to), "pictures": self.pictures, "shards": self.shards, "bytes": self.size, "bad": bad}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Lines for a person."""
         counts = ", ".join(f"{split} {count:,}" for split, count in self.pictures.items())
         lines = [f"{self.to}: {counts} pictures in {self.shards:,} shards, {self.size / 1e6:,.1f} MB"]

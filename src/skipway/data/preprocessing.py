@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from skipway.data.geometry import central_corner, central_part, short_side_scaled, trimmed
-from skipway.data.mean_image import MeanImage, told
+from skipway.data.mean_image import MeanImage, shape_text
 from skipway.data.pictures import flattened, upright
 from skipway.data.resizing import FLOATING, Kernel, resized
 from skipway.errors import DataError, SkipwayError, UnknownNameError
@@ -164,10 +164,10 @@ class Preprocessing:
         """Raises SkipwayError unless a mean image of this shape (C, H, W) covers the pictures."""
         sides = {self.size, self.resize_to} if self.resize == "squash" else {self.size}
         if shape not in {(self.depth, side, side) for side in sides}:
-            wanted = " or ".join(told((self.depth, side, side)) for side in sorted(sides))
+            wanted = " or ".join(shape_text((self.depth, side, side)) for side in sorted(sides))
             raise SkipwayError(
-                f"the mean image has {told(shape)}, pictures have {wanted}; give the mean of such pictures, or one "
-                "pixel, its average over the picture"
+                f"the mean image has {shape_text(shape)}, pictures have {wanted}; give the mean of such pictures, or "
+                "one pixel, its average over the picture"
             )
 
     def of_size(self, size: int) -> Preprocessing:

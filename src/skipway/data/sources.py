@@ -15,11 +15,11 @@ from skipway.data.arrays import (
     DIGIT_LABELS,
     FASHION_LABELS,
     array_split,
+    error_text,
     read_digits,
     read_hdf5,
     read_idx_folder,
     read_npz_source,
-    told,
 )
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.folders import read_folder
@@ -131,7 +131,7 @@ def _download(loader: str, folder: Path, **arguments: Any) -> Any:
         return getattr(torchvision.datasets, loader)(str(folder), download=True, **arguments)
     except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
         raise DataError(
-            f"{folder} lacks the files of {loader} and they could not be fetched ({told(error)}); "
+            f"{folder} lacks the files of {loader} and they could not be fetched ({error_text(error)}); "
             "put them there or try again with a network"
         ) from None
 

@@ -39,7 +39,7 @@ class Picture:
         """Plain values for JSON."""
         return {"name": self.name, "to": str(self.to), "width": round(self.width), "height": round(self.height)}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """One line of text."""
         return f"{self.name} drawn to {self.to}, {self.width / 72:.1f} x {self.height / 72:.1f} inches"
 

@@ -92,7 +92,7 @@ class Summary:
             ],
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The rows as text, equal units in a row as one line."""
         groups = _folded(self.layers)
         cells = [("unit", "", "output", "parameters", "MFLOPs", "sees")] + [_cells(one) for one in groups]

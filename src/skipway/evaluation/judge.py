@@ -71,7 +71,7 @@ class Judgement:
         facts["overlap"] = None if self.overlap is None else self.overlap.to_dict(self.evaluation)
         return {**facts, **self.evaluation.to_dict(), "bad": bad}
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The figures as text, a line a class."""
         found = self.evaluation
         labels = [escaped(score.label) for score in found.per_class]

@@ -63,7 +63,7 @@ class ExportedGraph:
             "pictures": picture_values(rule) | {"inside": self.with_preprocessing},
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
         rule, values = self.preprocessing, self.to_dict()
         graph = f"ONNX, opset {self.opset}" if self.opset else f"torch.export of torch {torch.__version__}"

@@ -116,7 +116,7 @@ def _pixels(classifier: Classifier, name: str, file: Path | bytes) -> Tensor | P
         return error
 
 
-def told(rows: Sequence[dict[str, Any]]) -> str:
+def describe_predictions(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text: a picture, then its answers, best first."""
     lines: list[str] = []
     for row in rows:

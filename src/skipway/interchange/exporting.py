@@ -48,7 +48,7 @@ class Exported:
             "pictures": picture_values(self.preprocessing),
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
         rule, silent = self.preprocessing, "" if self.stated else "; the file does not say so"
         lines = [
@@ -66,7 +66,7 @@ class Written(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
 
 
@@ -89,17 +89,17 @@ class Converted:
             "warnings": list(found.warnings),
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
         found = self.found
         lines = [
             f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
             f"{len(found.left)} left over",
             *(f"left      {name}" for name in found.left),
-            *found.decisions.told(),
+            *found.decisions.describe(),
             *(f"warning   {warning}" for warning in found.warnings),
         ]
-        return f"{joined_lines(lines)}\n{self.exported.told()}"
+        return f"{joined_lines(lines)}\n{self.exported.describe()}"
 
 
 def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bool = False) -> Exported:

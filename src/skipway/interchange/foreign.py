@@ -39,7 +39,7 @@ def checked_head(path: Path) -> bytes:
     return head
 
 
-def told_foreign(head: bytes) -> str:
+def describe_foreign(head: bytes) -> str:
     """What a file that is not of the expected format is, by its first bytes, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<!--")):

@@ -71,7 +71,7 @@ class Form:
         ending = ending_of(to)
         return (not form and ending in self.endings) or (form == self.name and ending in self.endings + self.named)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Name and endings: `hugging_face (.bin, with --form also .pth)`."""
         more = f"with --form {'also ' if self.endings else ''}{', '.join(self.named)}"
         return f"{self.name} ({', '.join([*self.endings, *([more] if self.named else [])])})"

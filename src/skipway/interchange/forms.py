@@ -54,7 +54,7 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
             f"{spec.name} normalizes with the statistics of the batch in evaluation, which of other frameworks' files "
             "only a whole model's .h5 or .keras says; import it with --norm running and export that"
         )
-    able = [one.told() for one in FORMS if one.scheme(spec) is not None]
+    able = [one.describe() for one in FORMS if one.scheme(spec) is not None]
     if not able:
         raise ModelFileError(
             f"{spec.name} has a layout that no other framework's names are known for; train or import one of "

@@ -8,7 +8,7 @@ from types import ModuleType
 from skipway.errors import ModelFileError
 from skipway.interchange import directory
 from skipway.interchange.caffe import read as caffe
-from skipway.interchange.caffe.looks import told
+from skipway.interchange.caffe.looks import describe_bytes
 from skipway.interchange.containers.zips import SIGNATURE, members
 from skipway.interchange.foreign import checked_head
 from skipway.interchange.keras import read_h5 as keras_h5
@@ -49,4 +49,4 @@ def read_any(path: Path, average: Average = "raw") -> Source:
             return torch_file.read(path, average) if reader is torch_file else reader.read(path)
     if head.startswith(SIGNATURE):
         members(path)  # says what is wrong with a broken one
-    raise ModelFileError(f"{path} is no weight file that skipway reads but {told(head)}")
+    raise ModelFileError(f"{path} is no weight file that skipway reads but {describe_bytes(head)}")

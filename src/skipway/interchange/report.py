@@ -37,11 +37,11 @@ class Decisions:
             "fit": self.choice.to_dict() if self.choice else {},
         }
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """A line each."""
         return [
             f"prepared  as by {self.convention}: {self.rule.size} pixels a side, {rule_text(self.rule)}",
-            *(self.choice.told() if self.choice else []),
+            *(self.choice.describe() if self.choice else []),
             f"labels    {self.labels}",
             *(f"note      {note}" for note in self.notes),
         ]
@@ -79,13 +79,13 @@ class Imported:
             "statistics": dict(self.statistics),
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The same as text."""
         lines = [
             f"network   {self.model}, by the names of {self.scheme} in a {self.format} file",
             f"tensors   {self.used} used, {len(self.left)} left over, {len(self.missing)} missing",
             *(f"left      {name}" for name in self.left),
-            *self.decisions.told(),
+            *self.decisions.describe(),
             *(f"warning   {warning}" for warning in self.warnings),
             f"model     {self.to}",
         ]

@@ -43,7 +43,7 @@ class FoundRate:
             "losses": list(self.losses),
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The suggestion as text."""
         return joined_lines([f"suggested: --learning-rate {self.suggestion:.2g}", f"plot       {self.plot}"])
 

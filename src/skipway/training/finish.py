@@ -57,7 +57,7 @@ class RunResult:
             "remarks": list(self.remarks),
         }
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The outcome as text, and what to type next."""
         found, model, folder = self.evaluation, shlex.quote(str(self.model)), shlex.quote(str(self.folder))
         name = "held out" if self.split == "val" else "trained on"

@@ -55,7 +55,7 @@ class CacheReport:
         """Bytes of all entries."""
         return sum(entry.size for entry in self.entries)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """As text, a line an entry."""
         count = len(self.entries)
         lines = [

@@ -6,7 +6,7 @@ import re
 
 from skipway.interchange.containers import protobuf
 from skipway.interchange.containers.protobuf import Budget, Field, WireError
-from skipway.interchange.foreign import told_foreign
+from skipway.interchange.foreign import describe_foreign
 
 _NET = {1: "text", 2: "layers", 3: "text", 100: "layer"}  # what a NetParameter can start with
 _NET_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 8, 100}
@@ -68,7 +68,7 @@ def is_text(head: bytes) -> bool:
     return bool(_TEXT.match(text, begin)) and (begin < len(text) or "#" in text)
 
 
-def told(head: bytes) -> str:
+def describe_bytes(head: bytes) -> str:
     """What a file of another kind is, and what to do about it."""
     if is_text(head):
         return (
@@ -78,7 +78,7 @@ def told(head: bytes) -> str:
         return "a .caffemodel, a network with its weights; give it as that"
     if is_blob(head):
         return "a .binaryproto, one blob such as a mean picture; give it with --mean beside the weights"
-    return told_foreign(head)
+    return describe_foreign(head)
 
 
 def _first(head: bytes, at: int) -> Field:

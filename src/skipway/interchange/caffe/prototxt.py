@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from skipway.errors import ModelFileError, ReadError
 from skipway.files import read_bounded
-from skipway.interchange.caffe.looks import is_text, told
+from skipway.interchange.caffe.looks import describe_bytes, is_text
 from skipway.interchange.caffe.message import MAX_FIELDS, Message, Symbol, TextError, conform, last
 from skipway.interchange.caffe.net import check_names, in_phase, inputs_of, layers_of
 from skipway.interchange.caffe.upgrade import form_of, upgraded
@@ -54,7 +54,7 @@ def read(path: Path, phase: str = "TEST") -> Source:
     shapes, () where it does not say) and `form`. Raises ModelFileError."""
     head = checked_head(path)
     if not is_text(head):
-        raise ModelFileError(f"{path} is no prototxt but {told(head)}")
+        raise ModelFileError(f"{path} is no prototxt but {describe_bytes(head)}")
     try:
         text = read_bounded(path, MAX_BYTES).decode("utf-8-sig", "backslashreplace")
         return _source(path, parse(text), phase)

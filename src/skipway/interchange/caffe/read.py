@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.interchange.caffe.looks import is_blob, is_net, told
+from skipway.interchange.caffe.looks import describe_bytes, is_blob, is_net
 from skipway.interchange.caffe.message import MAX_FIELDS, Message, Span, decode, last
 from skipway.interchange.caffe.net import (
     check_names,
@@ -46,7 +46,7 @@ def read(path: Path) -> Source:
     """The arrays and layers of a `.caffemodel` of any of Caffe's three forms. Raises ModelFileError."""
     head = checked_head(path)
     if not looks_like(head, path):
-        raise ModelFileError(f"{path} is no caffemodel but {told(head)}")
+        raise ModelFileError(f"{path} is no caffemodel but {describe_bytes(head)}")
     return _mapped(path, lambda buffer: _source(path, buffer))
 
 
@@ -54,7 +54,7 @@ def read_mean(path: Path) -> Source:
     """A `.binaryproto`: the one array `mean`, for pictures (1, C, H, W), channels in BGR. Raises ModelFileError."""
     head = checked_head(path)
     if not looks_like_mean(head, path):
-        raise ModelFileError(f"{path} is no binaryproto but {told(head)}")
+        raise ModelFileError(f"{path} is no binaryproto but {describe_bytes(head)}")
 
     def source(buffer: Buffer) -> Source:
         blob = decode(buffer, 0, len(buffer), "BlobProto", Budget(MAX_FIELDS))

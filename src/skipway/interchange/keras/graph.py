@@ -60,7 +60,7 @@ class Node:
         return self.layer.name
 
     @property
-    def told(self) -> str:
+    def describe(self) -> str:
         """Kind and name, for messages."""
         return f"{self.layer.kind} layer '{self.layer.name[:80]}'"
 

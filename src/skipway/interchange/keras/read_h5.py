@@ -17,7 +17,7 @@ from typing import Any
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5 import Tree, has_signature, opened_tree
 from skipway.interchange.containers.hdf5_data import Region
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.config import Model, parse_config
 from skipway.interchange.keras.names import is_keras_1, weight_parts
 from skipway.interchange.keras.variables import CONTAINERS, read_numbered
@@ -37,7 +37,7 @@ def read(path: Path) -> Source:
     """Read the structure of a Keras .h5 file. Raises ModelFileError."""
     head = checked_head(path)
     if not looks_like(head, path):
-        raise ModelFileError(f"{path} is no HDF5 file but {told_foreign(head)}")
+        raise ModelFileError(f"{path} is no HDF5 file but {describe_foreign(head)}")
     with opened_tree(Region(path, 0, path.stat().st_size), path) as tree:
         return _source(tree)
 

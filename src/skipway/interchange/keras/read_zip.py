@@ -18,7 +18,7 @@ from skipway.interchange.containers.hdf5 import opened_tree
 from skipway.interchange.containers.hdf5_data import Region
 from skipway.interchange.containers.hdf5_texts import TEXT_LIMIT
 from skipway.interchange.containers.zips import SIGNATURE, Member, members
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.read_h5 import PREPROCESSING, config_of, layers_with_arrays
 from skipway.interchange.keras.variables import read_numbered
 from skipway.interchange.source import Source
@@ -41,7 +41,7 @@ def read(path: Path) -> Source:
     """Read the structure of a `.keras` file. Raises ModelFileError."""
     head = checked_head(path)
     if not head.startswith(SIGNATURE):
-        raise ModelFileError(f"{path} is no .keras file but {told_foreign(head)}")
+        raise ModelFileError(f"{path} is no .keras file but {describe_foreign(head)}")
     found = members(path)
     if missing := sorted({CONFIG, WEIGHTS} - set(found)):
         raise ModelFileError(f"{path} is a zip without {' and '.join(missing)}, hence no .keras file; check its ending")

@@ -18,7 +18,7 @@ from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import PickleError, UnknownGlobalError
 from skipway.interchange.containers.zips import SIGNATURE as ZIP_SIGNATURE
 from skipway.interchange.containers.zips import members
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy import pickle as numpy_pickle
 from skipway.interchange.numpy.pickle import PickledArray, numeric_dtype
 from skipway.interchange.source import Array, Layer, Source
@@ -47,7 +47,7 @@ def read(path: Path) -> Source:
     if head.startswith(ZIP_SIGNATURE):
         return _read_archive(path)
     if not head.startswith(SIGNATURE):
-        raise ModelFileError(f"{path} is no NumPy file but {told_foreign(head)}")
+        raise ModelFileError(f"{path} is no NumPy file but {describe_foreign(head)}")
     whole = FileBlob(path, 0, path.stat().st_size)
     start, description, fortran, shape = _header(whole)
     if description != "|O":

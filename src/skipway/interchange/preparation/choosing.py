@@ -95,7 +95,7 @@ class Choice:
         tried = [{"network": one.network, "preprocessing": one.preparation, "figure": one.figure} for one in self.tried]
         return {"figure": self.taken.figure, "pictures": self.pictures, "tried": tried}
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """A line, or one for each candidate."""
         if self.taken is None:
             return []

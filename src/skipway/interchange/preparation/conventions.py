@@ -10,7 +10,7 @@ from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.interchange.caffe import read as caffe
 from skipway.interchange.caffe.read import MEAN
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.input import input_scaling
 from skipway.interchange.keras.read_h5 import PREPROCESSING
 from skipway.interchange.numpy import read as npy
@@ -93,4 +93,4 @@ def _mean_array(file: Path) -> Array:
         return next(iter(arrays.values()))
     if caffe.looks_like_mean(head, file):
         return caffe.read_mean(file).arrays[MEAN]
-    raise ModelFileError(f"{file} is no mean but {told_foreign(head)}; give Caffe's .binaryproto or an .npy")
+    raise ModelFileError(f"{file} is no mean but {describe_foreign(head)}; give Caffe's .binaryproto or an .npy")

@@ -15,7 +15,7 @@ import numpy as np
 
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.protobuf import BYTES, Budget, fields, signed, varint
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.source import Array, Layer, Source
 from skipway.interchange.tensorflow.paths import reading
 from skipway.interchange.tensorflow.tensor import ElementType, element_type, shape_of, tensor_values, type_name
@@ -255,5 +255,5 @@ def _told(head: bytes) -> str:
         )
     if b"MetaGraphDef" in head or b"\n\x05\n\x03Add" in head:
         return "a MetaGraphDef, which holds no weights; give the checkpoint beside it"
-    told = told_foreign(head)
+    told = describe_foreign(head)
     return "no frozen graph of TensorFlow; download or copy it again" if told.startswith("something else") else told

@@ -11,7 +11,7 @@ from typing import Literal
 
 from skipway.errors import ModelFileError
 from skipway.files import read_error
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.tensorflow.sstable import is_table
 
 STATE_FILE = "checkpoint"
@@ -86,7 +86,7 @@ def _at_file(path: Path, *, follow: bool = True) -> Found:
         return Found("V1", path, (path,), f"V1 checkpoint {path}")
     if follow and (state := _STATE.search(head)):
         return _from_state(path, state[1])
-    told = told_foreign(head)
+    told = describe_foreign(head)
     if told.startswith("something else"):
         told = "no checkpoint of TensorFlow, or cut off at its end; download or copy it again"
     raise ModelFileError(f"{path} is {told}")
@@ -144,7 +144,7 @@ def _v2(prefix: Path) -> Found:
     index = _with(prefix, ".index")
     head = checked_head(index)
     if not is_table(index):
-        told = told_foreign(head)
+        told = describe_foreign(head)
         foreign = "cut off or damaged; download or copy it again" if told.startswith("something else") else told
         raise ModelFileError(f"{index} is {foreign}")
     return Found("V2", prefix, (index,), f"V2 checkpoint {prefix}")

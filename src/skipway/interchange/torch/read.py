@@ -18,7 +18,7 @@ from skipway.interchange.containers.blobs import Blob, FileBlob, damaged, item_d
 from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import Global, PickleError
 from skipway.interchange.containers.zips import SIGNATURE, Member, members
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy.pickle import PickledArray
 from skipway.interchange.source import Source
 from skipway.interchange.torch.pickle import KNOWN, Storage, refused, storage_dtype, unpickled
@@ -53,7 +53,7 @@ def read(path: Path, average: Average = "raw") -> Source:
     elif is_tar(head, path):
         form, root, blob = "tar", *read_tar(path)
     else:
-        raise ModelFileError(f"{path} is no PyTorch file but {told_foreign(head)}")
+        raise ModelFileError(f"{path} is no PyTorch file but {describe_foreign(head)}")
     state = unwrapped(path, root, average)
     arrays = [
         value.array(name, blob) if isinstance(value, PickledArray) else value.array(name, path)

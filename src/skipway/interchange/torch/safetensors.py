@@ -28,7 +28,7 @@ from skipway.interchange.containers.blobs import (
     stored_array,
     unread,
 )
-from skipway.interchange.foreign import checked_head, told_foreign
+from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.source import Array, Source
 
 DTYPES: Mapping[str, str] = {
@@ -60,7 +60,7 @@ def read(path: Path) -> Source:
     """The tensors of a `.safetensors` file; bfloat16 is given as float32. Raises ModelFileError."""
     head = checked_head(path)
     if not looks_like(head, path):
-        raise ModelFileError(f"{path} is no safetensors file but {told_foreign(head)}")
+        raise ModelFileError(f"{path} is no safetensors file but {describe_foreign(head)}")
     size = path.stat().st_size
     length = int.from_bytes(head[:8], "little")
     if length > min(MAX_HEADER, size - 8):
