@@ -10,8 +10,7 @@ from PIL import Image
 from skipway.data.arrays import read_digits
 from skipway.files import write_whole
 from skipway.inference.classifier import load
-from skipway.inference.predict import describe_predictions
-from skipway.inference.predict import predict_files
+from skipway.inference.predict import describe_predictions, predict_files
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
 from skipway.training.run import train
