@@ -12,6 +12,7 @@ import torch
 from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError
 from skipway.interchange.importing import import_weights
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.preparation.conventions import prepared, with_mean
 from skipway.models.catalog import find_spec
 from skipway.weights.bundle import load_bundle
@@ -117,7 +118,7 @@ def test_an_import_takes_a_mean_file(case: str, written: Path, tmp_path: Path, t
     rule = load_bundle(to).preprocessing
     side = rule.resize_to if rule.resize == "squash" else rule.size
     (tmp_path / "mean.binaryproto").write_bytes(binaryproto(mean(side)))
-    import_weights(model, to, overwrite=True, mean=tmp_path / "mean.binaryproto")
+    import_weights(model, to, ImportOptions(mean=tmp_path / "mean.binaryproto"), overwrite=True)
     found = load_bundle(to).preprocessing
     assert found.mean_values is not None
     assert torch.equal(found.mean_values, torch.from_numpy(mean(side)))

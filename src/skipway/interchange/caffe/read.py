@@ -31,7 +31,7 @@ from skipway.interchange.caffe.upgrade import form_of, upgraded
 from skipway.interchange.containers.blobs import unread
 from skipway.interchange.containers.protobuf import Budget, Buffer, WireError
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, Notes, Source
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def _source(path: Path, buffer: Buffer) -> Source:
             taken.append(field)
     if not arrays:
         raise WireError(f"its {len(layers)} layers hold no weights")
-    notes = {
+    notes: Notes = {
         "name": str(last(net, "name", "")),
         "form": form_of(net),
         "inputs": inputs_of(net, layers),

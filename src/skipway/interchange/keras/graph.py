@@ -96,7 +96,7 @@ class Graph:
 
     def fail(self, node: Node | None, told: str) -> NoReturn:
         """Refuse the file for one of its layers, or as a whole."""
-        subject = "its network" if node is None else f"its {node.told}"
+        subject = "its network" if node is None else f"its {node.describe}"
         raise ModelFileError(
             f"{self.source.path}: {subject} {told}; a file's own description is followed for ResNets of basic and "
             "bottleneck units: where it is another network of the catalog, name that one"

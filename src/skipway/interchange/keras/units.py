@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.keras.graph import Graph, Node
 from skipway.interchange.keras.layers import Conv, Layers
 from skipway.models.blocks import Row
@@ -36,10 +37,10 @@ class Unit:
 
 
 class Units:
-    """Reads the units of one graph. `warnings` is what a user should know of them."""
+    """Reads the units of one graph. `doubts` is what a user should know of them."""
 
     def __init__(self, graph: Graph, layers: Layers, version: int) -> None:
-        self.warnings: list[str] = []
+        self.doubts: list[Doubt] = []
         self._graph = graph
         self._layers = layers
         self._version = version
@@ -117,7 +118,7 @@ class Units:
         if hidden := [node for node in chain if node.kind == "lambda"]:
             if (stride, depth) == (1, channels):
                 self._fail(hidden[0], "changes a shortcut between equal shapes")
-            self.warnings.append(_guess(hidden, row, channels))
+            self.doubts.append(Doubt("network", _guess(hidden, row, channels)))
         stepped = 1
         for node in chain:
             if node.kind not in {"lambda", "pool", "average"}:
