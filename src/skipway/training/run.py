@@ -117,8 +117,8 @@ def resume(
     `data` says where the pictures lie now, if they have moved. `workers` are as many as the run began with if
     left out; the result does not depend on them.
 
-    Raises RunError when there is nothing to resume, when another process has the run, or when the pictures have
-    changed since.
+    Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
+    it, or where the pictures have changed since.
     """
     folder = Path(run)
     require_folder(folder)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipway.errors import RunError, SkipwayError
+from skipway.errors import NoCheckpointError, RunError, SkipwayError
 from skipway.files import write_whole
 from skipway.training.history import checked_row
 
@@ -134,11 +134,11 @@ def checkpoints(folder: Path) -> list[Path]:
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
     """The newest checkpoint that is whole. `say` gets a line about each newer one that is not.
 
-    Raises RunError where there is none, and where one cannot be read for another reason than damage.
+    Raises NoCheckpointError where there is none, and RunError where one cannot be read for another reason than damage.
     """
     files = checkpoints(folder)
     if not files:
-        raise RunError(
+        raise NoCheckpointError(
             f"{folder} cannot be resumed: it holds no checkpoint; restore its checkpoints, or give another --out"
         )
     damaged: list[str] = []
@@ -153,7 +153,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
         return found
     model = folder / "model.safetensors"
     way_on = f", or go on from its best epoch with `skipway train DATA --from {model}`" if model.is_file() else ""
-    raise RunError(
+    raise NoCheckpointError(
         f"{folder} cannot be resumed: none of its checkpoints is whole ({'; '.join(damaged)}); restore one from a "
         f"copy{way_on}"
     )
