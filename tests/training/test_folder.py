@@ -24,6 +24,7 @@ from skipway.training import folder as folder_module
 from skipway.training import state
 from skipway.training.recipe import Recipe
 from skipway.training.run import resume, train
+from skipway.world import holding
 from tests.training.conftest import write_classes
 
 RECIPE = Recipe(name="short", epochs=2, batch_size=10, learning_rate=1e-3)
@@ -114,7 +115,7 @@ def test_a_holder_that_has_not_said_its_name_yet_is_waited_for(run: Path, holder
 def test_whatever_stands_as_the_holder(
     run: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "_NAMELESS_S", 0.1)
+    monkeypatch.setattr(holding, "_NAMELESS_S", 0.1)
     for text in ("", "{", "[]", '{"process": "x"}', '{"process": 1e400, "machine": "m", "since": 1}'):
         (run / ".holder.json").write_text(text)
         with pytest.raises(RunError, match="in use by another process"):

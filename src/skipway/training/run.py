@@ -22,7 +22,7 @@ from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, refuse_existing, replacing
 from skipway.training.job import (
     Start,
     adapt_recipe,
@@ -57,6 +57,7 @@ from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Progress, checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
+from skipway.world.holding import held
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
 
