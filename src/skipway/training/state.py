@@ -108,12 +108,16 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Any], keep: int) -> Path:
     """Write `checkpoints/step-N.pt` and delete all but the `keep` newest. Raises StorageError."""
-    file = folder / "checkpoints" / f"step-{progress.step:08d}.pt"
+    file = folder / "checkpoints" / _checkpoint_name(progress.step)
     payload = {"format": _FORMAT, "progress": asdict(progress), **tensors}
     write_whole(file, lambda temporary: write_sealed(temporary, payload))
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return file
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
 
 
 def write_sealed(file: Path, payload: dict[str, Any]) -> None:
@@ -129,6 +133,11 @@ def checkpoints(folder: Path) -> list[Path]:
     """Checkpoint files of a run, oldest first."""
     found = [one for one in (folder / "checkpoints").glob("step-*.pt") if _NAME.fullmatch(one.name)]
     return sorted(found, key=lambda one: one.name)
+
+
+def passed_first_step(folder: Path) -> bool:
+    """Whether a run has a checkpoint of trained weights: the one of step 0 has those that it was given."""
+    return any(file.name != _checkpoint_name(0) for file in checkpoints(folder))
 
 
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
