@@ -47,13 +47,14 @@ def read_config(folder: Path) -> tuple[Request, Recipe]:
 def require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
     """RunError unless config.toml asks for what the checkpoint's run was asked for."""
     begun = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
-    edited = recipe != recipe_from_dict(begun, "of the checkpoint")
+    edited = recipe.differences_from(recipe_from_dict(begun, "of the checkpoint"))
     asked = checkpoint.contents.get("request")  # checkpoints of format 1 have none
-    fields = request.differences_from(asked) if isinstance(asked, dict) else []
-    if edited or fields:
-        what = f" ({', '.join(fields)})" if fields else ""
+    if isinstance(asked, dict):
+        edited += request.differences_from(asked)
+    if edited:
         raise RunError(
-            f"{config} was edited since the run began{what}; undo that, or begin a new run with --recipe {config}"
+            f"{config} was edited since the run began ({', '.join(edited)}); undo that, or begin a new run with "
+            f"--recipe {config}"
         )
 
 
