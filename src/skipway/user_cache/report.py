@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skipway.reporting import escaped
+from skipway.reporting import counted, escaped
 from skipway.user_cache.manifest import BadManifestError, read_manifest
 from skipway.user_cache.place import (
     BOUND_VARIABLE,
@@ -23,7 +23,8 @@ from skipway.user_cache.store import entry_folders, last_use, remove_entry, size
 
 @dataclass(frozen=True)
 class EntryFacts:
-    """An entry: the key's first 12 digits, what it is for, how large it is, when it was used last (seconds since 1970)."""
+    """An entry: the key's first 12 digits, what it is for, how large it is, when it was used last (seconds since
+    1970)."""
 
     key: str
     about: str
@@ -57,9 +58,8 @@ class CacheReport:
 
     def told(self) -> str:
         """As text, a line an entry."""
-        count = len(self.entries)
         lines = [
-            f"{escaped(str(self.folder))}: {count} {'entry' if count == 1 else 'entries'}, {_megabytes(self.size_bytes)} of "
+            f"{escaped(str(self.folder))}: {counted(len(self.entries), 'entry')}, {_megabytes(self.size_bytes)} of "
             f"{_megabytes(self.bound_bytes)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
         ]
         if self.pictures_bytes:

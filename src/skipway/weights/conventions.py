@@ -9,6 +9,7 @@ from skipway.data.mean_image import MeanImage
 from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.models.network import Spec
+from skipway.reporting import counted
 from skipway.weights.formats import caffe, npy
 from skipway.weights.formats.caffe import MEAN
 from skipway.weights.formats.foreign import checked_head, told_foreign
@@ -88,7 +89,9 @@ def _mean_array(file: Path) -> Array:
     if npy.looks_like(head, file):
         arrays = npy.read(file).arrays
         if len(arrays) != 1:
-            raise ModelFileError(f"{file} holds {len(arrays)} arrays; give the mean alone, saved with numpy.save")
+            raise ModelFileError(
+                f"{file} holds {counted(len(arrays), 'array')}; give the mean alone, saved with numpy.save"
+            )
         return next(iter(arrays.values()))
     if caffe.looks_like_mean(head, file):
         return caffe.read_mean(file).arrays[MEAN]

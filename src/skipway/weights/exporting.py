@@ -10,7 +10,7 @@ import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import StorageError
-from skipway.reporting import joined_lines
+from skipway.reporting import counted, joined_lines
 from skipway.weights.bundle import Bundle, load_bundle
 from skipway.weights.form import Form
 from skipway.weights.formats.reading import read_any
@@ -93,7 +93,7 @@ class Converted:
         """The same as text."""
         found = self.found
         lines = [
-            f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
+            f"from      {counted(found.used, 'array')} by the names of {found.scheme} in a {found.format} file, "
             f"{len(found.left)} left over",
             *(f"left      {name}" for name in found.left),
             *found.decisions.told(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from skipway.errors import ModelFileError
 from skipway.models.catalog import find_spec
+from skipway.reporting import counted
 from skipway.weights.formats.source import Array, Source
 from skipway.weights.mapping.keras_numbered import in_order
 from skipway.weights.mapping.keras_topology import recognize
@@ -78,8 +79,8 @@ def _named(
 ) -> tuple[Match, list[str]]:
     """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for."""
     match = best(shapes, frozenset({row}) if row else frozenset())
-    if match is None and (counted := in_order(source, shapes, row)) is not None:
-        return counted
+    if match is None and (numbered := in_order(source, shapes, row)) is not None:
+        return numbered
     if match is None and "conv2d/kernel" in shapes and not source.layers:
         raise ModelFileError(
             f"{source.path} numbers its layers instead of naming them, and does not describe them; save the whole "
@@ -88,7 +89,9 @@ def _named(
     if match is None:
         wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
         fix = "name another --model, or none" if row else NETWORKS
-        raise ModelFileError(f"{source.path} holds {len(arrays)} arrays ({some_of(arrays)}), but not {wanted}; {fix}")
+        raise ModelFileError(
+            f"{source.path} holds {counted(len(arrays), 'array')} ({some_of(arrays)}), but not {wanted}; {fix}"
+        )
     if row:
         return match, []
     spec, doubts = settled(match.spec, match.scheme, source)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skipway.data.preprocessing import Preprocessing
-from skipway.reporting import escaped, joined_lines
+from skipway.reporting import counted, escaped, joined_lines
 from skipway.weights.bundle import Bundle
 from skipway.weights.choosing import Choice
 from skipway.weights.formats.source import Source
@@ -92,8 +92,10 @@ class Imported:
         if self.statistics:
             lines.insert(
                 -1,
-                "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
-                "unreadable left out".format(**self.statistics),
+                "norms     running statistics recomputed over {counted_pictures} ({split} of {data}), {unreadable} "
+                "unreadable left out".format(
+                    **self.statistics, counted_pictures=counted(self.statistics["pictures"], "picture")
+                ),
             )
         return joined_lines(lines)
 
@@ -144,7 +146,7 @@ def notes_of(source: Source, average: str) -> tuple[str, ...]:
     if left := notes.get("left_out"):
         told.append(f"not read: {_some(left)}")
     if count := notes.get("optimizer_weights"):
-        told.append(f"not read: {count} arrays of the optimizer")
+        told.append(f"not read: {counted(count, 'array')} of the optimizer")
     return tuple(told)
 
 
