@@ -143,5 +143,5 @@ def test_weights_alone_of_old_keras_are_doubted(written: Path, to: Path, tmp_pat
     spec = find_spec("resnet_v1_50.keras")
     found, doubts = settled(spec, "keras_branches", source)
     assert found.norm.eps == 1e-3  # type: ignore[attr-defined]
-    assert "before 2.2.5" in doubts[0]
+    assert "before 2.2.5" in doubts[0].text
     assert settled(spec, "keras", source) == (spec, ())

@@ -119,7 +119,7 @@ def test_batch_means_where_the_files_code_does(live: set[str], described: bool, 
 def test_a_network_of_others_without_a_word_is_live_everywhere() -> None:
     match, source = weights_with(set(), tiny("resnet_v2_50.slim"), described=False)
     assert norm_of(normalizing(match, source, "batch")[0].spec).statistics == "batch"
-    assert normalizing(match, source, "")[1] == []
+    assert normalizing(match, source, "")[1] == ()
 
 
 @pytest.mark.parametrize("live", [{"stem.norm"}, IN_UNITS - {"stage1.unit1.norm1"}])

@@ -24,6 +24,7 @@ from skipway.claims.trial import Task, finished_trial, key_of, perform
 from skipway.data.workers import require_main_guard
 from skipway.errors import SkipwayError
 from skipway.machine import pick_device, usable_cores
+from skipway.reporting import counted
 from skipway.training.console import Reporter
 
 _channel: Queue[Any] | None = None
@@ -61,7 +62,7 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
             task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
             trials[task] = finished_trial(task)
     due = [task for task, trial in trials.items() if trial is None]
-    reporter.say(f"{claim.name}: {len(trials)} runs (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
+    reporter.say(f"{claim.name}: {counted(len(trials), 'run')} (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
                  f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
     if due:
         count = where.processes or (1 if device == "cuda" else usable_cores())

@@ -15,6 +15,7 @@ from skipway.interchange.foreign import checked_head
 from skipway.interchange.source import Array, Notes, Source
 from skipway.interchange.torch import read as torch_file
 from skipway.interchange.torch import safetensors as safetensors_file
+from skipway.reporting import agreeing, counted
 
 CONFIG = "config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
@@ -87,7 +88,9 @@ def _read_index(path: Path) -> Source:
     unlisted = total - len(file_of)
     warnings: tuple[str, ...] = ()
     if unlisted:
-        warnings = (f"{unlisted} arrays are in the files but not in the index; they are left out",)
+        are = agreeing(unlisted, "is", "are")
+        they_are = agreeing(unlisted, "it is", "they are")
+        warnings = (f"{counted(unlisted, 'array')} {are} in the files but not in the index; {they_are} left out",)
     notes: Notes = {"files": tuple(sources), "index_metadata": index.get("metadata", {})}
     return Source("index", path, arrays, warnings=warnings, notes=notes)
 

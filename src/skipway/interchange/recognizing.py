@@ -15,6 +15,7 @@ from skipway.interchange.mapping.matching import Match, best
 from skipway.interchange.mapping.resnet_names import TORCH_NAMES
 from skipway.interchange.source import Array, Source
 from skipway.models.catalog import find_spec
+from skipway.reporting import counted
 
 # What names and shapes are held against, for those who bring something else.
 NETWORKS = "skipway has AlexNet, Highway and plain networks and ResNet v1 and v2, and no others"
@@ -98,9 +99,9 @@ def _named(
     rows = frozenset({row}) if row else frozenset()
     match = best(shapes, rows)
     if match is None:
-        counted = in_order(source, shapes, row)
-        if counted is not None:
-            return counted
+        by_order = in_order(source, shapes, row)
+        if by_order is not None:
+            return by_order
         raise _unknown_names(source, arrays, row)
     if row:
         return match, ()
@@ -116,7 +117,9 @@ def _unknown_names(source: Source, arrays: Mapping[str, Array], row: str) -> Mod
         )
     wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
     fix = "name another --model, or none" if row else NETWORKS
-    return ModelFileError(f"{source.path} holds {len(arrays)} arrays ({some_of(arrays)}), but not {wanted}; {fix}")
+    return ModelFileError(
+        f"{source.path} holds {counted(len(arrays), 'array')} ({some_of(arrays)}), but not {wanted}; {fix}"
+    )
 
 
 def some_of(names: Mapping[str, Any] | Sequence[str]) -> str:

@@ -20,9 +20,10 @@ from skipway.errors import RecipeError, RunError, SkipwayError
 from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, refuse_existing, replacing, told_back
 from skipway.training.job import (
     Start,
     adapt_recipe,
@@ -36,8 +37,6 @@ from skipway.training.loop import (
     EVALUATION_BATCH,
     Loop,
     StoppedError,
-    earlier_pictures,
-    restore,
     resume_command,
     total_steps,
 )
@@ -45,6 +44,7 @@ from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.request import Options, Request, absolute, request_of
 from skipway.training.resuming import (
     device_of,
+    earlier_pictures,
     read_config,
     require_folder,
     require_place,
@@ -52,11 +52,13 @@ from skipway.training.resuming import (
     require_same_config,
     require_same_pictures,
     require_same_world,
+    restore,
 )
 from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Progress, checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
+from skipway.world.holding import held
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
 
@@ -67,7 +69,7 @@ def train(
     """Train a network on a data set and leave a run folder: model file, report, metrics, events, checkpoints.
 
     `data` is a folder of class folders or any other form that `open_source` reads; see Options for the rest.
-    `overwrite` replaces an older run in the folder once the new one has its first checkpoint.
+    `overwrite` replaces an older run in the folder once the new one has a checkpoint after its first step.
 
     Raises SkipwayError's children for anything wrong with the input, and StoppedError after Ctrl-C.
     """
@@ -80,12 +82,12 @@ def train(
         with held(start.folder, world), _stopped_with_a_way_on(start.folder, world):
             on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
             on_main(world, lambda: require_readable(start.folder, start.material))
-            with replacing(start.folder) if world.main else nullcontext():
+            with replacing(start.folder, voice.say) if world.main else nullcontext():
                 on_main(world, lambda: _write_start(start))
                 loop.save()  # a run killed in its first epoch can be resumed, too
-            _announce(loop)
-            loop.run()
-            return finish(loop)
+                _announce(loop)
+                loop.run()
+                return finish(loop)
 
 
 @contextmanager
@@ -117,16 +119,15 @@ def resume(
     `data` says where the pictures lie now, if they have moved. `workers` are as many as the run began with if
     left out; the result does not depend on them.
 
-    Raises RunError when there is nothing to resume, when another process has the run, or when the pictures have
-    changed since.
+    Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
+    it, or where the pictures have changed since.
     """
-    folder = Path(run)
-    require_folder(folder)
+    folder = require_folder(run)
     with joined_world(device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
-            voice.say(f"{folder}: the run that was to be replaced is back; the new one had not begun")
+            voice.say(told_back(folder))
         loop = _continued(folder, data, workers, world, voice)
         if data:  # the next resume finds them, too
             settled = recipe_to_toml(loop.recipe, loop.start.request.to_dict())
@@ -204,7 +205,11 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
     recipe, material, network, seed = start.recipe, start.material, start.network, start.request.seed
     plan = Plan(len(material.train), recipe.batch_size, seed, recipe.drop_last, world.rank, world.size)
     if plan.steps_per_epoch < 1:
-        raise RecipeError(f"{len(material.train)} pictures leave no batch for {world.size} processes; add pictures")
+        count = len(material.train)
+        raise RecipeError(
+            f"{counted(count, 'picture')} {agreeing(count, 'leaves', 'leave')} no batch for "
+            f"{counted(world.size, 'process')}; add pictures"
+        )
     if recipe.batch_size < 2 * world.size and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
         raise RecipeError(
             f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
@@ -254,13 +259,15 @@ def _announce(loop: Loop) -> None:
     parameters = sum(one.numel() for one in loop.updater.network.parameters())
     say(
         f"{spec.name} ({parameters:,} parameters, {spec.input_size} pixels) on {material.name}: "
-        f"{len(material.train):,} pictures to train, {held}, {len(material.labels)} classes"
+        f"{counted(len(material.train), 'picture')} to train, {held}, {counted(len(material.labels), 'class')}"
     )
     say(
-        f"recipe {loop.recipe.name}: {loop.total:,} steps of {loop.recipe.batch_size} pictures, "
-        f"{loop.epochs} epochs, on {loop.world.device} -> {loop.folder}"
+        f"recipe {loop.recipe.name}: {counted(loop.total, 'step')} of {counted(loop.recipe.batch_size, 'picture')}, "
+        f"{counted(loop.epochs, 'epoch')}, on {loop.world.device} -> {loop.folder}"
     )
     for line in loop.start.identity.leaks():
         say(f"warning: {line}")
     if material.bad:
-        say(f"{len(material.bad)} unreadable pictures are left out: {loop.folder / 'bad_files.csv'}")
+        bad = len(material.bad)
+        left_out = f"{counted(bad, 'unreadable picture')} {agreeing(bad, 'is', 'are')} left out"
+        say(f"{left_out}: {loop.folder / 'bad_files.csv'}")
