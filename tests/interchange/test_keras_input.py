@@ -158,4 +158,4 @@ def test_adapted_statistics_are_used_and_not_left_over(plain: Source) -> None:
 def test_a_network_that_takes_its_pictures_as_they_are_says_nothing(plain: Source) -> None:
     found = recognize(plain)
     assert found is not None
-    assert stated(plain, found.spec, "keras_graph") == (None, [])
+    assert stated(plain, found.spec, "keras_graph") == (None, ())
