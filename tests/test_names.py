@@ -16,6 +16,7 @@ from PIL import Image
 from skipway import cli
 from skipway.data.checking import bad_files_csv
 from skipway.errors import PictureError
+from tests.marks import slow_but
 
 FORGED = "cat\n  99.99%  dog"
 TURNED = "\u202egod"
@@ -130,7 +131,7 @@ COMMANDS: dict[str, tuple[Callable[[Run, Path, Path], tuple[int, str, str]], int
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", slow_but(COMMANDS, quick=set(COMMANDS) - {"benchmark"}))
 def test_no_command_prints_a_raw_name(command: str, skipway_: Run, data: Path, run_folder: Path) -> None:
     call, status, lines = COMMANDS[command]
     found, out, err = call(skipway_, data, run_folder / "model.safetensors")

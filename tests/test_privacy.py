@@ -67,6 +67,7 @@ def test_the_watch_sees_what_other_libraries_do(tmp_path: Path) -> None:
     assert found.home == ["id"]
 
 
+@pytest.mark.slow
 def test_every_command_is_silent(room: Room, colours: Path) -> None:
     """From training to use; the compiler, the demo and the claims take minutes and come below."""
     model, picture = "run/model.safetensors", str(colours / "red" / "0.png")

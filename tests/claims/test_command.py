@@ -61,6 +61,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothing(data: Path, tmp_path: Path) -> None:
     arguments = ("relu-vs-tanh", "--data", str(data), "--out", str(tmp_path / "out"), "--seeds", "1", "--json")
     done = command(*arguments, "--epochs", "1")
@@ -77,6 +78,7 @@ def test_a_budget_that_is_too_small_is_undecided_and_a_second_call_repeats_nothi
     assert json.loads(again.stdout)["runs"] == facts["runs"]
 
 
+@pytest.mark.slow
 def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("degradation", "--data", str(data), "--out", str(out), "--seeds", "1", "--epochs", "1", "--json")
@@ -113,6 +115,7 @@ def test_a_process_whose_parent_was_killed_while_it_started_ends() -> None:
     assert ended.returncode == 1
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     started = subprocess.Popen(

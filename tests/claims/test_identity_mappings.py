@@ -71,6 +71,7 @@ def test_the_greatest_depth_decides_at_the_full_budget() -> None:
     assert "1001 layers" in found.reason
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_panel_a_depth_and_the_table(tmp_path: Path) -> None:
     results = seeded(CLAIM, CLEAR)
     assert "<svg" in drawn(CLAIM, results, tmp_path)

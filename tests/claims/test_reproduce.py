@@ -67,6 +67,7 @@ def test_a_claim_leaves_its_files_and_its_verdict(
     assert max(fast) < min(slow)
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated(small_claim: Claim, here: list[Task], data: Path, tmp_path: Path) -> None:
     where = Where(tmp_path, str(data), "cpu")
     first = files_of(small_claim, where)
@@ -86,6 +87,7 @@ def test_finished_runs_are_not_repeated(small_claim: Claim, here: list[Task], da
     assert here == []
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_result(small_claim: Claim, here: list[Task], data: Path, tmp_path: Path) -> None:
     one, other = (files_of(small_claim, Where(tmp_path / name, str(data), "cpu")) for name in ("a", "b"))
     for facts in (one, other):
@@ -96,6 +98,7 @@ def test_the_same_seeds_give_the_same_result(small_claim: Claim, here: list[Task
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(
     small_claim: Claim, here: list[Task], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +149,7 @@ def test_a_run_that_diverges_is_a_result(
     assert fast["test_error"][-1] is None
 
 
+@pytest.mark.slow
 def test_the_page_tells_how_to_get_this_very_result(
     small_claim: Claim, here: list[Task], data: Path, tmp_path: Path
 ) -> None:

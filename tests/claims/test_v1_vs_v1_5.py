@@ -69,6 +69,7 @@ def test_both_networks_are_timed_beside_one_of_them() -> None:
     assert all(speed > 0 for speed in second["times"].values())
 
 
+@pytest.mark.slow
 def test_the_figure_has_three_panels(tmp_path: Path) -> None:
     results = seeded(CLAIM, CLEAR, times=TIMES)
     assert "<svg" in drawn(CLAIM, results, tmp_path)

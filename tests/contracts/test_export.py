@@ -41,6 +41,7 @@ def test_a_compiled_network_is_one_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet_v2_20.cifar"])
+@pytest.mark.slow
 def test_a_compiled_network_trains_as_the_plain_one(name: str) -> None:
     network = filled(tiny(name)).train()
     statistics = {key: value.clone() for key, value in network.named_buffers()}

@@ -167,6 +167,7 @@ skipway.train(
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_begins_once(colours: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(_GUARDLESS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.contracts.tiny import CLASSES, tiny
+from tests.marks import slow_but
 
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError, SkipwayError
@@ -39,7 +40,7 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", slow_but(["eager", "onnxruntime", "openvino"], quick=["eager", "onnxruntime"]))
 def test_an_engine_judges_as_the_network_does(model: Path, data: Path, engine: str) -> None:
     wanted = evaluate(model, data)
     found = evaluate(model, data, engine=engine, batch_size=16)
@@ -50,6 +51,7 @@ def test_an_engine_judges_as_the_network_does(model: Path, data: Path, engine: s
     assert found.to_dict()["engine"] == engine
 
 
+@pytest.mark.slow
 def test_a_coarser_arithmetic_is_judged_beside_the_exact_one(model: Path, data: Path) -> None:
     with pytest.raises(SkipwayError, match="--calibrate"):
         evaluate(model, data, engine="onnxruntime", precision="int8")

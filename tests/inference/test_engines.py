@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from tests.contracts.tiny import tiny
+from tests.marks import slow_but
 from torch import Tensor, nn
 
 from skipway.errors import DataError, SkipwayError, UnknownNameError
@@ -90,6 +91,7 @@ def test_folding_knows_every_shortcut(name: str, fields: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("carry", ["exclusive_gate", "dropout"])
+@pytest.mark.slow
 def test_engines_know_odd_shortcuts(carry: str) -> None:
     network = stirred(tiny("resnet_v1_20.cifar", carry=carry, gate_bias=0.0).build())
     for engine in ("onnxruntime", "openvino"):
@@ -97,7 +99,7 @@ def test_engines_know_odd_shortcuts(carry: str) -> None:
         assert difference(network, opened, pictures(network, 3)) < 1e-5
 
 
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("activation", slow_but(["tanh", "sigmoid"], quick=["tanh"]))
 def test_engines_know_what_follows_a_convolution(activation: str) -> None:
     network = tiny("alexnet.mnist", conv_activation=activation, activation=activation).build().eval()
     for engine in ("eager", "onnxruntime"):
@@ -109,11 +111,19 @@ def test_engines_know_what_follows_a_convolution(activation: str) -> None:
     ("name", "engine", "precision"),
     # Compiling takes seconds: one network stands for all. That one's random weights let the signal fade to what int8
     # cannot tell from zero.
-    [
-        (name, *pair)
-        for name, pair in product(MIXED, PAIRS)
-        if (pair[0] != "compile" or name == MIXED[0]) and (pair[1] != "int8" or name != MIXED[0])
-    ],
+    slow_but(
+        [
+            (name, *pair)
+            for name, pair in product(MIXED, PAIRS)
+            if (pair[0] != "compile" or name == MIXED[0]) and (pair[1] != "int8" or name != MIXED[0])
+        ],
+        quick=[
+            ("highway_19.cifar", "onnxruntime", "fp32"),
+            ("highway_19.cifar", "openvino", "fp32"),
+            ("highway_19.cifar", "eager", "fp32"),
+            ("highway_19.cifar", "eager", "bf16"),
+        ],
+    ),
 )
 def test_every_engine_answers_as_the_network(name: str, engine: str, precision: Precision) -> None:
     network = stirred(built(name))
@@ -229,6 +239,7 @@ def test_int8_needs_pictures() -> None:
         open_engine("onnxruntime", network, batch_size=1, precision="int8", calibration=[pictures(network, 31)])
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_once(user_cache: Path) -> None:
     network = stirred(built("resnet_v2_50.slim"))
     cache = Cache(network, kept=True)
@@ -240,7 +251,7 @@ def test_int8_is_calibrated_once(user_cache: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in files} == files
 
 
-@pytest.mark.parametrize("damage", [b"", b"no graph", None])
+@pytest.mark.parametrize("damage", slow_but([b"", b"no graph", None], quick=[b"no graph"]))
 def test_a_damaged_artefact_is_made_again(user_cache: Path, damage: bytes | None) -> None:
     network = stirred(built("resnet_v2_50.slim"))
     cache = Cache(network, kept=True)

@@ -17,6 +17,7 @@ from tests.contracts.pins import SHOWN
 from tests.contracts.tiny import CLASSES, filled, relative, tiny
 from tests.interchange.test_exporting import bundle_of as random_bundle
 from tests.interchange.test_exporting import narrow
+from tests.marks import slow_but
 from torch import Tensor
 
 import skipway
@@ -35,6 +36,7 @@ from skipway.workflows import convert_model, export_model
 SAME = 1e-5
 LABELS = tuple(f"Größe {number}" for number in range(CLASSES))
 # The first row of each layout; deeper ones repeat its units.
+QUICK = ("alexnet.mnist", "plain_mlp_10", "resnet_v2_20.cifar")
 LAYOUTS = list({re.sub(r"_\d+", "", name): name for name in reversed(list_models())}.values())
 
 
@@ -65,7 +67,7 @@ def shape_of(value: onnx.ValueInfoProto) -> list[str | int]:
     return [one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim]
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", slow_but(LAYOUTS, quick=QUICK))
 def test_onnx_runtime_answers_as_the_network_does(name: str, tmp_path: Path) -> None:
     bundle, file = bundle_of(name), tmp_path / "graph.onnx"
     done = export_graph(bundle, file, with_preprocessing=True)
@@ -82,7 +84,7 @@ def test_onnx_runtime_answers_as_the_network_does(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", slow_but(SHOWN, quick=["plain_20.cifar"]))
 def test_a_program_of_torch_export_answers_as_the_network_does(name: str, inside: bool, tmp_path: Path) -> None:
     bundle, file = bundle_of(name), tmp_path / "graph.PT2"
     done = export_graph(bundle, file, with_preprocessing=inside)
@@ -156,11 +158,13 @@ def test_a_mean_image_goes_inside_or_nowhere(tmp_path: Path) -> None:
     assert relative(run_onnx(tmp_path / "graph.onnx", counts), answers(bundle, counts)) <= SAME
 
 
+@pytest.mark.slow
 def test_a_map_of_answers_is_exported(tmp_path: Path) -> None:
     done = export_graph(bundle_of("resnet_v2_20.cifar", global_pool=False), tmp_path / "graph.onnx")
     assert done.to_dict()["output"]["shape"] == ["batch", CLASSES, 9, 9]
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_one_file_stand_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "LARGEST", 1000)
     bundle, file = bundle_of("plain_20.cifar"), tmp_path / "deep" / "graph.onnx"
@@ -176,7 +180,7 @@ def test_weights_too_large_for_one_file_stand_beside_it(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt2"])
-@pytest.mark.parametrize("wrong", [2.0, float("nan")])
+@pytest.mark.parametrize("wrong", slow_but([2.0, float("nan")], quick=[2.0]))
 def test_a_graph_that_answers_otherwise_is_not_left_behind(
     ending: str, wrong: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +249,7 @@ def test_options_of_the_other_kind_of_file_are_refused(tmp_path: Path) -> None:
         export_graph(bundle_of("highway_mlp_10"), tmp_path / "graph.tflite")
 
 
+@pytest.mark.slow
 def test_one_step_from_a_weight_file_to_a_graph(tmp_path: Path) -> None:
     bundle = random_bundle(narrow("resnet_v1_20.cifar").replaced({"num_classes": 10}))
     save_bundle(tmp_path / "model.safetensors", bundle)

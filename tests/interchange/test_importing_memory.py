@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.marks import slow_but
 
 from skipway.interchange.caffe import write as caffe_writer
 from skipway.interchange.mapping import alexnet_names as alexnet
@@ -35,7 +36,9 @@ print(json.dumps({"bytes": memory("VmHWM") - before, "seconds": time.monotonic()
 
 
 # The largest matrix, three fifths of all, is turned for a .npy: it is there twice.
-@pytest.mark.parametrize(("ending", "times"), [("pth", 1.35), ("npy", 1.5), ("caffemodel", 1.35)])
+@pytest.mark.parametrize(
+    ("ending", "times"), slow_but([("pth", 1.35), ("npy", 1.5), ("caffemodel", 1.35)], quick=[("pth", 1.35)])
+)
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of memory")
 def test_an_alexnet_of_240_mb_takes_little_time_and_memory(to: Path, tmp_path: Path, ending: str, times: float) -> None:
     file = _large(tmp_path / f"alexnet.{ending}")

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.contracts.tiny import relative
+from tests.marks import slow_but
 from torch import nn
 
 from skipway.errors import ModelFileError
@@ -320,7 +321,7 @@ def test_the_statistics_tell_what_pictures_were_like(real_data: Path, name: str,
     assert np.allclose(found.channels, mean, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", slow_but(PUBLIC, quick=["pretrainedResnet.h5"]))
 def test_public_networks_answer_as_keras_and_as_published(
     real_data: Path, pictures: tuple[torch.Tensor, np.ndarray], name: str
 ) -> None:

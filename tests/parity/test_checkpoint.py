@@ -51,6 +51,7 @@ def _right(network: torch.nn.Module, pictures: torch.Tensor, labels: np.ndarray)
     return int((answers.numpy() == labels).sum())
 
 
+@pytest.mark.slow
 def test_public_weights_answer_as_published(
     real_data: Path, pictures: torch.Tensor, state: dict[str, torch.Tensor]
 ) -> None:

@@ -27,6 +27,7 @@ from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
 from skipway.training.run import resume, train
 from skipway.world import holding
+from tests.marks import slow_but
 from tests.training.conftest import write_classes
 
 RECIPE = Recipe(name="short", epochs=2, batch_size=10, learning_rate=1e-3)
@@ -309,7 +310,7 @@ for _ in range(job["times"]):  # in children, so that torch is loaded once
 """
 
 
-@pytest.mark.parametrize("renames", [0, 1, 3, 6, "at the first checkpoint", "at the first step"])
+@pytest.mark.parametrize("renames", slow_but([0, 1, 3, 6, "at the first checkpoint", "at the first step"], quick=[3]))
 def test_kills_before_the_first_step_lose_nothing(run: Path, data: Path, renames: int | str) -> None:
     """Twice at the same place: before a file is moved, between two, and after all of them."""
     before = _contents(run)

@@ -110,8 +110,8 @@ def _assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "workers", "changes"),
     [
-        ("resnet_v1_20.cifar", 0, {}),
-        ("resnet_v1_20.cifar", 2, {}),
+        pytest.param("resnet_v1_20.cifar", 0, {}, marks=pytest.mark.slow),
+        pytest.param("resnet_v1_20.cifar", 2, {}, marks=pytest.mark.slow),
         ("alexnet.mnist", 0, {"optimizer": "sgd", "initialization": "he", "ema": 0.0, "keep": "last"}),
     ],
 )

@@ -111,6 +111,7 @@ def test_bf16_is_close_to_fp32() -> None:
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_trained_alike() -> None:
     losses, weights = {}, {}
     for way in ("off", "on"):
@@ -219,6 +220,7 @@ train(data, model="alexnet.mnist", recipe=recipe, image_size=8, val="test", out=
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(arrays: Path, tmp_path: Path) -> None:
     from skipway.training.recipe import recipe_to_toml
     from skipway.weights.bundle import load_bundle

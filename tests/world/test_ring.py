@@ -117,6 +117,7 @@ def _progress(run: Path, place: int = -1) -> dict[str, Any]:
     return torch.load(checkpoints(run)[place], weights_only=True)["progress"]
 
 
+@pytest.mark.slow
 def test_a_lost_rank_is_named_and_its_run_resumes_exactly(pair: Rings) -> None:
     assert_lost_and_resumed(pair, 2, lost=1)
 
