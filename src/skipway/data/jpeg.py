@@ -97,9 +97,11 @@ def _frame_header(data: bytes, frame: int, scan: int) -> Header | None:
         return None
     if width == 0 or height == 0:
         return None
-    is_baseline = data[frame + 1] == _BASELINE
-    channels_in_scan = data[scan + 4]
-    return Header(width, height, depth, height_at, by_rows=is_baseline and channels_in_scan == depth)
+    by_rows = False
+    if data[frame + 1] == _BASELINE:
+        channels_in_scan = data[scan + 4]
+        by_rows = channels_in_scan == depth
+    return Header(width, height, depth, height_at, by_rows)
 
 
 def _number(data: bytes, position: int) -> int:
