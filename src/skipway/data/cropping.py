@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from skipway.data.encoded import Box, Encoded
-from skipway.data.preprocessing import Picture, Preprocessing, to_tensor
+from skipway.data.picture_arrays import to_tensor, without_single_channel
+from skipway.data.preprocessing import Picture, Preprocessing
 from skipway.data.resizing import counts_of, resized
 
 _Range = tuple[float, float]
@@ -90,6 +91,5 @@ def _resized(counts: np.ndarray, preprocessing: Preprocessing) -> Tensor:
 
 def _image(counts: np.ndarray) -> Image.Image:
     """Counts (H, W, 1 or 3) as a Pillow image."""
-    if counts.shape[2] == 1:
-        counts = counts[:, :, 0]
-    return Image.fromarray(np.ascontiguousarray(counts))
+    squeezed = without_single_channel(counts)
+    return Image.fromarray(np.ascontiguousarray(squeezed))

@@ -19,6 +19,7 @@ from skipway.data.checking import bad_files_csv, require_mostly_good
 from skipway.data.dataset import EncodedPictures, Pictures, Source, Split
 from skipway.data.encoded import Encoded
 from skipway.data.geometry import short_side_scaled
+from skipway.data.picture_arrays import without_single_channel
 from skipway.data.preprocessing import Picture
 from skipway.data.shards import INDEX
 from skipway.errors import DataError, PictureError
@@ -200,9 +201,7 @@ def _image(picture: Picture) -> Image.Image:
     """A picture as a Pillow image."""
     if isinstance(picture, Image.Image):
         return picture
-    if picture.ndim == 3 and picture.shape[2] == 1:
-        picture = picture[:, :, 0]
-    return Image.fromarray(picture)
+    return Image.fromarray(without_single_channel(picture))
 
 
 def _encode(picture: Image.Image, file_format: str, **options: int) -> bytes:

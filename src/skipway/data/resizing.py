@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from skipway.data.picture_arrays import with_channels
+
 Kernel = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "tf1_bilinear", "opencv_bilinear"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -57,10 +59,7 @@ def resized(image: Image.Image, size: tuple[int, int], kernel: Kernel, box: Box 
 
 def counts_of(image: Image.Image) -> np.ndarray:
     """The counts of a picture in mode L or RGB, uint8 (H, W, C)."""
-    array = np.asarray(image)
-    if array.ndim == 2:
-        return array[:, :, None]
-    return array
+    return with_channels(np.asarray(image))
 
 
 def tf1_bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

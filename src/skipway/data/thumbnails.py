@@ -1,4 +1,4 @@
-"""Finds copies of pictures by their looks: a picture that was saved again, smaller or in another format, has other bytes.
+"""Finds copies of pictures by their looks: one that was saved again, smaller or in another format, has other bytes.
 
 The thumbnail of a picture has 8 x 8 grey values, each the mean over its part of the picture. Two pictures look alike
 when their thumbnails, each without its mean, differ by less than `ALIKE` of their common contrast.
