@@ -48,10 +48,15 @@ def refuse_unknown_options(function: str, given: Mapping[str, Any], known: type)
 
     Raises UnknownNameError, with the nearest names, for the first unknown keyword.
     """
-    names = sorted(typing.get_type_hints(known))
+    names = list(typing.get_type_hints(known))
+    _refuse_unknown(f"option of {function}", given, names)
+
+
+def _refuse_unknown(kind: str, given: Mapping[str, Any], known: list[str]) -> None:
+    """Raises UnknownNameError for the first key of `given` that is not among the known names."""
     for name in given:
-        if name not in names:
-            raise UnknownNameError(f"option of {function}", name, names)
+        if name not in known:
+            raise UnknownNameError(kind, str(name), sorted(known))
 
 
 def from_plain(kind: type[T], plain: Any, where: str) -> T:
@@ -68,18 +73,13 @@ def from_plain(kind: type[T], plain: Any, where: str) -> T:
     if not isinstance(plain, Mapping):
         raise ValueMismatchError(f"{where} is {_show(plain)}; it must be a table of fields")
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    field_names = [field.name for field in fields]
-    for key in plain:
-        if key not in field_names:
-            raise UnknownNameError(f"key of {where}", str(key), sorted(field_names))
+    _refuse_unknown(f"key of {where}", plain, [field.name for field in fields])
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in plain.items():
         values[key] = _convert(hints[key], value, f"{where}: {key}")
-    missing = []
-    for field in fields:
-        if field.name not in values and _is_required(field):
-            missing.append(field.name)
+    required = [field.name for field in fields if _is_required(field)]
+    missing = [name for name in required if name not in values]
     if missing:
         raise ValueMismatchError(f"{where} lacks {', '.join(missing)}; add what is missing")
     return kind(**values)
