@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skipway.machine import cpu_name, limit_threads, memory_limit, pick_device, usable_cores
+from skipway.machine import configure_threads, cpu_name, memory_limit, pick_device, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -128,14 +128,14 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_torch_has_no_more_threads_than_the_quota_feeds(tmp_path: Path, threads: list[int]) -> None:
-    limit_threads(tmp_path)
+    configure_threads(tmp_path)
     assert threads == [8], "sixteen cores are enough for eight"
     in_groups(tmp_path, "0::/")
     group(tmp_path, "", cpu_max="300000 100000")
-    limit_threads(tmp_path)
+    configure_threads(tmp_path)
     assert threads == [3]
     threads[0] = 1
-    limit_threads(tmp_path)
+    configure_threads(tmp_path)
     assert threads == [1], "somebody wanted one"
 
 
@@ -146,7 +146,7 @@ def test_a_number_of_threads_in_the_environment_stays(
     in_groups(tmp_path, "0::/")
     group(tmp_path, "", cpu_max="100000 100000")
     monkeypatch.setenv(name, "8")
-    limit_threads(tmp_path)
+    configure_threads(tmp_path)
     assert threads == [8]
 
 
@@ -161,8 +161,8 @@ def test_whoever_picks_a_device_has_the_threads_settled(threads: list[int], monk
 def test_freed_memory_is_allocated_again(tuned: dict[str, str], kept: bool) -> None:
     code = """
 import resource, torch
-from skipway.machine import keep_freed_memory
-keep_freed_memory()
+from skipway.machine import configure_malloc
+configure_malloc()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def work():

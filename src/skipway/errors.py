@@ -1,7 +1,7 @@
 """Every error that skipway raises on purpose. Each message says what is wrong and then names the fix.
 
-The command line prints `error: <message>` on stderr and exits with 2 for each of them; any other exception is a defect
-of skipway and exits with 1.
+For each of these errors, the command line prints `error: <message>` on stderr and exits with code 2. Any other
+exception is a defect of skipway and exits with code 1.
 """
 
 from __future__ import annotations
@@ -13,45 +13,65 @@ from collections.abc import Iterable
 
 
 class SkipwayError(Exception):
-    """Base of all errors that the user's input or machine can cause."""
+    """The base class of all errors that the user's input or the user's machine can cause."""
 
 
 class UnknownNameError(SkipwayError):
-    """A name that is in none of the tables: model, recipe, recipe key, data form, split."""
+    """A name that skipway does not know: of a model, a recipe, a recipe key, a form of data or a split.
+
+    Arguments:
+        kind: what the name should be the name of, such as "model".
+        name: the unknown name.
+        known: the names that exist. The message lists those nearest to `name`.
+        hint: more help, added in brackets at the end of the message.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        """Write the message."""
         names = list(known)
-        close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4) or names[:8]
-        message = f"unknown {kind} '{name}'; the nearest: {', '.join(close)}"
-        super().__init__(f"{message} ({hint})" if hint else message)
+        nearest = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+        if not nearest:
+            nearest = names[:8]
+        message = f"unknown {kind} '{name}'; the nearest: {', '.join(nearest)}"
+        if hint:
+            message = f"{message} ({hint})"
+        super().__init__(message)
 
 
 class SpecError(SkipwayError):
-    """A network that cannot be built as asked: contradictory or out-of-range fields, a picture too small."""
+    """A network that cannot be built: contradictory fields, fields out of range, or pictures that are too small."""
 
 
 class RecipeError(SkipwayError):
-    """A recipe with a value outside its range, or a file that is no recipe."""
+    """A recipe with a value outside its range, or a file that is not a recipe."""
 
 
 class DataError(SkipwayError):
-    """Pictures or labels that cannot be trained on or evaluated."""
+    """Pictures or labels that cannot be used for training or evaluation."""
 
 
 class PictureError(DataError):
-    """One picture that cannot be read. `file` is its path or name, `reason` what is wrong with it."""
+    """A single picture that cannot be read.
+
+    Arguments:
+        file: the path or name of the picture.
+        reason: what is wrong with it.
+    """
 
     def __init__(self, file: str, reason: str) -> None:
+        """Write the message, and keep its parts."""
         super().__init__(f"{file}: {reason}")
         self.file = file
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
-        return type(self), (self.file, self.reason)
+        """What pickle calls to make the error again in another process."""
+        arguments = (self.file, self.reason)
+        return type(self), arguments
 
 
 class ModelFileError(SkipwayError):
-    """A model file that is damaged, foreign, or of a newer format."""
+    """A model file that is damaged, comes from another program, or has a newer format."""
 
 
 class RunError(SkipwayError):
@@ -63,7 +83,7 @@ class NoCheckpointError(RunError):
 
 
 class LostRankError(SkipwayError):
-    """One of several processes that work together is gone; the others cannot go on."""
+    """One of several processes that work together has ended; the others cannot continue."""
 
 
 class DivergedError(SkipwayError):
@@ -71,27 +91,37 @@ class DivergedError(SkipwayError):
 
 
 class ReadError(SkipwayError):
-    """A file that could not be opened or read. `file` is its path, `what` the cause in words, `fix` what to do."""
+    """A file that could not be opened or read.
+
+    Arguments:
+        file: the path of the file.
+        what: the cause in words.
+        fix: what the user can do.
+    """
 
     def __init__(self, file: str, what: str, fix: str) -> None:
+        """Write the message, and keep its parts."""
         super().__init__(f"{file} {what}; {fix}")
         self.file = file
         self.what = what
         self.fix = fix
 
     def __reduce__(self) -> tuple[type[ReadError], tuple[str, str, str]]:
-        return type(self), (self.file, self.what, self.fix)
+        """What pickle calls to make the error again in another process."""
+        arguments = (self.file, self.what, self.fix)
+        return type(self), arguments
 
 
 class StorageError(SkipwayError):
-    """A file that could not be written, above all for lack of space."""
+    """A file that could not be written, most often for lack of space."""
 
 
 class CacheError(SkipwayError):
-    """A cache folder that somebody else could have written to, or that cannot be made."""
+    """A cache folder that another user could have written to, or that cannot be made."""
 
 
-# How the libraries under skipway say that memory ran out; oneDNN tells no more than that it made no primitive.
+# What the libraries that skipway uses write when memory runs out, in lower case. oneDNN only says that it could not
+# create an object.
 _MEMORY_TEXTS = (
     "allocate memory",
     "out of memory",
@@ -99,25 +129,33 @@ _MEMORY_TEXTS = (
     "bad allocation",
     "could not create a primitive",
     "could not create a memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, of whichever library, says that memory ran out."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+    """Whether an exception, of any library, says that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    is_torch_error = type(error).__name__ == "OutOfMemoryError"
+    if is_torch_error:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    if isinstance(error, SkipwayError):  # says it in its own words
+    if isinstance(error, SkipwayError):
+        # Its message is complete already.
         return False
-    text = str(error).lower()
-    return any(one.lower() in text for one in _MEMORY_TEXTS)
+    message = str(error).lower()
+    return any(text in message for text in _MEMORY_TEXTS)
 
 
 def memory_message(error: BaseException) -> str:
-    """The line for a process that ran out of memory: what was tried, and the fix."""
-    asked = re.search(r"allocate (\d{4,}) bytes", str(error))
-    told = f"{int(asked[1]) / 2**20:,.0f} MiB more were asked for" if asked else type(error).__name__
-    return f"the memory is too small ({told}); give a smaller --batch-size or --image-size, or free some memory"
+    """The message for a process that ran out of memory: how much it asked for, and what the user can do."""
+    request = re.search(r"allocate (\d{4,}) bytes", str(error))
+    if request is None:
+        cause = type(error).__name__
+    else:
+        mebibytes = int(request[1]) / 2**20
+        cause = f"{mebibytes:,.0f} MiB more were asked for"
+    return f"the memory is too small ({cause}); give a smaller --batch-size or --image-size, or free some memory"

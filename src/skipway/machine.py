@@ -1,4 +1,4 @@
-"""Facts about the machine that a run uses and its report tells."""
+"""What the machine has to offer to a run, and the facts about it that reports state."""
 
 from __future__ import annotations
 
@@ -16,133 +16,197 @@ from skipway.version import __version__
 
 ROOT = Path("/")
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+# Names of mallopt's parameters and the largest value of one, from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_LARGEST_THRESHOLD = 2**31 - 1
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Cores that this process may keep busy: those that it may run on, or fewer where a cgroup grants less time.
+    """How many cores this process can keep busy.
 
-    A container's quota leaves the host's cores in sight; a thread for each of them would spend its time waiting.
-    `root` is where `proc` and `sys` lie.
+    These are the cores that it may run on, or fewer where a control group (cgroup) grants less time. A container with
+    such a quota still sees all cores of its host; a thread for each of them would mostly wait.
+
+    Arguments:
+        root: the folder that holds `proc` and `sys`.
     """
-    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([seen, *(max(math.ceil(one), 1) for one in _quotas(root))])
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    for quota in _quotas(root):
+        granted = max(math.ceil(quota), 1)
+        cores = min(cores, granted)
+    return cores
 
 
-def limit_threads(root: Path = ROOT) -> None:
-    """Make torch use no more threads than `usable_cores`, unless OMP_NUM_THREADS or MKL_NUM_THREADS settles that.
+def configure_threads(root: Path = ROOT) -> None:
+    """Limit the threads of torch, for the whole process, to `usable_cores`.
 
-    A smaller number, which somebody chose, stays.
+    Does nothing where the environment sets OMP_NUM_THREADS or MKL_NUM_THREADS, or where torch uses fewer threads.
     """
     if "OMP_NUM_THREADS" in os.environ or "MKL_NUM_THREADS" in os.environ:
         return
-    if torch.get_num_threads() > (cores := usable_cores(root)):
+    cores = usable_cores(root)
+    if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed for the next allocation, instead of giving it back to the system.
+def configure_malloc() -> None:
+    """Make glibc's malloc, for the whole process, keep freed memory for the next allocation.
 
-    The tensors of a step are freed and allocated again in the next one. Large ones would come as fresh pages each time,
-    which the kernel fills with zeros one by one: a sixth of a ResNet's training step. The process keeps its largest
-    size in return. Does nothing where there is no glibc, or where the environment tunes malloc.
+    A training step frees its tensors, and the next step allocates them again. By default the system gets large ones
+    back and returns fresh pages, which the kernel fills with zeros: a sixth of the time of a ResNet's training step.
+    With this setting the process keeps the largest size that it has had. Does nothing where there is no glibc, or
+    where the environment configures malloc.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+    library, _ = platform.libc_ver()
+    if library != "glibc":
         return
+    for name in os.environ:
+        if name.startswith(("MALLOC_", "GLIBC_TUNABLES")):
+            return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_THRESHOLD)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Bytes of memory that this process may have at most: the machine's, or fewer by a cgroup; None where unknown."""
-    names = ("memory.max", "memory.limit_in_bytes")
-    found = [_limit(_first_line(folder / name)) for folder in _groups(root, "memory") for name in names]
-    found += [1024 * int(line.split()[1]) for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")]
-    return min((one for one in found if one is not None), default=None)
+    """Bytes of memory that this process may use: all of the machine's, or fewer where a cgroup sets a limit.
+
+    None where the system does not say. `root` is the folder that holds `proc` and `sys`.
+    """
+    limits = []
+    for folder in _groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _positive_number(_first_line(folder / name))
+            if limit is not None:
+                limits.append(limit)
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemTotal:"):
+            kibibytes = int(line.split()[1])
+            limits.append(1024 * kibibytes)
+    return min(limits, default=None)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device a user means. Raises SkipwayError."""
+    """The device that a user asks for by name, and the settings that all computation needs.
+
+    Side effects: calls `configure_threads` and `configure_malloc`, because every computation starts with its device.
+
+    Arguments:
+        name: "cpu", "cuda", or "auto" for CUDA where torch can use it.
+
+    Raises SkipwayError for another name, and for "cuda" where torch cannot use it.
+    """
     if name not in {"auto", "cpu", "cuda"}:
         raise SkipwayError(f"unknown device '{name}'; give auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
+    has_cuda = name != "cpu" and torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
         raise SkipwayError("this machine has no CUDA device that torch can use; give --device cpu")
-    # Here, since whatever computes begins by asking for a device.
-    limit_threads()
-    keep_freed_memory()
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    configure_threads()
+    configure_malloc()
+    if has_cuda:
+        return torch.device("cuda")
+    return torch.device("cpu")
 
 
 def cpu_name(root: Path = ROOT) -> str:
-    """The processor as it calls itself."""
+    """The name of the processor, as the system states it."""
     for line in _lines(root / "proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+        key, _, value = line.partition(":")
+        if key.startswith("model name"):
+            return value.strip()
     return platform.processor() or platform.machine()
 
 
 def cpu_features(root: Path = ROOT) -> str:
-    """The instruction sets that the processor has, as the system lists them; "" where it does not."""
+    """The instruction sets of the processor, sorted and joined by spaces; "" where the system does not list them."""
     for line in _lines(root / "proc/cpuinfo"):
-        if line.startswith(("flags", "Features")):
-            return " ".join(sorted(line.partition(":")[2].split()))
+        key, _, value = line.partition(":")
+        if key.startswith(("flags", "Features")):
+            features = sorted(value.split())
+            return " ".join(features)
     return ""
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Version and device facts for reports and model files."""
+    """Versions of the libraries and the name of the device, for reports and model files."""
     import torchvision
 
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        device_text = torch.cuda.get_device_name(device)
+    else:
+        device_text = f"CPU, {torch.get_num_threads()} threads"
     return {
         "skipway": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
-        "device": where,
+        "device": device_text,
     }
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Cores' worth of time that each cgroup around this process grants, where it sets a limit."""
+    """How many cores' time each cgroup around this process grants, for those that set a limit."""
     for folder in _groups(root, "cpu"):
+        # Version 2 has both numbers in one file, version 1 in two.
         quota, _, period = _first_line(folder / "cpu.max").partition(" ")
         if not quota:
-            quota, period = _first_line(folder / "cpu.cfs_quota_us"), _first_line(folder / "cpu.cfs_period_us")
-        if (granted := _limit(quota)) and (length := _limit(period)):
+            quota = _first_line(folder / "cpu.cfs_quota_us")
+            period = _first_line(folder / "cpu.cfs_period_us")
+        granted = _positive_number(quota)
+        length = _positive_number(period)
+        if granted is not None and length is not None:
             yield granted / length
 
 
-def _limit(text: str) -> int | None:
-    """A number above 0; -1 and `max` set no limit."""
-    return int(text) if text.isdecimal() and int(text) > 0 else None
+def _positive_number(text: str) -> int | None:
+    """A number above 0; None for other texts. In the files of cgroups, -1 and `max` mean that there is no limit."""
+    if not text.isdecimal():
+        return None
+    number = int(text)
+    if number == 0:
+        return None
+    return number
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of the cgroups around this process, of version 2 and version 1, inner ones first.
+    """Folders of the cgroups around this process, of version 2 and of version 1, the inner groups first.
 
-    Not all of them need to be there: a container may see the host's path and, as the mount, its own group.
+    Some of the folders may not exist: a container can see the path of its host, while only its own group is mounted.
     """
     mounts = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if controllers and controller not in controllers.split(","):
+        is_version_1 = controllers != ""
+        if is_version_1 and controller not in controllers.split(","):
             continue
-        # Version 1 mounts each group of controllers; version 2 is mounted alone, or beside them.
-        homes = {controllers, controller} if controllers else {"", "unified"}
+        if is_version_1:
+            # Each group of controllers has a mount, and often a link for each controller.
+            names = {controllers, controller}
+        else:
+            # Version 2 is mounted alone, or beside the mounts of version 1.
+            names = {"", "unified"}
         parts = [part for part in path.split("/") if part not in {"", ".", ".."}]
-        for home in sorted(homes):
-            yield from (mounts.joinpath(home, *parts[:depth]) for depth in range(len(parts), -1, -1))
+        for name in sorted(names):
+            for depth in range(len(parts), -1, -1):
+                yield mounts.joinpath(name, *parts[:depth])
 
 
 def _lines(file: Path) -> list[str]:
+    """The lines of a text file; none where it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
+    return text.splitlines()
 
 
 def _first_line(file: Path) -> str:
-    return next(iter(_lines(file)), "").strip()
+    """The first line of a text file without spaces around it; "" where there is none."""
+    lines = _lines(file)
+    if not lines:
+        return ""
+    return lines[0].strip()

@@ -1,7 +1,7 @@
-"""Libraries that would report their use to their makers, kept from it.
+"""OpenVINO and ONNX Runtime would report their use to their makers. This module keeps them from it.
 
-Nothing that skipway runs sends anything anywhere. `switch_off_telemetry` runs when `skipway` is imported, so that no
-way to these libraries can miss it.
+Nothing that skipway runs sends anything anywhere. `switch_off_telemetry` runs when `skipway` is imported, so that every
+later import of these libraries finds it done.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from types import ModuleType
 
 
 def switch_off_telemetry() -> None:
-    """Before OpenVINO and ONNX Runtime are imported, see to it that they neither send nor write anything of that kind.
+    """Keep OpenVINO and ONNX Runtime, for the whole process, from writing and sending facts about their use.
 
-    Each counts its use, writes that and an id into the home folder when it is imported, and sends both to its maker.
-    OpenVINO does so by a package of its own, without which it does nothing: a module that is None in `sys.modules` is
-    absent to Python. (Its own switch would write a file into the home folder.) ONNX Runtime looks for a variable. A
-    library that somebody imported before stays as it is.
+    Each library counts its use when it is imported, writes the count and an id into the home folder, and sends both to
+    its maker. OpenVINO does this with a separate package and does nothing without it: a module that is None in
+    `sys.modules` does not exist for Python. (OpenVINO's own switch would write a file into the home folder.) ONNX
+    Runtime reads an environment variable. OpenVINO stays as it is where it was imported before.
     """
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -25,7 +25,7 @@ def switch_off_telemetry() -> None:
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO, silent."""
+    """OpenVINO, with its reports switched off."""
     switch_off_telemetry()
     import openvino
 
@@ -33,7 +33,7 @@ def import_openvino() -> ModuleType:
 
 
 def import_onnxruntime() -> ModuleType:
-    """ONNX Runtime, silent, also where it was imported before."""
+    """ONNX Runtime, with its reports switched off, also where it was imported before."""
     switch_off_telemetry()
     import onnxruntime
 

@@ -1,5 +1,4 @@
-"""Text for people: what strangers wrote must not steer the terminal, nor pretend to be a line of ours; counts and their
-nouns agree."""
+"""Text for people: names that strangers chose must not control the terminal, nor look like a line of skipway's own."""
 
 from __future__ import annotations
 
@@ -9,24 +8,36 @@ from collections.abc import Iterable
 # Line and paragraph separators, format characters (the bidirectional controls are among them), controls, halves of
 # surrogate pairs, private and unassigned characters.
 _UNPRINTABLE = frozenset(("Zl", "Zp", "Cf", "Cc", "Cs", "Co", "Cn"))
-# Joiners that emoji and several scripts need. They draw nothing and turn no text around.
+# Joiners that emoji and several scripts need. They draw nothing and do not change the direction of text.
 _HARMLESS = frozenset("\u200c\u200d")
 
 
 def escaped(text: str) -> str:
-    """A name that a stranger chose (a file, a class, a field of a header), fit for one line: newlines, control
-    characters and bidirectional marks are spelt out, as in `cat\\ndog`."""
-    return "".join(_spelt(character) for character in text)
+    """A name that a stranger chose (of a file, a class or a field of a header), safe to print on one line.
+
+    Newlines, control characters and bidirectional marks are written as escapes, as in `cat\\ndog`.
+    """
+    characters = []
+    for character in text:
+        is_odd = unicodedata.category(character) in _UNPRINTABLE
+        if is_odd and character not in _HARMLESS:
+            quoted = ascii(character)
+            characters.append(quoted[1:-1])
+        else:
+            characters.append(character)
+    return "".join(characters)
 
 
 def escaped_lines(text: str) -> str:
-    """Text of several lines of ours: as `escaped`, but its newlines stay."""
-    return "\n".join(escaped(line) for line in text.split("\n"))
+    """A text of several lines that skipway wrote: as `escaped`, but its newlines stay."""
+    lines = text.split("\n")
+    return joined_lines(lines)
 
 
 def joined_lines(lines: Iterable[str]) -> str:
-    """A text of these lines, each as `escaped`: no name in one of them can begin another."""
-    return "\n".join(escaped(line) for line in lines)
+    """A text of these lines, each as `escaped`: a name in one line cannot start another line."""
+    safe_lines = [escaped(line) for line in lines]
+    return "\n".join(safe_lines)
 
 
 def counted(number: int, noun: str) -> str:
@@ -42,10 +53,6 @@ def counted(number: int, noun: str) -> str:
 
 def agreeing(number: int, one: str, several: str) -> str:
     """The form of a verb that goes with a number: `one` with 1, `several` with all others."""
-    return one if number == 1 else several
-
-
-def _spelt(character: str) -> str:
-    if unicodedata.category(character) not in _UNPRINTABLE or character in _HARMLESS:
-        return character
-    return ascii(character)[1:-1]
+    if number == 1:
+        return one
+    return several

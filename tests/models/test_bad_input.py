@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
-from skipway.data.preprocessing import _PRESETS
+from skipway.data.presets import PRESETS
 from skipway.errors import ModelFileError, SkipwayError, SpecError, UnknownNameError
 from skipway.models import (
     AlexNetSpec,
@@ -268,4 +268,4 @@ def test_public_parts_refuse_what_they_cannot_be(make: Callable[[], object], mes
 
 def test_the_conventions_are_the_presets() -> None:
     """Networks cannot see the table of preprocessings; their field lists the same names."""
-    assert set(get_args(Convention)) == set(_PRESETS)
+    assert set(get_args(Convention)) == set(PRESETS)

@@ -11,25 +11,30 @@ from skipway.models.mlp import MLPSpec
 
 
 def alexnet_layers(spec: AlexNetSpec) -> Iterator[Layer]:
-    """Convolutions with what follows them, hidden layers, classifier."""
+    """The convolutions with what follows each of them, the hidden layers and the classifier."""
     current = Map(spec.in_channels, spec.input_size)
     for number, row in enumerate(spec.convs, 1):
-        layer = _alexnet_convolution(f"conv{number}.conv", current, row)
-        yield layer
-        current = layer.result
+        convolved = _alexnet_convolution(f"conv{number}.conv", current, row)
+        yield convolved
+        current = convolved.result
         for kind in row.after:
             name = f"conv{number}.after.{kind}"
             if kind == "norm":
                 yield response_norm(name, current)
             if kind == "pool":
-                layer = max_pool(name, current, spec.pool.kernel, spec.pool.stride, spec.pool.padding)
-                yield layer
-                current = layer.result
+                pooled = max_pool(name, current, spec.pool.kernel, spec.pool.stride, spec.pool.padding)
+                yield pooled
+                current = pooled.result
     if spec.average_to:
         current = Map(current.channels, spec.average_to)
         yield Layer("average", (), current)
-    features = current.values
-    for number, width in enumerate(spec.hidden, len(spec.convs) + 1):
+    yield from _alexnet_linear_layers(spec, current.values)
+
+
+def _alexnet_linear_layers(spec: AlexNetSpec, features: int) -> Iterator[Layer]:
+    """The hidden layers and the classifier, for so many features."""
+    first = len(spec.convs) + 1
+    for number, width in enumerate(spec.hidden, first):
         yield linear(f"fc{number}.fc", features, width)
         features = width
     if spec.num_classes:
@@ -37,15 +42,22 @@ def alexnet_layers(spec: AlexNetSpec) -> Iterator[Layer]:
 
 
 def _alexnet_convolution(name: str, given: Map, row: Conv) -> Layer:
-    result = Map(row.depth, row.size(given.side))
-    scratch = same_padded(given, row.kernel, row.stride) if row.padding == "same" else 0
+    """A convolution of AlexNet. With padding "same" it makes a padded copy of its input."""
+    side = row.size(given.side)
+    result = Map(row.depth, side)
+    scratch = 0
+    if row.padding == "same":
+        scratch = same_padded(given, row.kernel, row.stride)
     return convolution(name, given, result, row.kernel, groups=row.groups, scratch=scratch)
 
 
 def mlp_layers(spec: MLPSpec) -> Iterator[Layer]:
-    """First layer, units, classifier."""
-    yield linear("stem", spec.in_channels * spec.input_size**2, spec.width)
-    parts = gate_parts(spec) if isinstance(spec, HighwayMLPSpec) else ("transform",)
+    """The first layer, the units and the classifier."""
+    features = spec.in_channels * spec.input_size**2
+    yield linear("stem", features, spec.width)
+    parts: tuple[str, ...] = ("transform",)
+    if isinstance(spec, HighwayMLPSpec):
+        parts = gate_parts(spec)
     for number in range(1, spec.layers):
         for part in parts:
             yield linear(f"unit{number}.{part}", spec.width, spec.width)
@@ -54,27 +66,36 @@ def mlp_layers(spec: MLPSpec) -> Iterator[Layer]:
 
 
 def gate_parts(gates: Gates) -> tuple[str, ...]:
-    """The layers of one highway unit."""
-    return ("transform", "gate", "carry") if gates.carry == "free" else ("transform", "gate")
+    """The names of the layers of one highway unit."""
+    if gates.carry == "free":
+        return ("transform", "gate", "carry")
+    return ("transform", "gate")
 
 
 def highway_layers(spec: HighwaySpec) -> Iterator[Layer]:
-    """Stages with a pool between them, the 1x1 convolution, classifier."""
+    """The stages with a pool between them, the 1x1 convolution and the classifier."""
     current = Map(spec.in_channels, spec.input_size)
     for number, row in enumerate(spec.stages, 1):
         if number > 1:
-            layer = max_pool(f"stage{number}.pool", current, 2, 2, "valid")
-            yield layer
-            current = layer.result
-        result = Map(row.depth, current.side)
-        yield convolution(f"stage{number}.conv", current, result, 3)
-        current = result
+            pooled = max_pool(f"stage{number}.pool", current, 2, 2, "valid")
+            yield pooled
+            current = pooled.result
+        widened = Map(row.depth, current.side)
+        yield convolution(f"stage{number}.conv", current, widened, 3)
+        current = widened
         for unit, kernel in enumerate(row.kernels, 1):
-            for part in gate_parts(spec):
-                # Input, transform and gate are alive together.
-                name = f"stage{number}.unit{unit}.{part}"
-                yield convolution(name, current, current, kernel, scratch=current.values)
-    result = Map(spec.last_width, current.side)
-    yield convolution("last_conv", current, result, 1)
+            yield from _highway_unit(f"stage{number}.unit{unit}", spec, current, kernel)
+    last = Map(spec.last_width, current.side)
+    yield convolution("last_conv", current, last, 1)
     if spec.num_classes:
-        yield linear("logits", spec.last_width, spec.num_classes, 1 if spec.global_pool else result.side**2)
+        pixels = 1
+        if not spec.global_pool:
+            pixels = last.side**2
+        yield linear("logits", spec.last_width, spec.num_classes, pixels)
+
+
+def _highway_unit(name: str, spec: HighwaySpec, given: Map, kernel: int) -> Iterator[Layer]:
+    """The convolutions of a highway unit, which keep the shape."""
+    for part in gate_parts(spec):
+        # The input, the transform and the gate are in memory together.
+        yield convolution(f"{name}.{part}", given, given, kernel, scratch=given.values)

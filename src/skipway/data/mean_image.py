@@ -1,4 +1,4 @@
-"""The mean of all training pictures, pixel by pixel, which Caffe's networks are given their pictures without."""
+"""The mean of all training pictures, pixel by pixel, which Caffe's networks subtract from every picture."""
 
 from __future__ import annotations
 
@@ -11,48 +11,63 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
-from skipway.reporting import counted
 
 
 class MeanImage:
-    """Counts as float32 (C, H, W), in the network's order of channels: a value, equal to another of the same numbers.
-
-    Raises SkipwayError for other shapes and for values that are not finite.
-    """
+    """A mean image. It is a value: it cannot be changed, and equals another of the same numbers."""
 
     def __init__(self, values: np.ndarray | Tensor) -> None:
+        """A mean image with a copy of these numbers.
+
+        Arguments:
+            values: counts (C, H, W), in the network's order of channels.
+
+        Raises SkipwayError for another shape, and for values that are not finite.
+        """
         given = torch.as_tensor(values)
-        if given.ndim != 3 or 0 in given.shape:
-            raise SkipwayError(f"a mean image has the shape {tuple(given.shape)}; give one of (C, H, W)")
-        self._values = given.detach().cpu().to(torch.float32, copy=True).contiguous()
-        if not self._values.isfinite().all():
+        shape = tuple(given.shape)
+        if len(shape) != 3 or 0 in shape:
+            raise SkipwayError(f"a mean image has the shape {shape}; give one of (C, H, W)")
+        on_cpu = given.detach().cpu()
+        self._values = on_cpu.to(torch.float32, copy=True).contiguous()
+        is_finite = self._values.isfinite().all()
+        if not is_finite:
             raise SkipwayError("a mean image has values that are not finite; compute it again")
 
     @property
     def values(self) -> Tensor:
-        """The numbers themselves, not to be changed."""
+        """The counts, float32 (C, H, W). They must not be changed."""
         return self._values
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
         return tuple(self._values.shape)
 
     @property
     def channels(self) -> tuple[float, ...]:
         """The mean of each channel over all pixels."""
-        return tuple(self._values.double().mean((1, 2)).tolist())
+        means = self._values.double().mean((1, 2))
+        return tuple(means.tolist())
 
     @cached_property
     def _digest(self) -> bytes:
-        return hashlib.sha256(self._values.numpy().tobytes()).digest()
+        """SHA-256 of the numbers."""
+        content = self._values.numpy().tobytes()
+        return hashlib.sha256(content).digest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, MeanImage) and self.shape == other.shape and self._digest == other._digest
+        """Whether `other` is a mean image of the same shape and numbers."""
+        if not isinstance(other, MeanImage):
+            return False
+        return self.shape == other.shape and self._digest == other._digest
 
     def __hash__(self) -> int:
+        """The same for equal mean images."""
         return hash((self.shape, self._digest))
 
     def __repr__(self) -> str:
+        """The shape in words: the numbers are too many."""
         return f"MeanImage of {shape_text(self.shape)}"
 
 
@@ -60,4 +75,5 @@ def shape_text(shape: Sequence[int]) -> str:
     """The shape of a mean image in words."""
     if len(shape) != 3:
         return f"the shape {tuple(shape)}"
-    return f"{counted(shape[0], 'channel')} of {shape[1]} x {shape[2]}"
+    channels, height, width = shape
+    return f"{channels} channels of {height} x {width}"

@@ -1,4 +1,4 @@
-"""Any data set -> shards: few large files, read from one end to the other, of pictures no larger than needed."""
+"""Packing of any data set into shards: few large files, with pictures that are no larger than needed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from skipway.data.checking import bad_files_csv, require_mostly_good
 from skipway.data.dataset import EncodedPictures, Pictures, Source, Split
 from skipway.data.encoded import Encoded
 from skipway.data.geometry import short_side_scaled
+from skipway.data.picture_arrays import without_single_channel
 from skipway.data.preprocessing import Picture
 from skipway.data.shards import INDEX
 from skipway.errors import DataError, PictureError
-from skipway.reporting import agreeing, counted, joined_lines
+from skipway.reporting import joined_lines
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # called with what is done, how many pictures are done, and of all
 BAD_FILES = "bad_files.csv"
+_LARGEST_SIDE = 16_384  # pixels
+_MEGABYTE = 10**6
+_PREPARED = 16  # pictures for each thread that may wait in memory until they are written
 
-# How the formats of `pictures.FORMATS` begin, and the ending of what is kept as it was: names may lie.
+# How files of the formats in `pictures.FORMATS` begin, and the ending that each gets: names may be wrong.
 _ENDINGS = (
     (b"\xff\xd8", "jpg"),
     (b"\x89PNG", "png"),
@@ -42,59 +46,69 @@ _ENDINGS = (
 
 @dataclass(frozen=True)
 class Packing:
-    """How to pack. `short_side` in pixels: larger pictures are scaled to it and written as JPEG of this `quality`,
-    smaller ones kept byte for byte, as all are with 0. `shard_size` in bytes."""
+    """How to pack. Raises DataError for fields outside of their ranges."""
 
+    # In pixels. Larger pictures are scaled to it and written as JPEG, others are kept byte for byte, as all are with 0.
     short_side: int = 256
-    quality: int = 95
-    shard_size: int = 256 * 10**6
+    quality: int = 95  # of the JPEG files that are written, 1 to 100
+    shard_size: int = 256 * _MEGABYTE  # in bytes
 
     def __post_init__(self) -> None:
-        if not 0 <= self.short_side <= 16_384:
-            raise DataError(f"--short-side is {self.short_side}; give 0 (as they are) to 16384 pixels")
+        """Check the fields."""
+        if not 0 <= self.short_side <= _LARGEST_SIDE:
+            raise DataError(f"--short-side is {self.short_side}; give 0 (as they are) to {_LARGEST_SIDE} pixels")
         if not 1 <= self.quality <= 100:
             raise DataError(f"--quality is {self.quality}; give 1 to 100")
-        if self.shard_size < 10**6:
+        if self.shard_size < _MEGABYTE:
             raise DataError("--shard-size is less than 1; give megabytes, such as 256")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What lies in the folder now. `pictures` by split; `bad` were left out."""
+    """What `pack` has written."""
 
-    to: Path
-    pictures: dict[str, int]
-    shards: int
-    size: int
-    bad: tuple[PictureError, ...]
+    to: Path  # the folder
+    pictures: dict[str, int]  # how many there are in each split
+    shards: int  # the number of files
+    size: int  # of all shards, in bytes
+    bad: tuple[PictureError, ...]  # the pictures that were left out
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `bytes` are those of the shards."""
-        bad = [{"file": one.file, "reason": one.reason} for one in self.bad]
+        """Plain values for JSON. `bytes` is the size of all shards."""
+        bad = [{"file": error.file, "reason": error.reason} for error in self.bad]
         return {"to": str(self.to), "pictures": self.pictures, "shards": self.shards, "bytes": self.size, "bad": bad}
 
     def describe(self) -> str:
-        """Lines for a person."""
+        """The text for a person."""
         counts = ", ".join(f"{split} {count:,}" for split, count in self.pictures.items())
-        pictures = agreeing(sum(self.pictures.values()), "picture", "pictures")
-        lines = [f"{self.to}: {counts} {pictures} in {counted(self.shards, 'shard')}, {self.size / 1e6:,.1f} MB"]
+        megabytes = self.size / _MEGABYTE
+        lines = [f"{self.to}: {counts} pictures in {self.shards:,} shards, {megabytes:,.1f} MB"]
         if self.bad:
             lines.append(f"{len(self.bad):,} left out ({self.to / BAD_FILES}); the first: {self.bad[0]}")
         return joined_lines(lines)
 
 
 def pack(source: Source, to: Path, packing: Packing, *, threads: int = 2, progress: Progress | None = None) -> Packed:
-    """Write all splits of `source` as shards into a new folder, which appears whole or not at all.
+    """Write all splits of a data set as shards.
 
-    The order stays, so that with `short_side` 0 training sees the same as before. Raises DataError where the folder
-    exists or more than 5 % of the pictures are bad.
+    The pictures keep their order, so that with `short_side` 0 training sees the same as before.
+
+    Arguments:
+        source: the data set.
+        to: the folder to make. It appears whole or not at all.
+        packing: how to pack.
+        threads: how many threads decode and encode pictures.
+        progress: called after each picture.
+
+    Raises DataError where the folder exists or more than 5 % of the pictures are bad.
     """
     if to.exists():
         raise DataError(f"{to} exists; name a folder that does not")
     to.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
-        packed = _packed(source, work, to, packing, threads, progress)
+        packed = _pack_into(source, work, to, packing, threads, progress)
+        # mkdtemp makes folders that only their owner can read; the data should have the user's usual permissions.
         work.chmod(0o777 & ~_umask(work))
         work.rename(to)
     finally:
@@ -103,7 +117,7 @@ def pack(source: Source, to: Path, packing: Packing, *, threads: int = 2, progre
 
 
 def _umask(work: Path) -> int:
-    """The user's mask, by what a new folder gets: to ask for it would be to change it, for all threads."""
+    """The user's umask, as the permissions of a new folder show it. os.umask would change it for all threads."""
     trial = work / ".mask"
     trial.mkdir()
     mode = trial.stat().st_mode & 0o777
@@ -111,99 +125,143 @@ def _umask(work: Path) -> int:
     return 0o777 & ~mode
 
 
-def _packed(source: Source, work: Path, to: Path, packing: Packing, threads: int, progress: Progress | None) -> Packed:
+def _pack_into(
+    source: Source, work: Path, to: Path, packing: Packing, threads: int, progress: Progress | None
+) -> Packed:
+    """Write the shards of all splits, the index and the list of bad pictures into `work`, which becomes `to`."""
     counts: dict[str, int] = {}
     bad: list[PictureError] = []
     for name, split in source.splits.items():
-        with _Writer(work if name == "all" else work / name, packing.shard_size) as writer:
-            for done, (found, target) in enumerate(_prepared(split, packing, threads), start=1):
-                if isinstance(found, PictureError):
-                    bad.append(found)
+        folder = work / name
+        if name == "all":
+            folder = work
+        with _Writer(folder, packing.shard_size) as writer:
+            for done, (prepared, target) in enumerate(_prepared(split, packing, threads), start=1):
+                if isinstance(prepared, PictureError):
+                    bad.append(prepared)
                 else:
-                    writer.add(*found, int(target))
+                    ending, data = prepared
+                    writer.add(ending, data, int(target))
                 if progress is not None:
                     progress(f"packing {name}", done, len(split))
         counts[name] = writer.count
         if writer.count == 0:
             raise DataError(f"no picture of {name} can be read; the first: {bad[-1]}")
-    require_mostly_good(len(bad), sum(counts.values()) + len(bad), None)
+    total = sum(counts.values()) + len(bad)
+    require_mostly_good(len(bad), total, None)
     index = {"name": source.name, "labels": list(source.labels), "mirrors": source.mirrors, "pictures": counts}
-    (work / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    index_text = json.dumps(index, indent=1) + "\n"
+    (work / INDEX).write_text(index_text, encoding="utf-8")
     if bad:
-        (work / BAD_FILES).write_text(bad_files_csv(tuple(bad)), encoding="utf-8")
-    files = list(work.rglob("*.tar"))
-    return Packed(to, counts, len(files), sum(file.stat().st_size for file in files), tuple(bad))
+        table = bad_files_csv(tuple(bad))
+        (work / BAD_FILES).write_text(table, encoding="utf-8")
+    shards = list(work.rglob("*.tar"))
+    size = sum(shard.stat().st_size for shard in shards)
+    return Packed(to, counts, len(shards), size, tuple(bad))
 
 
 def _prepared(split: Split, packing: Packing, threads: int) -> Iterator[tuple[tuple[str, bytes] | PictureError, int]]:
+    """Each picture of a split with its target, in order: its ending and bytes, or what is wrong with it."""
+
     def prepare(index: int) -> tuple[str, bytes] | PictureError:
+        """The picture at a position."""
         try:
             return _file_of(split.pictures, index, packing)
         except PictureError as error:
             return error
 
-    chunk = 16 * threads  # bounded: prepared pictures wait in memory until their turn
+    chunk = _PREPARED * threads
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(split), chunk):
-            indices = range(start, min(start + chunk, len(split)))
-            yield from zip(pool.map(prepare, indices), split.targets[start : start + chunk].tolist(), strict=True)
+            stop = min(start + chunk, len(split))
+            pictures = pool.map(prepare, range(start, stop))
+            targets = split.targets[start:stop].tolist()
+            yield from zip(pictures, targets, strict=True)
 
 
 def _file_of(pictures: Pictures, index: int, packing: Packing) -> tuple[str, bytes]:
     """Ending and bytes of a picture as it goes into a shard. Raises PictureError."""
-    encoded = pictures.encoded(index) if isinstance(pictures, EncodedPictures) else None
-    picture = _image(pictures[index]) if encoded is None else encoded.decoded()
-    if packing.short_side and min(picture.size) > packing.short_side:
+    encoded = None
+    if isinstance(pictures, EncodedPictures):
+        encoded = pictures.encoded(index)
+        picture = encoded.decoded()
+    else:
+        picture = _image(pictures[index])
+    is_large = min(picture.size) > packing.short_side
+    if packing.short_side and is_large:
         size = short_side_scaled(picture.size, packing.short_side, "bicubic")
-        return "jpg", _bytes(picture.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=packing.quality)
-    return ("png", _bytes(picture, "PNG")) if encoded is None else (_ending(encoded), encoded.data)
+        scaled = picture.resize(size, Image.Resampling.BICUBIC)
+        return "jpg", _encode(scaled, "JPEG", quality=packing.quality)
+    if encoded is None:
+        return "png", _encode(picture, "PNG")
+    return _ending(encoded), encoded.data
 
 
 def _image(picture: Picture) -> Image.Image:
+    """A picture as a Pillow image."""
     if isinstance(picture, Image.Image):
         return picture
-    return Image.fromarray(picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
+    return Image.fromarray(without_single_channel(picture))
 
 
-def _bytes(picture: Image.Image, form: str, **options: int) -> bytes:
+def _encode(picture: Image.Image, file_format: str, **options: int) -> bytes:
+    """The bytes of a picture's file, with Pillow's options for the format."""
     stream = io.BytesIO()
-    picture.save(stream, form, **options)
+    picture.save(stream, file_format, **options)
     return stream.getvalue()
 
 
 def _ending(encoded: Encoded) -> str:
-    known = (ending for start, ending in _ENDINGS if encoded.data.startswith(start))
-    return next(known, PurePath(encoded.name).suffix[1:].lower())
+    """The ending of a picture file, by how it begins, or else by its name."""
+    for start, ending in _ENDINGS:
+        if encoded.data.startswith(start):
+            return ending
+    suffix = PurePath(encoded.name).suffix
+    return suffix[1:].lower()
 
 
 class _Writer:
-    """Shards `000000.tar`, `000001.tar`, ... of a folder, each of up to `size` bytes but at least one sample."""
+    """Writes the shards `000000.tar`, `000001.tar`, ... of a folder. Each has up to `size` bytes, or one sample."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        self.folder, self.size, self.count = folder, size, 0
-        self._number = 0
+        """A writer that has written nothing."""
+        self.folder = folder
+        self.size = size
+        self.count = 0
+        self._next_shard = 0
         self._tar: tarfile.TarFile | None = None
 
     def __enter__(self) -> _Writer:
+        """Make the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the last shard."""
         if self._tar is not None:
             self._tar.close()
 
     def add(self, ending: str, data: bytes, target: int) -> None:
-        """Append a sample. Its key has no dot, at which WebDataset would cut it."""
+        """Append a sample. Its key has no dot, because WebDataset ends a key at the first dot."""
         key = f"{self.count:08d}"
-        if self._tar is not None and self._tar.offset + len(data) > self.size:
+        tar = self._open_for(len(data))
+        files = ((f"{key}.{ending}", data), (f"{key}.cls", str(target).encode()))
+        for name, content in files:
+            # Without owner and time, so that the same pictures give the same bytes.
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o444
+            tar.addfile(member, io.BytesIO(content))
+        self.count += 1
+
+    def _open_for(self, length: int) -> tarfile.TarFile:
+        """The shard that a picture of so many bytes goes to."""
+        if self._tar is not None and self._tar.offset + length > self.size:
             self._tar.close()
             self._tar = None
         if self._tar is None:
-            file = self.folder / f"{self._number:06d}.tar"
-            self._tar = tarfile.open(file, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed when full
-            self._number += 1
-        for name, content in ((f"{key}.{ending}", data), (f"{key}.cls", str(target).encode())):
-            member = tarfile.TarInfo(name)  # no owner, no time: the same pictures give the same bytes
-            member.size, member.mode = len(content), 0o444
-            self._tar.addfile(member, io.BytesIO(content))
-        self.count += 1
+            file = self.folder / f"{self._next_shard:06d}.tar"
+            # It is closed when it is full.
+            self._tar = tarfile.open(file, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            self._next_shard += 1
+        return self._tar

@@ -1,5 +1,5 @@
-"""One picture file in, the picture that a person sees out: the only place where files are decoded, but for the plain
-JPEGs of `jpeg.py`, which leaves every doubt to this one."""
+"""A picture file in, the picture that a person sees out. All files are decoded here, except for plain JPEG files that
+`jpeg.py` decodes; it leaves every doubtful file to this module."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from skipway.errors import PictureError
 
-# Only formats decoded by Pillow's own code: EPS, for one, would start another program. MPO files open as JPEG.
+# Only formats that Pillow decodes itself: for EPS, as an example, it starts another program. MPO files open as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 )
 
-# Twice Pillow's own warning threshold: from here on Pillow itself refuses.
+# Twice the number at which Pillow warns. Pillow refuses larger pictures.
 MAX_PIXELS = 178_956_970
 
 # More than an uncompressed 16-bit picture of that many pixels would take.
 MAX_BYTES = 2**30 + 2**29
-_PART = 2**20  # bytes to ask an open file for at once: some make room for as many as they are asked
+_PART = 2**20  # bytes to read from an open file at once: some allocate memory for all that is asked for
+_LONGEST_REASON = 120  # characters of a decoder's error
+
+# Bands of pictures as Pillow names them: one bit, 8-bit grey, and grey with transparency.
+_GREY_MODES = frozenset(("1", "L", "LA", "La"))
 
 # How to turn a picture upright, by its EXIF orientation.
 _TURNS = {
@@ -43,18 +47,21 @@ _TURNS = {
 
 
 class _Silence:
-    """Ignores warnings while any thread is inside.
+    """A context in which warnings are ignored, for the whole process, while any thread is inside.
 
-    `warnings.catch_warnings` swaps the filters of the whole process: two threads that overlap would put them back in
-    the wrong order and leave the process silent for good. Here the first one in swaps and the last one out restores.
+    `warnings.catch_warnings` changes the filters of the whole process. Two threads that overlap would restore them in
+    the wrong order, and all later warnings would be lost. Here the first thread that enters changes the filters, and
+    the last one that leaves restores them.
     """
 
     def __init__(self) -> None:
+        """A context that no thread has entered."""
         self._lock = threading.Lock()
         self._inside = 0
         self._caught = warnings.catch_warnings()
 
     def __enter__(self) -> None:
+        """Ignore warnings, if this thread is the first inside."""
         with self._lock:
             if self._inside == 0:
                 self._caught = warnings.catch_warnings(action="ignore")
@@ -62,6 +69,7 @@ class _Silence:
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
+        """Restore the filters, if this thread is the last inside."""
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
@@ -74,18 +82,26 @@ SILENCE = _Silence()
 class Readable(Protocol):
     """A file that is open for reading bytes."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size` of them."""
+        ...
 
 
 EncodedBytes = bytes | bytearray | memoryview
 
 
 def open_picture(file: Path | str | EncodedBytes | Readable, name: str | None = None) -> Image.Image:
-    """Decode a file, an open one or the bytes of one into an upright 8-bit picture in mode L or RGB.
+    """Decode a picture into an upright 8-bit image in mode L or RGB.
 
-    An open file is read from its start where it can be rewound, as Pillow does, and stays open. Animations give their
-    first frame. Transparency is laid on white. 16-bit depth is scaled to 8. EXIF rotation is applied. `name` stands in
-    for the file in error messages. Raises PictureError for whatever is no whole picture.
+    An animation gives its first frame. Transparent pixels get a white background. A depth of 16 bits is scaled to 8.
+    EXIF rotation is applied.
+
+    Arguments:
+        file: the path of a file, its bytes, or an open file. An open file is read from its start where it can be
+            rewound, as Pillow does, and stays open.
+        name: what to call the picture in error messages; the path by default.
+
+    Raises PictureError for anything that is not a whole picture.
     """
     if isinstance(file, Path | str):
         label = name or str(file)
@@ -99,7 +115,8 @@ def open_picture(file: Path | str | EncodedBytes | Readable, name: str | None = 
     if not data:
         raise PictureError(label, "is empty (0 bytes); restore or delete it")
     try:
-        with SILENCE:  # Pillow warns about odd metadata; the pixels decide here
+        # Pillow warns about odd metadata, but only the pixels matter here.
+        with SILENCE:
             return _decode(data)
     except UnidentifiedImageError:
         raise PictureError(label, "is no picture in a known format; re-save it as JPEG or PNG") from None
@@ -109,113 +126,163 @@ def open_picture(file: Path | str | EncodedBytes | Readable, name: str | None = 
         ) from None
     except MemoryError:
         raise
-    except Exception as error:  # decoders meet hostile bytes: each of their failures means a bad picture
+    except Exception as error:
+        # Decoders can fail in many ways with hostile bytes, and each of them means a bad picture.
         raise PictureError(label, f"is damaged ({_reason(error)}); restore or delete it") from None
 
 
 def read_bytes(file: Path, label: str) -> bytes:
-    """Bytes of a regular file of bearable size: a pipe would never end, a sparse file would take all memory. Raises
-    PictureError."""
+    """The bytes of a regular file, if they are no more than a picture may have.
+
+    A pipe would never end, and a sparse file would fill the memory.
+
+    Arguments:
+        file: its path.
+        label: what to call it in error messages.
+
+    Raises PictureError.
+    """
     try:
-        return _read(file, label)
+        return _read_regular(file, label)
     except OSError as error:
         raise PictureError(label, f"cannot be read ({error.strerror}); check the path and its permissions") from None
-    except ValueError as error:  # a name with a zero byte
+    except ValueError as error:
+        # A name with a zero byte.
         raise PictureError(label, f"cannot be read ({error}); check the path") from None
 
 
 def read_open_file(file: Readable, label: str) -> bytes:
-    """All bytes of an open file, if they are no more than a picture may have. Raises PictureError."""
+    """All bytes of an open file, if they are no more than a picture may have.
+
+    Arguments:
+        file: is read from its start where it can be rewound, and stays open.
+        label: what to call it in error messages.
+
+    Raises PictureError.
+    """
     found = bytearray()
     try:
         seekable = getattr(file, "seekable", None)
         if seekable is not None and seekable():
-            file.seek(0)  # type: ignore[attr-defined]  # what says that it can
+            file.seek(0)  # type: ignore[attr-defined]  # it says that it can
         while len(found) <= MAX_BYTES:
-            part = file.read(min(MAX_BYTES + 1 - len(found), _PART))
+            allowed = MAX_BYTES + 1 - len(found)
+            part = file.read(min(allowed, _PART))
             if not isinstance(part, bytes):
                 raise PictureError(label, f"gives {type(part).__name__}, not bytes; open the file with mode 'rb'")
             if not part:
                 return bytes(found)
             found += part
-    except (OSError, ValueError) as error:  # ValueError: it has been closed
+    except (OSError, ValueError) as error:
+        # A file that has been closed raises ValueError.
         raise PictureError(label, f"cannot be read ({_reason(error)}); open it again") from None
     raise PictureError(label, f"has more than {MAX_BYTES:,} bytes; re-save it smaller")
 
 
-def _read(file: Path, label: str) -> bytes:
-    found = file.stat()
-    if stat.S_ISDIR(found.st_mode):
+def _read_regular(file: Path, label: str) -> bytes:
+    """As `read_bytes`. Raises OSError and ValueError, too."""
+    facts = file.stat()
+    if stat.S_ISDIR(facts.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(facts.st_mode):
         raise PictureError(label, "is no regular file; give the picture itself")
-    if found.st_size > MAX_BYTES:
+    if facts.st_size > MAX_BYTES:
         raise PictureError(label, f"has more than {MAX_BYTES:,} bytes; re-save it smaller")
     return file.read_bytes()
 
 
 def _decode(data: bytes) -> Image.Image:
+    """As `open_picture`, with the errors of Pillow."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         if opened.width * opened.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         opened.seek(0)
         opened.load()
         flat = flattened(upright(opened))
-        flat.info = {}  # its orientation has been followed: nobody may turn the picture again
+        # The rotation has been applied. Without it here, nobody can apply it again.
+        flat.info = {}
         return flat
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Turned as its EXIF says. `ImageOps.exif_transpose` also writes the EXIF anew and fails where that is odd."""
+    """A picture turned as its EXIF says. A picture whose EXIF cannot be read is not turned.
+
+    `ImageOps.exif_transpose` would also write the EXIF again, and fails where it is odd.
+    """
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # EXIF that cannot be read turns nothing
+    except Exception:
         return picture
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+    if orientation not in _TURNS:
+        return picture
+    return picture.transpose(_TURNS[orientation])
 
 
 def flattened(picture: Image.Image) -> Image.Image:
-    """Any mode as L (grey) or RGB."""
+    """A picture of any mode in mode L (grey) or RGB, on a white background."""
     mode = picture.mode
-    clear = picture.has_transparency_data
-    if mode in {"L", "RGB"} and not clear:
+    is_transparent = picture.has_transparency_data
+    if mode in {"L", "RGB"} and not is_transparent:
         return picture.copy()
     if mode.startswith("I") or mode == "F":
         return _scale_deep(np.asarray(picture), mode, picture.info.get("transparency"))
-    if clear:
-        grey = mode in {"1", "L", "LA", "La"}
+    if is_transparent:
         visible = picture.convert("RGBA")
         white = Image.new("RGBA", visible.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, visible).convert("L" if grey else "RGB")
-    return picture.convert("L" if mode == "1" else "RGB")
+        picture = Image.alpha_composite(white, visible)
+    if mode == "1" or (is_transparent and mode in _GREY_MODES):
+        return picture.convert("L")
+    return picture.convert("RGB")
 
 
-def _scale_deep(values: np.ndarray, mode: str, clear: object) -> Image.Image:
-    """Deep grey as 8 bits, with `clear`, a PNG's transparent count, on white. Pillow's own conversion clips at 255,
-    which turns a 16-bit picture white."""
+def _scale_deep(values: np.ndarray, mode: str, transparent: object) -> Image.Image:
+    """Grey values of more than 8 bits as 8-bit counts. Pillow's own conversion would clip them at 255.
+
+    Arguments:
+        values: the values (H, W).
+        mode: Pillow's mode, which begins with "I" for whole numbers or is "F" for floats.
+        transparent: the value that a PNG declares transparent, which becomes white; None where there is none.
+    """
     wide = np.nan_to_num(values.astype(np.float64))
+    highest = wide.max(initial=0.0)
+    scaled = wide
     if mode == "F":
-        scaled = wide * 255 if wide.max(initial=0.0) <= 1.0 else wide
-    else:  # 32-bit "I" is how some 16-bit files open; small values there are plain 8-bit counts
-        deep = mode.startswith("I;16") or wide.max(initial=0.0) > 255
-        scaled = wide / 257 if deep else wide
+        if highest <= 1.0:
+            scaled = wide * 255
+    elif mode.startswith("I;16") or highest > 255:
+        # Pillow opens some 16-bit files in the 32-bit mode "I". Small values there are 8-bit counts.
+        scaled = wide / 257
     counts = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    return Image.fromarray(np.where(values == clear, 255, counts).astype(np.uint8) if clear is not None else counts)
+    if transparent is not None:
+        counts = np.where(values == transparent, 255, counts).astype(np.uint8)
+    return Image.fromarray(counts)
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:120]
+    """The message of an error on one line, or the name of the error where it has no message."""
+    message = " ".join(str(error).split())
+    if not message:
+        message = type(error).__name__
+    return message[:_LONGEST_REASON]
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts `10` after `9`: digits compare as numbers, the rest as lower-case text; ties such as `1` and `01` as they
-    are spelt, so that no order depends on the file system."""
-    parts = re.split(r"(\d+)", text)
-    compared = tuple((0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts if part)
-    return (*compared, (-1, text))
+    """The key by which names sort as people expect, with `10` after `9`.
+
+    Digits compare as numbers, and the rest as lower-case text. Names that are equal so, such as `1` and `01`, compare
+    as they are written, so that the order never depends on the file system.
+    """
+    key: list[tuple[int, int | str]] = []
+    for part in re.split(r"(\d+)", text):
+        if part.isdecimal():
+            key.append((0, int(part)))
+        elif part:
+            key.append((1, part.lower()))
+    key.append((-1, text))
+    return tuple(key)
 
 
 def is_picture_name(file: Path) -> bool:
-    """Whether the name promises a picture. Hidden files, such as macOS's `._a.jpg`, do not count."""
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    """Whether a file is a picture by its name. Hidden files, such as `._a.jpg` of macOS, are not."""
+    is_hidden = file.name.startswith(".")
+    return file.suffix.lower() in SUFFIXES and not is_hidden

@@ -1,7 +1,7 @@
-"""Scaling a picture as the library of each source does: one picture, one set of weights, and other answers by each.
+"""Scaling a picture as the library of each source does. With the same weights, each gives somewhat other answers.
 
-Pillow's kernels average all pixels that fall into one (antialiased); TensorFlow 1 and OpenCV look at four of them,
-however many fall away, and disagree about where these lie.
+Pillow's kernels, except "nearest", average all pixels that fall into one (antialiasing). TensorFlow 1 and OpenCV use
+four of them, however small the result is, and disagree about where these four lie.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+
+from skipway.data.picture_arrays import with_channels
 
 Kernel = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "tf1_bilinear", "opencv_bilinear"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
@@ -23,39 +25,58 @@ PILLOW = {
 }
 
 ANTIALIASED = frozenset(PILLOW) - {"nearest"}
-FLOATING = frozenset({"tf1_bilinear"})  # kernels that keep the fractions of counts
+FLOATING = frozenset({"tf1_bilinear"})  # kernels whose results have fractions of counts
 
-_ONE = 2048  # OpenCV's INTER_RESIZE_COEF_SCALE
+_ONE = 2048  # OpenCV's INTER_RESIZE_COEF_SCALE: the weight 1 in fixed point
 
 
 def resized(image: Image.Image, size: tuple[int, int], kernel: Kernel, box: Box | None = None) -> np.ndarray:
-    """An L or RGB picture, or a `box` of it, at `size` (width, height): counts (H, W, C), float32 for a kernel of
-    `FLOATING`, else uint8. Kernels other than Pillow's take whole pixels: their box is rounded."""
+    """A picture, or a box of it, at another size.
+
+    Arguments:
+        image: the picture, in mode L or RGB.
+        size: width and height of the result.
+        kernel: the algorithm.
+        box: the part to scale. Kernels other than Pillow's use whole pixels: its edges are rounded for them.
+
+    Returns counts (H, W, C), float32 for a kernel of `FLOATING`, else uint8.
+    """
     if kernel in PILLOW:
-        whole = image.size == size and box is None
-        return counts_of(image if whole else image.resize(size, PILLOW[kernel], box=box))
+        is_unchanged = image.size == size and box is None
+        if not is_unchanged:
+            image = image.resize(size, PILLOW[kernel], box=box)
+        return counts_of(image)
     if box is not None:
-        left, top, right, bottom = (round(side) for side in box)
-        image = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    return (tf1_bilinear if kernel == "tf1_bilinear" else opencv_bilinear)(counts_of(image), size)
+        left, top, right, bottom = (round(edge) for edge in box)
+        right = max(right, left + 1)
+        bottom = max(bottom, top + 1)
+        image = image.crop((left, top, right, bottom))
+    counts = counts_of(image)
+    if kernel == "tf1_bilinear":
+        return tf1_bilinear(counts, size)
+    return opencv_bilinear(counts, size)
 
 
 def counts_of(image: Image.Image) -> np.ndarray:
-    """uint8 (H, W, C) of an L or RGB picture."""
-    array = np.asarray(image)
-    return array[:, :, None] if array.ndim == 2 else array
+    """The counts of a picture in mode L or RGB, uint8 (H, W, C)."""
+    return with_channels(np.asarray(image))
 
 
 def tf1_bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Counts (H, W, C) at `size` (width, height) by `tf.compat.v1.image.resize_bilinear`, align_corners and
-    half_pixel_centers false: float32, in that library's order of operations."""
+    """Counts (H, W, C) at `size` (width, height), float32, in the order of operations of TensorFlow 1.
+
+    Source: `tf.compat.v1.image.resize_bilinear`, with align_corners and half_pixel_centers false.
+    """
     width, height = size
     top, bottom, down = _tf1_places(array.shape[0], height)
     left, right, across = _tf1_places(array.shape[1], width)
+    # Each row that is needed is scaled once.
     kept, place = np.unique(np.concatenate((top, bottom)), return_inverse=True)
     lines = array[kept]
-    middle = _between(lines[:, left].astype(np.float32), lines[:, right], across[:, None])
-    upper, lower = (middle[part] for part in np.split(place, 2))
+    starts = lines[:, left].astype(np.float32)
+    middle = _between(starts, lines[:, right], across[:, None])
+    upper_place, lower_place = np.split(place, 2)
+    upper, lower = middle[upper_place], middle[lower_place]
     return _between(upper, lower, down[:, None, None])
 
 
@@ -68,38 +89,45 @@ def _between(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarra
 
 
 def _tf1_places(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each target pixel: the two source pixels, and how far it lies from the first towards the second."""
+    """For each target pixel: its two source pixels, and its distance from the first towards the second."""
     at = np.arange(target, dtype=np.float32) * (np.float32(source) / np.float32(target))
     low = np.floor(at)
     first = low.astype(np.int64)
-    return first, np.minimum(first + 1, source - 1), at - low
+    second = np.minimum(first + 1, source - 1)
+    return first, second, at - low
 
 
 def opencv_bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 counts (H, W, C) at `size` (width, height) by `cv2.resize` with INTER_LINEAR, bit for bit.
 
-    OpenCV reckons in fixed point: weights of 11 bits, sums along a row cut to 15 bits before the rows are added.
+    OpenCV calculates in fixed point: the weights have 11 bits, and sums along a row are cut to 15 bits before the rows
+    are added.
     """
     width, height = size
     rows, columns = array.shape[:2]
     if (columns, rows) == size:
         return array
-    if (columns, rows) == (2 * width, 2 * height):  # taken as INTER_AREA: the mean of four, halves rounded up
+    if (columns, rows) == (2 * width, 2 * height):
+        # OpenCV takes this as INTER_AREA: the mean of four pixels, with halves rounded up.
         quarters = array.reshape(height, 2, width, 2, -1).sum((1, 3), dtype=np.uint16)
         return ((quarters + 2) >> 2).astype(np.uint8)
     first, weights = _opencv_places(columns, width)
-    beyond = (first < 0) | (first >= columns - 1)
-    weights[:, beyond] = np.array([[_ONE], [0]])  # only along a row: a column's ends keep both weights
+    # The ends of a row have only one source pixel. The ends of a column keep both weights.
+    is_end = (first < 0) | (first >= columns - 1)
+    weights[:, is_end] = np.array([[_ONE], [0]])
     first = first.clip(0, columns - 1)
+    second = np.minimum(first + 1, columns - 1)
     top, shares = _opencv_places(rows, height)
-    kept, place = np.unique(np.concatenate((top, top + 1)).clip(0, rows - 1), return_inverse=True)
+    # Each row that is needed is scaled once.
+    needed = np.concatenate((top, top + 1)).clip(0, rows - 1)
+    kept, place = np.unique(needed, return_inverse=True)
     lines = array[kept]
     sums = lines[:, first] * weights[0][:, None]
-    sums += lines[:, np.minimum(first + 1, columns - 1)] * weights[1][:, None]
+    sums += lines[:, second] * weights[1][:, None]
     sums >>= 4
-    upper, lower = (
-        (sums[part] * share[:, None, None]) >> 16 for part, share in zip(np.split(place, 2), shares, strict=True)
-    )
+    upper_place, lower_place = np.split(place, 2)
+    upper = (sums[upper_place] * shares[0][:, None, None]) >> 16
+    lower = (sums[lower_place] * shares[1][:, None, None]) >> 16
     upper += lower
     upper += 2
     upper >>= 2
@@ -107,11 +135,14 @@ def opencv_bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _opencv_places(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each target pixel: the first source pixel, -1 before the first of all, and the weights (2, target) of it and
-    of the next."""
-    scale = 1 / (target / source)  # not source / target: the last bit may differ
+    """For each target pixel: its first source pixel, and the weights (2, target) of that one and of the next.
+
+    The first source pixel is -1 where the target lies before all of them.
+    """
+    scale = 1 / (target / source)  # source / target may differ in the last bit
     at = ((np.arange(target) + 0.5) * scale - 0.5).astype(np.float32)
     low = np.floor(at)
     share = at - low
-    weights = np.rint(np.stack((np.float32(1) - share, share)) * np.float32(_ONE)).astype(np.int32)
+    shares = np.stack((np.float32(1) - share, share))
+    weights = np.rint(shares * np.float32(_ONE)).astype(np.int32)
     return low.astype(np.int64), weights

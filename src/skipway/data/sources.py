@@ -1,4 +1,4 @@
-"""DATA as a user types it -> Source."""
+"""Opens the data set that a user names."""
 
 from __future__ import annotations
 
@@ -26,59 +26,84 @@ from skipway.data.folders import read_folder
 from skipway.data.shards import INDEX, SPLITS, read_shards, shards_in, shards_of
 from skipway.errors import DataError, UnknownNameError
 
+_DIGITS = "digits"  # the data set that comes with skipway
+
 
 def open_source(data: str | Path) -> Source:
-    """The data set that `data` names: `digits`, `mnist:DIR` and its kin, a folder, shards, an .npz or an .h5.
+    """The data set that a user names.
 
-    Shards are a folder that `skipway pack` wrote, or any of .tar files, or `DIR/{000..012}.tar`.
+    Arguments:
+        data: `digits`; a named form such as `mnist:DIR`; a folder; shards; or a file .npz or .h5. Shards are a folder
+            that `skipway pack` wrote, a folder of other .tar files, a .tar file, or a range `DIR/{000..012}.tar`.
 
-    Raises UnknownNameError for a form that does not exist and DataError for data that cannot be read.
+    Raises UnknownNameError for a form that does not exist, and DataError for data that cannot be read.
     """
     if not isinstance(data, str | Path):
         raise DataError(f"data is {type(data).__name__}; give a path, or a name such as digits")
     text = str(data)
     if not text:
         raise DataError("no data were named; give a folder of class folders, or digits")
-    form, colon, rest = text.partition(":")
-    path = Path(text)
-    if text == "digits":
+    if text == _DIGITS:
         return read_digits()
+    path = Path(text)
+    form, colon, folder = text.partition(":")
     if colon and not path.exists():
-        if form not in NAMED or not rest:
-            raise UnknownNameError("data form", text, [f"{name}:DIR" for name in NAMED] + ["digits"])
-        return NAMED[form](Path(rest))
+        if form not in NAMED or not folder:
+            raise UnknownNameError("data form", text, [*_named_forms(), _DIGITS])
+        read_named = NAMED[form]
+        return read_named(Path(folder))
     if path.is_dir():
-        return _folder(path)
-    if (shards := shards_of(text)) is not None:
-        return read_shards({_split_of(path.parent): shards}, _home(path.parent))
+        return _read_any_folder(path)
+    shards = shards_of(text)
+    if shards is not None:
+        parts = {_split_of(path.parent): shards}
+        return read_shards(parts, _index_folder(path.parent))
     if path.is_file():
-        return _file(path)
-    if len(path.parts) == 1 and not path.suffix and not path.exists():
-        known = ["digits", *(f"{name}:DIR" for name in NAMED)]
-        raise UnknownNameError("data", text, known, hint="and there is no folder of that name")
+        return _read_any_file(path)
     if path.exists():
         raise DataError(f"{text} is a pipe or a device; give a folder or a file")
+    is_single_word = len(path.parts) == 1 and not path.suffix
+    if is_single_word:
+        known = [_DIGITS, *_named_forms()]
+        raise UnknownNameError("data", text, known, hint="and there is no folder of that name")
     raise DataError(f"no file or folder {text}; check the path")
 
 
-def _folder(path: Path) -> Source:
-    if (path / "train.npz").is_file() or (path / "test.npz").is_file():
-        return read_npz_source(path)
-    if shards := shards_in(path):
-        return read_shards(shards, _home(path))
+def _named_forms() -> list[str]:
+    """The forms of data with a name and a folder, as a user types them."""
+    return [f"{name}:DIR" for name in NAMED]
+
+
+def _read_any_folder(path: Path) -> Source:
+    """The source of a folder: of .npz files, of shards, or of class folders."""
+    for name in ("train.npz", "test.npz"):
+        if (path / name).is_file():
+            return read_npz_source(path)
+    shards = shards_in(path)
+    if shards:
+        return read_shards(shards, _index_folder(path))
     return read_folder(path)
 
 
-def _home(folder: Path) -> Path:
-    """Where the index of shards in `folder` lies: there, or above it where that is one of several splits."""
-    return folder.parent if _split_of(folder) != "all" and not (folder / INDEX).exists() else folder
+def _index_folder(folder: Path) -> Path:
+    """The folder with the index of the shards in `folder`: the folder itself, or that above it for a single split."""
+    has_index = (folder / INDEX).exists()
+    is_split = _split_of(folder) != "all"
+    if is_split and not has_index:
+        return folder.parent
+    return folder
 
 
 def _split_of(folder: Path) -> str:
-    return folder.name if folder.name in SPLITS and (folder.parent / INDEX).exists() else "all"
+    """The split whose shards a folder holds."""
+    is_split = folder.name in SPLITS and (folder.parent / INDEX).exists()
+    if is_split:
+        return folder.name
+    return "all"
 
 
-def _file(path: Path) -> Source:
+def _read_any_file(path: Path) -> Source:
+    """The source of a file that is not a shard."""
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return read_npz_source(path)
@@ -88,47 +113,65 @@ def _file(path: Path) -> Source:
 
 
 def _mnist(folder: Path) -> Source:
-    return _idx("mnist", "MNIST", folder, DIGIT_LABELS, mirrors=False)
+    """MNIST, from its idx files in a folder."""
+    return _read_idx_source("mnist", "MNIST", folder, DIGIT_LABELS, mirrors=False)
 
 
 def _fashion_mnist(folder: Path) -> Source:
-    return _idx("fashion-mnist", "FashionMNIST", folder, FASHION_LABELS, mirrors=True)
+    """Fashion-MNIST, from its idx files in a folder."""
+    return _read_idx_source("fashion-mnist", "FashionMNIST", folder, FASHION_LABELS, mirrors=True)
 
 
-def _idx(name: str, loader: str, folder: Path, labels: tuple[str, ...], *, mirrors: bool) -> Source:
+def _read_idx_source(name: str, loader: str, folder: Path, labels: tuple[str, ...], *, mirrors: bool) -> Source:
+    """A data set of four idx files, which may lie where torchvision's class `loader` puts them."""
     for place in (folder, folder / loader / "raw", folder / "raw"):
-        splits = read_idx_folder(place)
-        if splits is not None:
-            return Source(name, labels, splits, mirrors=mirrors)
-    parts = {part: _download(loader, folder, train=part == "train") for part in ("train", "test")}
-    splits = {part: array_split(data.data.numpy(), data.targets.numpy(), name) for part, data in parts.items()}
+        found = read_idx_folder(place)
+        if found is not None:
+            return Source(name, labels, found, mirrors=mirrors)
+    train = _download(loader, folder, train=True)
+    test = _download(loader, folder, train=False)
+    splits = {
+        "train": array_split(train.data.numpy(), train.targets.numpy(), name),
+        "test": array_split(test.data.numpy(), test.targets.numpy(), name),
+    }
     return Source(name, labels, splits, mirrors=mirrors)
 
 
 def _cifar10(folder: Path) -> Source:
+    """CIFAR-10, from `train.npz` and `test.npz` or from torchvision's files in a folder."""
     if (folder / "train.npz").is_file():
-        return replace(read_npz_source(folder, CIFAR10_LABELS), name="cifar10")
-    parts = {part: _download("CIFAR10", folder, train=part == "train") for part in ("train", "test")}
-    splits = {part: array_split(data.data, np.asarray(data.targets), "cifar10") for part, data in parts.items()}
+        source = read_npz_source(folder, CIFAR10_LABELS)
+        return replace(source, name="cifar10")
+    train = _download("CIFAR10", folder, train=True)
+    test = _download("CIFAR10", folder, train=False)
+    splits = {
+        "train": array_split(train.data, np.asarray(train.targets), "cifar10"),
+        "test": array_split(test.data, np.asarray(test.targets), "cifar10"),
+    }
     return Source("cifar10", CIFAR10_LABELS, splits)
 
 
 def _flowers102(folder: Path) -> Source:
+    """Oxford's 102 flowers, from torchvision's files in a folder."""
     splits: dict[str, Split] = {}
     for name in ("train", "val", "test"):
         data = _download("Flowers102", folder, split=name)
         files = [Path(file) for file in data._image_files]
-        splits[name] = Split(FilePictures(files), np.array(data._labels, np.int64))
-    names = getattr(data, "classes", None) or [str(i) for i in range(102)]
-    return Source("flowers102", tuple(names), splits)
+        targets = np.array(data._labels, np.int64)
+        splits[name] = Split(FilePictures(files), targets)
+    labels = getattr(data, "classes", None)
+    if not labels:
+        labels = [str(number) for number in range(102)]
+    return Source("flowers102", tuple(labels), splits)
 
 
 def _download(loader: str, folder: Path, **arguments: Any) -> Any:
-    """torchvision's loader, which verifies checksums and fetches what is absent."""
+    """A data set of torchvision, which verifies checksums and fetches the files that are missing. Raises DataError."""
     import torchvision.datasets
 
+    data_set = getattr(torchvision.datasets, loader)
     try:
-        return getattr(torchvision.datasets, loader)(str(folder), download=True, **arguments)
+        return data_set(str(folder), download=True, **arguments)
     except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
         raise DataError(
             f"{folder} lacks the files of {loader} and they could not be fetched ({error_text(error)}); "
