@@ -33,19 +33,21 @@ def conv2d_same(
     dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
     at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError.
     """
-    numbers = (in_channels, out_channels, kernel, stride, rate)
-    if any(type(number) is not int for number in numbers) or min(numbers) < 1:
-        sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
-        raise SpecError(f"a convolution cannot have {sizes}; give whole numbers of 1 or more")
+    for number in (in_channels, out_channels, kernel, stride, rate):
+        if type(number) is not int or number < 1:
+            sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
+            raise SpecError(f"a convolution cannot have {sizes}; give whole numbers of 1 or more")
     if kernel % 2 == 0:
         raise SpecError(f"kernel {kernel} is even: the padding could not be symmetric; give an odd one")
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, rate * (kernel // 2), dilation=rate, bias=bias)
+    padding = rate * (kernel // 2)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation=rate, bias=bias)
 
 
 class Conv2dSame(nn.Conv2d):
     """Convolution with TensorFlow's own SAME padding, which depends on the picture's size (`pad_same`)."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         window = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         padded = pad_same(input, window, self.stride[0], 0.0)
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -58,21 +60,36 @@ def subsample(x: Tensor, factor: int) -> Tensor:
     """
     if factor < 1:
         raise SpecError(f"cannot keep every {factor}-th pixel; give 1 or more")
-    return x if factor == 1 else x[:, :, ::factor, ::factor]
+    if factor == 1:
+        return x
+    return x[:, :, ::factor, ::factor]
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
-    """TensorFlow's SAME: just enough padding for ceil(size / stride) outputs, the odd pixel at the bottom right."""
+    """TensorFlow's SAME: just enough padding for ceil(size / stride) outputs, the odd pixel at the bottom right.
+
+    `x` is (N, C, H, W), padded with `value`; `kernel` is the window's side in pixels, its dilation included.
+    """
+    height, width = x.shape[2], x.shape[3]
     pads: list[int] = []
-    for size in (x.shape[3], x.shape[2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value) if any(pads) else x
+    # Left, right, top, bottom, as torch orders them.
+    for size in (width, height):
+        outputs = -(-size // stride)
+        needed = (outputs - 1) * stride + kernel
+        total = max(needed - size, 0)
+        before = total // 2
+        pads += [before, total - before]
+    if not any(pads):
+        return x
+    return F.pad(x, pads, value=value)
 
 
 def classified(x: Tensor, linear: nn.Linear) -> Tensor:
     """`linear` on features (N, C), or on every pixel of a map (N, C, H, W)."""
-    return linear(x) if x.ndim == 2 else F.conv2d(x, linear.weight[:, :, None, None], linear.bias)
+    if x.ndim == 2:
+        return linear(x)
+    kernel = linear.weight[:, :, None, None]
+    return F.conv2d(x, kernel, linear.bias)
 
 
 class MaxPool2d(nn.Module):
@@ -85,24 +102,32 @@ class MaxPool2d(nn.Module):
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
         super().__init__()
-        if padding not in get_args(PoolPadding) or min(kernel, stride) < 1:
+        paddings = get_args(PoolPadding)
+        if padding not in paddings or min(kernel, stride) < 1:
             raise SpecError(
                 f"cannot pool {kernel} pixels at stride {stride} with padding '{padding}'; give sizes of 1 or more "
-                f"and one of {', '.join(get_args(PoolPadding))}"
+                f"and one of {', '.join(paddings)}"
             )
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, `pooled_size` of H, `pooled_size` of W)."""
         if self.padding == "same":
-            return F.max_pool2d(pad_same(x, self.kernel, self.stride, float("-inf")), self.kernel, self.stride)
+            x = pad_same(x, self.kernel, self.stride, float("-inf"))
+            return F.max_pool2d(x, self.kernel, self.stride)
+        half = self.kernel // 2
         if self.padding == "zeros":
-            return F.max_pool2d(F.pad(x, (self.kernel // 2,) * 4), self.kernel, self.stride)
-        pad = self.kernel // 2 if self.padding == "symmetric" else 0
-        return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=self.padding == "ceil")
+            x = F.pad(x, (half, half, half, half))
+            return F.max_pool2d(x, self.kernel, self.stride)
+        if self.padding == "symmetric":
+            return F.max_pool2d(x, self.kernel, self.stride, half)
+        counts_last = self.padding == "ceil"
+        return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=counts_last)
 
     def extra_repr(self) -> str:
+        """The sizes, for printing."""
         return f"{self.kernel}, stride={self.stride}, padding={self.padding!r}"
 
 
@@ -111,10 +136,14 @@ def pooled_size(size: int, kernel: int, stride: int, padding: PoolPadding) -> in
     if padding == "same":
         return -(-size // stride)
     if padding in {"symmetric", "zeros"}:
-        return (size + 2 * (kernel // 2) - kernel) // stride + 1
+        padded = size + 2 * (kernel // 2)
+        return (padded - kernel) // stride + 1
     if padding == "ceil":
         windows = -(-(size - kernel) // stride) + 1
-        return windows - ((windows - 1) * stride >= size)  # a window that would start outside is left out
+        last_start = (windows - 1) * stride
+        if last_start >= size:  # a window that would start outside is left out
+            windows -= 1
+        return windows
     return (size - kernel) // stride + 1
 
 
@@ -126,6 +155,7 @@ class BatchStatisticsNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         if self.training:
             return super().forward(x)
         # Not F.batch_norm, which refuses that single value.
@@ -153,12 +183,16 @@ def neighbour_sums(x: Tensor, size: int) -> Tensor:
     half = min(size // 2, channels - 1)  # a wider window holds nothing more
     width = 2 * half + 1
     # `doubled` holds at i the sum of `span` channels from i on.
-    doubled, span, start = F.pad(x, (0, 0, 0, 0, half, half)), 1, 0
+    doubled = F.pad(x, (0, 0, 0, 0, half, half))
+    span, start = 1, 0
     total: Tensor | None = None
     while span <= width:
         if width & span:
             part = doubled[:, start : start + channels]
-            total = part if total is None else total + part
+            if total is None:
+                total = part
+            else:
+                total = total + part
             start += span
         if 2 * span <= width:
             doubled = doubled[:, :-span] + doubled[:, span:]
@@ -193,27 +227,46 @@ class LocalResponseNorm(nn.Module):
         """Fill what the state dict does not carry; a network built on the meta device calls this again."""
         if self.channels > BANDED_CHANNELS:
             return
-        again = self._buffers["band"] is not None
-        if not again and torch.get_default_device().type == "meta":
+        device = None
+        if self._buffers["band"] is not None:
+            device = "cpu"  # this is the second call, and the first may have been on the meta device
+        elif torch.get_default_device().type == "meta":
             # Nothing is to be computed yet, for which torch would load its compiler: 150 MB.
             self.band = torch.empty(self.channels, self.channels, 1, 1)
             return
-        offset = torch.arange(self.channels, device="cpu" if again else None)
-        near = (offset[:, None] - offset[None, :]).abs() <= self.size // 2
-        self.band = (near * (self.alpha / self.size))[:, :, None, None].float()
+        channel = torch.arange(self.channels, device=device)
+        distance = (channel[:, None] - channel[None, :]).abs()
+        near = distance <= self.size // 2
+        matrix = near * (self.alpha / self.size)
+        self.band = matrix[:, :, None, None].float()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and type."""
+        device = x.device.type
+        if device == "meta":
+            device = "cpu"  # autocast does not know meta
         # The squares of half-precision activations overflow or lose the small terms: this part stays in fp32.
-        kind = "cpu" if x.device.type == "meta" else x.device.type  # autocast does not know meta
-        with torch.autocast(kind, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
-            if self.band is None:
-                scale = neighbour_sums(wide * wide, self.size) * (self.alpha / self.size) + self.k
+        with torch.autocast(device, enabled=False):
+            wide = x
+            if x.dtype != torch.float64:
+                wide = x.float()
+            scale = self._scale(wide)
+            if self.beta == 0.75:
+                # This is what every source uses; two square roots are far cheaper than a power.
+                factor = scale.rsqrt() * scale.rsqrt().sqrt()
             else:
-                scale = F.conv2d(wide * wide, self.band.to(wide.dtype)) + self.k
-            # 0.75 is what every source uses; two square roots are far cheaper than a power.
-            factor = scale.rsqrt() * scale.rsqrt().sqrt() if self.beta == 0.75 else scale.pow(-self.beta)
-            return (wide * factor).to(x.dtype)
+                factor = scale.pow(-self.beta)
+            normalized = wide * factor
+            return normalized.to(x.dtype)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """k + alpha / size * sum of squares, of the shape of `x`."""
+        if self.band is None:
+            sums = neighbour_sums(x * x, self.size)
+            return sums * (self.alpha / self.size) + self.k
+        band = self.band.to(x.dtype)
+        return F.conv2d(x * x, band) + self.k
 
     def extra_repr(self) -> str:
+        """The constants, for printing."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
