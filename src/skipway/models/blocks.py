@@ -110,8 +110,8 @@ def stage(
 ) -> Block:
     """A stage of equal units of which only the first or the last has a stride.
 
-    `width` is the depth of a basic unit and the bottleneck depth of a bottleneck, whose depth is four times that. Raises
-    SpecError where there are no units, or where `strided_unit` is neither `first` nor `last`.
+    `width` is the depth of a basic unit, or the bottleneck depth of a bottleneck, whose depth is four times that.
+    Raises SpecError where there are no units, or where `strided_unit` is neither `first` nor `last`.
     """
     if units < 1 or strided_unit not in {"first", "last"}:
         raise SpecError(
