@@ -64,7 +64,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Kind:
-    """What units have in common that differ in depth alone: one inset shows them all."""
+    """What units that differ in depth alone have in common: one inset shows them all."""
 
     title: str
     shortcut: ShortcutKind

@@ -1,4 +1,4 @@
-"""The fields of a spec that tell one layout from another, in words."""
+"""The fields of a spec in which layouts differ, in words."""
 
 from __future__ import annotations
 

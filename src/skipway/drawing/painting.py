@@ -1,4 +1,4 @@
-"""Scenes made visible: one code path for SVG, PNG and PDF."""
+"""A scene as a file: one code path for SVG, PNG and PDF."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _paint_label(axes: Any, label: Label) -> None:
     weight = "normal"
     if label.bold:
         weight = "bold"
-    # The middle of capitals and figures, whatever hangs below the line in this text.
+    # Centred on capitals and figures, also where letters of this text reach below the line.
     baseline = label.y + 0.36 * label.size
     axes.text(
         label.x,

@@ -60,9 +60,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a network at one input size. `statistics` are running means and variances; `flops` are those of
+    """Counts of a network at one input size.
+
+    `trainable` counts the parameters, and `statistics` the running means and variances. `flops` are the operations of
     convolutions and linear layers for one picture, a multiplication and an addition counted as two, biases and
-    everything elementwise left out. `activation_bytes` is what training keeps for a batch (see `counting`)."""
+    everything elementwise left out. `layers` are the units, in forward order. `activation_bytes` is what training keeps
+    for a batch of `batch_size` (see `counting`).
+    """
 
     name: str
     input_shape: tuple[int, ...]

@@ -53,7 +53,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class ResponseNorm:
-    """Local response normalization with Caffe's alpha (divided by the window)."""
+    """Local response normalization, x / (k + alpha / size * sum of squares) ** beta (see `layers.LocalResponseNorm`).
+
+    `size` is the window in channels; `alpha` is Caffe's, which is divided by the window.
+    """
 
     size: int = 5
     alpha: float = 1e-4
@@ -63,7 +66,7 @@ class ResponseNorm:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max pooling; see `layers.MaxPool2d` for the paddings."""
+    """Max pooling; `kernel` and `stride` are in pixels, `layers.MaxPool2d` says what the paddings mean."""
 
     kernel: int = 3
     stride: int = 2
@@ -72,13 +75,18 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class AlexNetSpec(Spec):
-    """`convs` are the convolutions and `hidden` the widths of the fully connected layers before the classifier.
+    """An AlexNet.
 
-    `dropout` is the rate that drops, one minus the keep probability of the sources; `fc_dropout` says where the fully
-    connected part drops: nowhere, `before` each hidden layer (torchvision) or `after` its activation (Caffe).
-    `conv_activation` follows every convolution, `activation` every hidden layer (fig. 1 of the paper compares ReLU with
-    tanh). `average_to` other than 0 averages the last map down, or spreads it, to that side (torchvision's adaptive
-    average pool), so that the classifier fits pictures of any size.
+    `convs`: the convolutions.
+    `hidden`: the widths of the fully connected layers before the classifier.
+    `pool`, `norm`: the pools and normalizations that `convs` name.
+    `dropout`: the rate that drops, one minus the keep probability of the sources.
+    `fc_dropout`: where the fully connected part drops: nowhere (`none`), `before` each hidden layer (torchvision), or
+    `after` its activation (Caffe).
+    `conv_activation`, `activation`: what follows every convolution, and every hidden layer (fig. 1 of the paper
+    compares ReLU with tanh).
+    `average_to`: the side to which an adaptive average pool brings the last map, so that the classifier fits pictures
+    of any size (torchvision); 0 for no such pool.
     """
 
     architecture: ClassVar[str] = "alexnet"

@@ -30,7 +30,7 @@ _NAMES_OF_PARTS = frozenset(
 
 @dataclass(frozen=True)
 class Block:
-    """One stage: `rows` holds (depth, bottleneck depth, stride) for each unit."""
+    """One stage: its name, the kind of its units, and (depth, bottleneck depth, stride) for each unit."""
 
     name: str
     unit: Unit
@@ -84,11 +84,13 @@ def convolution(
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalization. `momentum` is torch's, one minus the decay of Keras and TF-Slim.
+    """Batch normalization.
 
-    `statistics` are those of evaluation: `running`; `batch`, as code that calls its norms with training=True has it; or
-    `batch_in_units`, where that code leaves the stem and whatever else is in no unit at its running ones (the hand
-    signs). With the batch's a picture's answer depends on the pictures beside it.
+    `eps`: what is added to the variance.
+    `momentum`: torch's, one minus the decay of Keras and TF-Slim.
+    `statistics`: the means and variances of evaluation. `running` are the running ones. `batch` are those of the batch,
+    as in code that calls its norms with training=True; a picture's answer then depends on the pictures beside it.
+    `batch_in_units` are those of the batch inside units, and the running ones elsewhere (the hand signs).
     """
 
     eps: float = 1e-5
@@ -133,10 +135,13 @@ def stage(
 class StackSpec(Spec):
     """A stem, blocks of units, a head.
 
-    `head` is `global` (mean over the map) or `average_2_flatten` (2x2 average pool, then every pixel a feature, in
-    (C, H, W) order). `global_pool=False` keeps the map and classifies every pixel; `include_root_block=False` leaves
-    out the stem. `output_stride` other than 0 keeps the map from shrinking further: once the strides multiply to it,
-    the later ones become dilation (atrous convolution; TF-Slim's `stack_blocks_dense`).
+    `blocks`, `stem`, `norm`: the stages, the first convolution, and every normalization.
+    `head`: `global` (mean over the map) or `average_2_flatten` (2x2 average pool, then every pixel a feature, in
+    (C, H, W) order).
+    `global_pool`: False keeps the map and classifies every pixel.
+    `include_root_block`: False leaves out the stem.
+    `output_stride`: other than 0 it keeps the map from shrinking further: once the strides multiply to it, the later
+    strides become dilation (atrous convolution; TF-Slim's `stack_blocks_dense`).
     """
 
     unit_kinds: ClassVar[tuple[Unit, ...]] = ("bottleneck", "basic")

@@ -36,7 +36,10 @@ class Gates:
 
 @dataclass(frozen=True, kw_only=True)
 class HighwayMLPSpec(MLPSpec, Gates):
-    """A fully connected first layer, `layers - 1` highway units of the same `width`, a classifier (section 3.1)."""
+    """A fully connected first layer, `layers - 1` highway units of the same `width`, a classifier (section 3.1).
+
+    `layers` counts the first layer and the units; `width` is the number of features of each.
+    """
 
     architecture: ClassVar[str] = "highway_mlp"
 
@@ -49,7 +52,7 @@ class HighwayMLPSpec(MLPSpec, Gates):
 
 @dataclass(frozen=True)
 class HighwayStage:
-    """A plain 3x3 convolution to `depth` channels, then one highway unit for each of `kernels`."""
+    """A plain 3x3 convolution to `depth` channels, then a highway unit for each of `kernels`, in pixels."""
 
     depth: int
     kernels: tuple[int, ...]
@@ -57,8 +60,13 @@ class HighwayStage:
 
 @dataclass(frozen=True, kw_only=True)
 class HighwaySpec(Spec, Gates):
-    """Stages with a 2x2 max pool between them, a 1x1 convolution to `last_width` channels, the mean over the map, a
-    classifier. `dropout` is the rate that drops: of the picture, after each pool, before the classifier."""
+    """Stages with a 2x2 max pool between them, a 1x1 convolution, the mean over the map, a classifier.
+
+    `stages`: what each stage consists of.
+    `last_width`: channels of the 1x1 convolution.
+    `dropout`: the rate that drops, of the picture, after each pool, and before the classifier.
+    `global_pool`: whether to take the mean over the map; without it every pixel of the map is classified.
+    """
 
     architecture: ClassVar[str] = "highway"
 
@@ -119,7 +127,7 @@ class HighwayUnit(nn.Module):
 
 
 def dense_unit(width: int, gates: Gates) -> HighwayUnit:
-    """A unit of fully connected layers, (N, width) -> (N, width). Raises SpecError."""
+    """A unit of fully connected layers, (N, width) -> (N, width). Raises SpecError for a width below 1."""
     if type(width) is not int or width < 1:
         raise SpecError(f"a highway unit cannot have {width} features; give a whole number of 1 or more")
     transform = nn.Linear(width, width)

@@ -16,7 +16,7 @@ Layer = nn.Conv2d | nn.Linear
 def initialize(network: nn.Module, name: str) -> None:
     """Draw every convolution's and linear layer's weights in place from torch's global generator.
 
-    Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError.
+    Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError for an unknown `name`.
     """
     require_initialization(name)
     for parameter in network.parameters():

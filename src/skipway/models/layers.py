@@ -29,9 +29,10 @@ def conv2d_same(
 ) -> nn.Conv2d:
     """Convolution (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), odd kernels only.
 
-    The padding is `rate * (kernel - 1)` pixels in total, half on either side, whatever the stride; `rate` is the
+    The padding is `rate * (kernel - 1)` pixels in total, half on either side, at any stride; `rate` is the
     dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
-    at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError.
+    at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError for numbers below
+    1 and for even kernels.
     """
     for number in (in_channels, out_channels, kernel, stride, rate):
         if type(number) is not int or number < 1:
@@ -56,7 +57,7 @@ class Conv2dSame(nn.Conv2d):
 def subsample(x: Tensor, factor: int) -> Tensor:
     """Every `factor`-th pixel of (N, C, H, W): a 1x1 max pool with that stride (source: TF-Slim's resnet_utils.py).
 
-    Raises SpecError.
+    Raises SpecError for a factor below 1.
     """
     if factor < 1:
         raise SpecError(f"cannot keep every {factor}-th pixel; give 1 or more")
@@ -97,7 +98,7 @@ class MaxPool2d(nn.Module):
 
     `valid`: none, floor (TensorFlow VALID). `same`: TensorFlow SAME, padded with -inf. `symmetric`: kernel // 2 on
     every side, -inf (torchvision). `zeros`: the same pixels, but zeros, which win over negative values (Keras v2).
-    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other, and for sizes below 1.
+    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other padding, and for sizes below 1.
     """
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
@@ -148,10 +149,10 @@ def pooled_size(size: int, kernel: int, stride: int, padding: PoolPadding) -> in
 
 
 class BatchStatisticsNorm2d(nn.BatchNorm2d):
-    """Batch normalization (N, C, H, W) -> the same that has the batch's statistics in evaluation, too.
+    """Batch normalization of (N, C, H, W) that uses the batch's statistics in evaluation, too.
 
-    There its running ones are neither used nor touched. A single value of a channel becomes the channel's bias, as in
-    Keras; torch's own layer refuses it.
+    Evaluation neither uses nor changes the running statistics. A single value of a channel becomes the channel's bias,
+    as in Keras; torch's own layer refuses it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,11 +174,10 @@ class BatchStatisticsNorm2d(nn.BatchNorm2d):
 
 
 def neighbour_sums(x: Tensor, size: int) -> Tensor:
-    """For each channel of (N, C, H, W) the sum over the `size` channels around it, an odd number; beyond the ends lie
-    zeros.
+    """For each channel of (N, C, H, W) the sum over the `size` channels around it; beyond the ends lie zeros.
 
-    Sums of 1, 2, 4... neighbours are doubled, and the window put together of those: log2(size) additions a value, and
-    nothing is subtracted, as it would be from running totals, which lose the small terms.
+    `size` is odd. Sums of 1, 2, 4... neighbours are made by doubling, and the window is the sum of some of those: that
+    takes log2(size) additions a value. Running totals would take fewer, but their differences lose the small terms.
     """
     channels = x.shape[1]
     half = min(size // 2, channels - 1)  # a wider window holds nothing more
@@ -224,7 +224,7 @@ class LocalResponseNorm(nn.Module):
         self.reset_constants()
 
     def reset_constants(self) -> None:
-        """Fill what the state dict does not carry; a network built on the meta device calls this again."""
+        """Fill the matrix, which the state dict leaves out. Call it again for a network built on the meta device."""
         if self.channels > BANDED_CHANNELS:
             return
         device = None

@@ -1,4 +1,4 @@
-"""Thin fully connected nets of any depth, plain or highway: what "Training very deep networks" (Srivastava, Greff,
+"""Thin fully connected nets of any depth, plain or highway, which "Training very deep networks" (Srivastava, Greff,
 Schmidhuber 2015, section 3.1, fig. 1) compares on MNIST."""
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ DenseActivation = Literal["relu", "tanh"]
 
 @dataclass(frozen=True, kw_only=True)
 class MLPSpec(Spec):
-    """A fully connected first layer, `layers - 1` units of the same `width`, a classifier."""
+    """A fully connected first layer, `layers - 1` units of the same width, a classifier.
+
+    `layers` counts the first layer and the units; `width` is the number of features of each.
+    """
 
     layers: int
     width: int
@@ -78,8 +81,11 @@ class MLP(Network):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainMLPSpec(MLPSpec):
-    """The net that highway networks are compared with. A plain layer of width 71 has about as many parameters (5,112)
-    as a highway unit of 50 (5,100); `activation` is ReLU or tanh."""
+    """The net that highway networks are compared with.
+
+    A plain layer of width 71 has about as many parameters (5,112) as a highway unit of 50 (5,100). `activation`
+    follows every layer.
+    """
 
     architecture: ClassVar[str] = "plain_mlp"
 

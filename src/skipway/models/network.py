@@ -45,14 +45,17 @@ def _ignore(name: str, value: Tensor) -> None:
 
 
 def smallest_side(fits: Callable[[int], bool]) -> int:
-    """Smallest side in pixels that `fits`, where every larger one fits, too."""
+    """Smallest side in pixels that `fits`; every larger side must fit, too."""
     sides = range(1, 2**63)
     place = bisect_left(sides, x=True, key=fits)
     return 1 + place
 
 
 def require_fields(kind: type[Any], fields: Mapping[str, Any], where: str) -> None:
-    """Raises UnknownNameError, with the nearest, for a name that is no field of a dataclass."""
+    """Raises UnknownNameError, which lists the nearest names, for a name that is no field of a dataclass.
+
+    `where` is what the message calls the dataclass.
+    """
     known = sorted(field.name for field in dataclasses.fields(kind))
     for key in fields:
         if key not in known:
@@ -60,7 +63,10 @@ def require_fields(kind: type[Any], fields: Mapping[str, Any], where: str) -> No
 
 
 def settle_types(value: Any, where: str) -> None:
-    """Make the fields of a frozen dataclass what their annotations say. Raises SpecError, starting with `where`."""
+    """Convert the fields of a frozen dataclass to the types of their annotations.
+
+    Raises SpecError, starting with `where`, for a value that does not fit its type.
+    """
     try:
         fields = verify(value, where)
     except SkipwayError as error:
@@ -71,11 +77,16 @@ def settle_types(value: Any, where: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A network as plain values: enough to build it, and small enough to travel in a file's header.
+    """A network as plain values: enough to build it, and small enough for a file's header.
 
-    `input_size` is the side in pixels of the square picture that the source trained on. `num_classes=0` leaves out the
-    classifier. `preprocessing` names the picture convention of the source and `initialization` its first weights.
-    `weight_decay` is the source's L2 factor, a fact: a recipe decides what training uses.
+    `name`: what the network is called, `architecture.layout` for rows of the catalog.
+    `num_classes`: outputs of the classifier; 0 leaves the classifier out.
+    `in_channels`: channels of a picture, 1 for grey, 3 for colour.
+    `input_size`: the side in pixels of the square picture that the source trained on.
+    `preprocessing`: the source's way from a picture to numbers, by the name of a preset of `data.preprocessing`.
+    `initialization`: the source's first weights, by a name of `models.initialization`.
+    `weight_decay`: the source's L2 factor, as a fact; a recipe decides what training uses.
+    `year`, `paper`, `source`: the paper, and the code or the section of the paper that the layout follows.
     """
 
     architecture: ClassVar[str]
@@ -120,13 +131,13 @@ class Spec:
             )
 
     def check_fields(self) -> None:
-        """Raises SpecError for fields that contradict each other; their types are right by then."""
+        """Raises SpecError for fields that contradict each other. It is called after the types have been checked."""
 
     def smallest_input(self) -> int:
         """Smallest side in pixels at which every map keeps at least one pixel."""
         raise NotImplementedError
 
-    def flattened(self, side: int) -> int:  # noqa: ARG002 (what most networks need not know)
+    def flattened(self, side: int) -> int:  # noqa: ARG002 (most networks take every side)
         """Side of the map whose pixels are the classifier's features, for a picture's side; 0 where every side fits."""
         return 0
 

@@ -24,7 +24,7 @@ ShortcutV1 = Literal["projection", "pad", "projection_all"]
 
 @dataclass(frozen=True, kw_only=True)
 class UnitsV1:
-    """How v1 units are made, whatever their row.
+    """How v1 units of any row are made.
 
     `norm`: the normalization behind each convolution.
     `shortcut`: the one where depths differ. `projection` is a learned and normalized 1x1 convolution (option B of He et

@@ -20,7 +20,7 @@ from skipway.models.stack import Stack
 
 @dataclass(frozen=True, kw_only=True)
 class UnitsV2:
-    """How v2 units are made, whatever their row.
+    """How v2 units of any row are made.
 
     `norm`: the normalization before each convolution.
     `shortcut`: the one where depths differ. `projection` is a learned 1x1 convolution without a norm; `pad` is the raw

@@ -54,7 +54,7 @@ class Stack(Network):
         spec: Any,
         *,
         rate: int,
-        first: bool,  # noqa: ARG002 (v2 asks)
+        first: bool,  # noqa: ARG002 (only v2 needs it)
     ) -> nn.Module:
         """A unit for maps of `channels`. `rate` is its dilation; `first` says whether it is the first of its stage."""
         unit_type = self.unit_types[kind]
