@@ -29,10 +29,10 @@ def conv2d_same(
 ) -> nn.Conv2d:
     """Convolution (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), odd kernels only.
 
-    The padding is `rate * (kernel - 1)` pixels in total, half on either side, at any stride; `rate` is the
-    dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
-    at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError for numbers below
-    1 and for even kernels.
+    The padding is `rate * (kernel - 1)` pixels in total, half on either side, at any stride; `rate` is the dilation. At
+    stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less at the top
+    left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError for numbers below 1
+    and for even kernels.
     """
     for number in (in_channels, out_channels, kernel, stride, rate):
         if type(number) is not int or number < 1:
@@ -98,7 +98,8 @@ class MaxPool2d(nn.Module):
 
     `valid`: none, floor (TensorFlow VALID). `same`: TensorFlow SAME, padded with -inf. `symmetric`: kernel // 2 on
     every side, -inf (torchvision). `zeros`: the same pixels, but zeros, which win over negative values (Keras v2).
-    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other padding, and for sizes below 1.
+    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other padding, and for sizes below
+    1.
     """
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
