@@ -1,4 +1,4 @@
-"""What the figures of claims share: their look, curves with their spread, bars with every seed's value.
+"""What the figures of claims share: curves with their spread, bars with every seed's value.
 
 A figure is drawn inside `figure_style` with units on every axis; n and what the spread is are said once, below it.
 """
