@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # A room may import its own files and the rooms of lower floors. Rooms that share a floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
-    ("values", "machine", "files", "reporting", "privacy"),
+    ("values", "machine", "files", "reporting", "plotting", "privacy"),
     ("world", "user_cache"),
     ("models", "data"),
     ("cost",),

@@ -1,61 +1,40 @@
-"""What the figures of claims share: their look, curves with their spread, bars with every seed's value.
+"""What the figures of claims share: curves with their spread, bars with every seed's value.
 
 A figure is drawn inside `figure_style` with units on every axis; n and what the spread is are said once, below it.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
 from skipway.claims.statistics import mean_interval
 from skipway.files import write_whole
+from skipway.plotting import INK, MUTED, NOTE_SIZE, SERIES, SMALL_SIZE, figure_style, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, MUTED, LINE = "#1c1e22", "#62656c", "#e3dfd6"
-# Okabe and Ito's colours, which people tell apart whatever their sight.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#000000")
+__all__ = [
+    "COLOURS",
+    "INK",
+    "MUTED",
+    "SPREAD",
+    "bars",
+    "curve",
+    "dots",
+    "figure_style",
+    "footed",
+    "panels",
+    "write_figure",
+]
+
+COLOURS = SERIES
 SPREAD = "Lines are means over the seeds, bands reach from the smallest to the largest of them"
-
-_STYLE = {
-    "svg.fonttype": "path",  # the same letters everywhere
-    "svg.hashsalt": "skipway",
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
-
-
-@contextlib.contextmanager
-def figure_style() -> Iterator[None]:
-    """The look of claims' figures, whatever a user's own settings say."""
-    with matplotlib.style.context(["default", _STYLE]):
-        yield
 
 
 def panels(columns: int, rows: int = 1, *, width: float = 4.6, height: float = 3.6, **options: Any) -> tuple[Any, Any]:
@@ -66,7 +45,7 @@ def panels(columns: int, rows: int = 1, *, width: float = 4.6, height: float = 3
 
 def footed(figure: Any, text: str) -> None:
     """A line below the figure: n, spread, what was cut short."""
-    figure.supxlabel(text, fontsize=8, color=MUTED, x=0.01, ha="left", wrap=True)
+    figure.supxlabel(text, fontsize=NOTE_SIZE, color=MUTED, x=0.01, ha="left", wrap=True)
 
 
 def curve(
@@ -103,7 +82,7 @@ def bars(
             xytext=(0, 5),
             textcoords="offset points",
             ha="center",
-            fontsize=9,
+            fontsize=SMALL_SIZE,
         )
     axes.set_xticks(range(len(heights)), list(heights))
     axes.grid(axis="x", visible=False)
@@ -124,7 +103,7 @@ def dots(
             found = mean_interval(sample)
             axes.plot([place + 0.28] * 2, [found.low, found.high], color=colour, linewidth=1.4)
             top = max(top, found.high)
-        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": SMALL_SIZE}
         axes.annotate(form.format(sample.mean()), (place, top), **told)
     axes.set_xticks(range(len(values)), list(values))
     axes.set_xlim(-0.55, len(values) - 0.45)
@@ -138,6 +117,5 @@ def _cycled(colours: Sequence[str], count: int) -> list[str]:
 
 def write_figure(figure: Any, folder: Path) -> None:
     """figure.svg and figure.png, the same bytes for the same figure; needs `figure_style`. Raises StorageError."""
-    write_whole(folder / "figure.svg", lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-    told = {"Software": None}
-    write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=160, metadata=told))
+    write_whole(folder / "figure.svg", lambda file: save_figure(figure, file, "svg"))
+    write_whole(folder / "figure.png", lambda file: save_figure(figure, file, "png"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,14 @@ TANH = Op("activation", "tanh")
 SIGMOID = Op("gate", "sigmoid")
 _ACTIVATIONS: dict[Activation, Op] = {"relu": RELU, "tanh": TANH, "sigmoid": Op("activation", "sigmoid")}
 
+_TITLES: dict[ShortcutKind, str] = {
+    "none": "no shortcut",
+    "identity": "identity shortcut",
+    "subsampled": "subsampled shortcut",
+    "padded": "zero-padded shortcut",
+    "projection": "projection shortcut",
+}
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -56,7 +64,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Kind:
-    """What units have in common that differ in depth alone: one inset shows them all."""
+    """What units that differ in depth alone have in common: one inset shows them all."""
 
     title: str
     shortcut: ShortcutKind
@@ -64,13 +72,15 @@ class Kind:
 
     @property
     def note(self) -> str:
-        """What its arc is marked with: what the shortcut does to x."""
+        """The text beside its arc: what the shortcut does to x."""
         if isinstance(self.inside, Gated):
             return "C"
         if not self.inside.shortcut:
             return ""
-        first = self.inside.shortcut[0].text.removeprefix("subsample, ").replace(" conv", "")
-        return "zeros" if self.shortcut == "padded" else first
+        if self.shortcut == "padded":
+            return "zeros"
+        first = self.inside.shortcut[0]
+        return first.text.removeprefix("subsample, ").replace(" conv", "")
 
 
 @dataclass(frozen=True)
@@ -87,131 +97,194 @@ def dissect(unit: nn.Module) -> Anatomy:
         return _gated(unit)
     if isinstance(unit, DenseUnit):
         return _dense(unit)
-    convs = [conv for name, conv in unit.named_children() if name.startswith("conv") and isinstance(conv, nn.Conv2d)]
-    layers = tuple(conv_op(conv, depth=True) for conv in convs)
+    return _convolutional(unit)
+
+
+def _convolutional(unit: nn.Module) -> Anatomy:
+    """The anatomy of a unit of convolutions, with or without a shortcut."""
+    convs = _convolutions(unit)
     preactivated = isinstance(unit, BasicV2 | BottleneckV2)
-    ops = _preactivated(convs) if preactivated else _activated(convs)
-    shortcut = _shortcut(getattr(unit, "shortcut", None))
-    kind = _shortcut_kind(getattr(unit, "shortcut", None))
-    shared = 2 if preactivated and getattr(unit, "shared", False) else 0
+    ops: list[Op] = []
+    for conv in convs:
+        if preactivated:
+            ops += [NORM, RELU, conv_op(conv, depth=False)]
+        else:
+            ops += [conv_op(conv, depth=False), NORM, RELU]
+    module = getattr(unit, "shortcut", None)
+    # The shortcut starts from x, or behind the first normalization and ReLU.
+    departure = 0
+    if preactivated and getattr(unit, "shared", False):
+        departure = 2
     # v1 sums before its last ReLU; a plain unit has no sum to wait for.
-    end = len(ops) if preactivated or shortcut is None else len(ops) - 1
-    join = getattr(unit, "join", None)
-    on_branch, on_shortcut, gates = _join_ops(join)
+    total = len(ops)
+    if module is not None and not preactivated:
+        total -= 1
+    join = _join_ops(getattr(unit, "join", None))
+    shortcut: tuple[Op, ...] | None = None
+    if module is not None:
+        shortcut = (*_shortcut_ops(module), *join.shortcut)
     inside = Chain(
-        ops[:shared], ops[shared:end] + on_branch, None if shortcut is None else shortcut + on_shortcut, ops[end:]
+        shared=tuple(ops[:departure]),
+        branch=(*ops[departure:total], *join.branch),
+        shortcut=shortcut,
+        after=tuple(ops[total:]),
     )
-    title = _title(kind, convs, shared=kind == "identity" and shared > 0, gated=isinstance(join, Gating))
-    return Anatomy(Kind(title, kind, inside), layers + gates)
+    kind = _shortcut_kind(module)
+    words = _sizes(convs)
+    if kind == "identity" and departure > 0:
+        words.append("pre-activated")
+    if join.gates:
+        words.append("g = sigmoid(1×1 conv)")
+    title = ", ".join([_TITLES[kind], *words])
+    layers = tuple(conv_op(conv, depth=True) for conv in convs)
+    return Anatomy(Kind(title, kind, inside), layers + join.gates)
+
+
+def _convolutions(unit: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a unit's branch, in forward order."""
+    found: list[nn.Conv2d] = []
+    for name, child in unit.named_children():
+        if name.startswith("conv") and isinstance(child, nn.Conv2d):
+            found.append(child)
+    return found
+
+
+def _sizes(convs: list[nn.Conv2d]) -> list[str]:
+    """A unit's stride and dilation rate, where they are not 1."""
+    words: list[str] = []
+    stride = max(conv.stride[0] for conv in convs)
+    if stride > 1:
+        words.append(f"stride {stride}")
+    rate = max(conv.dilation[0] for conv in convs)
+    if rate > 1:
+        words.append(f"rate {rate}")
+    return words
 
 
 def conv_op(conv: nn.Conv2d, *, depth: bool) -> Op:
     """A convolution as the papers write it: `3×3, 128, /2`, or without its depth `3×3 conv, /2`."""
     kernel, stride, rate = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
-    words = [f"{kernel}×{kernel}" if depth else f"{kernel}×{kernel} conv"]
-    words += [str(conv.out_channels)] if depth else []
-    words += [f"/{stride}"] if stride > 1 else []
-    words += [f"rate {rate}"] if rate > 1 else []
-    words += [f"{conv.groups} groups"] if conv.groups > 1 else []
-    return Op("strided" if stride > 1 else "conv", ", ".join(words))
+    words = [f"{kernel}×{kernel} conv"]
+    if depth:
+        words = [f"{kernel}×{kernel}", str(conv.out_channels)]
+    role: OpRole = "conv"
+    if stride > 1:
+        role = "strided"
+        words.append(f"/{stride}")
+    if rate > 1:
+        words.append(f"rate {rate}")
+    if conv.groups > 1:
+        words.append(f"{conv.groups} groups")
+    return Op(role, ", ".join(words))
 
 
 def layer_op(layer: nn.Module, *, depth: bool) -> Op:
     """A convolution or a fully connected layer."""
     if isinstance(layer, nn.Conv2d):
         return conv_op(layer, depth=depth)
-    return Op("dense", f"fc, {layer.out_features}" if depth else "fc")
+    text = "fc"
+    if depth:
+        text = f"fc, {layer.out_features}"
+    return Op("dense", text)
 
 
 def activation_op(function: Callable[[Tensor], Tensor]) -> Op:
     """An activation that a network holds as a function."""
-    (name,) = (name for name, known in ACTIVATIONS.items() if known is function)
-    return _ACTIVATIONS[name]
-
-
-def _activated(convs: list[nn.Conv2d]) -> tuple[Op, ...]:
-    return tuple(op for conv in convs for op in (conv_op(conv, depth=False), NORM, RELU))
-
-
-def _preactivated(convs: list[nn.Conv2d]) -> tuple[Op, ...]:
-    return tuple(op for conv in convs for op in (NORM, RELU, conv_op(conv, depth=False)))
+    for name, known in ACTIVATIONS.items():
+        if known is function:
+            return _ACTIVATIONS[name]
+    raise ValueError(f"{function} is none of {', '.join(ACTIVATIONS)}")
 
 
 def _gated(unit: HighwayUnit) -> Anatomy:
+    """The anatomy of a highway unit, of convolutions or of fully connected layers."""
+    transform = layer_op(unit.transform, depth=False)
+    carry: tuple[Op, ...] = ()
+    if unit.carry is not None:
+        carry = (layer_op(unit.carry, depth=False), SIGMOID)
     inside = Gated(
-        (layer_op(unit.transform, depth=False), activation_op(unit.activation)),
-        (layer_op(unit.gate, depth=False), SIGMOID),
-        () if unit.carry is None else (layer_op(unit.carry, depth=False), SIGMOID),
+        transform=(transform, activation_op(unit.activation)),
+        gate=(layer_op(unit.gate, depth=False), SIGMOID),
+        carry=carry,
     )
-    layers = [("H", unit.transform, "conv"), ("T", unit.gate, "gate"), ("C", unit.carry, "gate")]
-    written = tuple(
-        Op("gate" if role == "gate" else layer_op(layer, depth=True).role,
-           f"{letter}: {layer_op(layer, depth=True).text}")
-        for letter, layer, role in layers
-        if layer is not None
-    )  # fmt: skip
-    size = "" if isinstance(unit.transform, nn.Linear) else f", {inside.transform[0].text.removesuffix(' conv')}"
-    return Anatomy(Kind(f"highway unit{size}", "gated", inside), written)
+    whole_transform = layer_op(unit.transform, depth=True)
+    layers = [
+        Op(whole_transform.role, f"H: {whole_transform.text}"),
+        Op("gate", f"T: {layer_op(unit.gate, depth=True).text}"),
+    ]
+    if unit.carry is not None:
+        layers.append(Op("gate", f"C: {layer_op(unit.carry, depth=True).text}"))
+    title = "highway unit"
+    if isinstance(unit.transform, nn.Conv2d):
+        title += f", {transform.text.removesuffix(' conv')}"
+    return Anatomy(Kind(title, "gated", inside), tuple(layers))
 
 
 def _dense(unit: DenseUnit) -> Anatomy:
+    """The anatomy of a plain fully connected unit."""
     branch = (layer_op(unit.transform, depth=False), activation_op(unit.activation))
-    return Anatomy(Kind(_TITLES["none"], "none", Chain((), branch, None, ())), (layer_op(unit.transform, depth=True),))
+    inside = Chain(shared=(), branch=branch, shortcut=None, after=())
+    kind = Kind(_TITLES["none"], "none", inside)
+    return Anatomy(kind, (layer_op(unit.transform, depth=True),))
 
 
-def _shortcut(shortcut: nn.Module | None) -> tuple[Op, ...] | None:
-    return None if shortcut is None else tuple(_shortcut_ops(shortcut))
-
-
-def _shortcut_ops(shortcut: nn.Module) -> Iterator[Op]:
+def _shortcut_ops(shortcut: nn.Module) -> list[Op]:
+    """The operations of a shortcut; none for the identity."""
     if isinstance(shortcut, Projection):
-        yield conv_op(shortcut.conv, depth=False)
-        yield NORM
-    elif isinstance(shortcut, nn.Conv2d):
-        yield conv_op(shortcut, depth=False)
-    elif isinstance(shortcut, Subsample | PadChannels):
-        if shortcut.stride > 1:
-            yield Op("pool", f"subsample, /{shortcut.stride}")
-        if isinstance(shortcut, PadChannels):
-            yield Op("pool", "add zeros" if shortcut.before + shortcut.after > 0 else "cut channels")
+        return [conv_op(shortcut.conv, depth=False), NORM]
+    if isinstance(shortcut, nn.Conv2d):
+        return [conv_op(shortcut, depth=False)]
+    ops: list[Op] = []
+    if isinstance(shortcut, Subsample | PadChannels) and shortcut.stride > 1:
+        ops.append(Op("pool", f"subsample, /{shortcut.stride}"))
+    if isinstance(shortcut, PadChannels):
+        text = "cut channels"
+        if shortcut.before + shortcut.after > 0:
+            text = "add zeros"
+        ops.append(Op("pool", text))
+    return ops
 
 
-def _join_ops(join: nn.Module | None) -> tuple[tuple[Op, ...], tuple[Op, ...], tuple[Op, ...]]:
-    """What is done to the branch and to the shortcut before their sum, and the layers that it takes."""
-    match join:
-        case Scaling():
-            branch, shortcut = (() if one == 1 else (Op("gate", f"× {one:g}"),) for one in (join.added, join.kept))
-            return branch, shortcut, ()
-        case Gating():
-            branch = (Op("gate", "× g"),) if join.exclusive else ()
-            return branch, (Op("gate", "× (1 − g)"),), (Op("gate", f"g: {conv_op(join.gate, depth=True).text}"),)
-        case Dropping():
-            return (), (Op("drop", f"dropout {join.dropout.p:g}"),), ()
-    return (), (), ()
+@dataclass(frozen=True)
+class _Join:
+    """What is done to the branch and to the shortcut before their sum, and the layers of the gates that do it."""
+
+    branch: tuple[Op, ...] = ()
+    shortcut: tuple[Op, ...] = ()
+    gates: tuple[Op, ...] = ()
+
+
+def _join_ops(join: nn.Module | None) -> _Join:
+    """The operations of a unit's join; none for the plain sum."""
+    if isinstance(join, Scaling):
+        return _Join(_scaled(join.added), _scaled(join.kept))
+    if isinstance(join, Dropping):
+        return _Join(shortcut=(Op("drop", f"dropout {join.dropout.p:g}"),))
+    if not isinstance(join, Gating):
+        return _Join()
+    branch: tuple[Op, ...] = ()
+    if join.exclusive:
+        branch = (Op("gate", "× g"),)
+    shortcut = (Op("gate", "× (1 − g)"),)
+    gates = (Op("gate", f"g: {conv_op(join.gate, depth=True).text}"),)
+    return _Join(branch, shortcut, gates)
+
+
+def _scaled(factor: float) -> tuple[Op, ...]:
+    """A multiplication with a constant; nothing for 1."""
+    if factor == 1:
+        return ()
+    return (Op("gate", f"× {factor:g}"),)
 
 
 def _shortcut_kind(shortcut: nn.Module | None) -> ShortcutKind:
+    """The kind of a unit's shortcut, None for a unit without one."""
     if shortcut is None:
         return "none"
     if isinstance(shortcut, Projection | nn.Conv2d):
         return "projection"
     if isinstance(shortcut, PadChannels):
         return "padded"
-    return "subsampled" if isinstance(shortcut, Subsample) else "identity"
-
-
-_TITLES: dict[ShortcutKind, str] = {
-    "none": "no shortcut",
-    "identity": "identity shortcut",
-    "subsampled": "subsampled shortcut",
-    "padded": "zero-padded shortcut",
-    "projection": "projection shortcut",
-}
-
-
-def _title(kind: ShortcutKind, convs: list[nn.Conv2d], *, shared: bool, gated: bool) -> str:
-    """`shared`: the identity carries the pre-activation instead of x."""
-    stride, rate = (max(getattr(conv, name)[0] for conv in convs) for name in ("stride", "dilation"))
-    words = [_TITLES[kind], f"stride {stride}" if stride > 1 else "", f"rate {rate}" if rate > 1 else "",
-             "pre-activated" if shared else "", "g = sigmoid(1×1 conv)" if gated else ""]  # fmt: skip
-    return ", ".join(word for word in words if word)
+    if isinstance(shortcut, Subsample):
+        return "subsampled"
+    return "identity"

@@ -28,8 +28,11 @@ def count(spec: Spec) -> Counts:
     """Counts of a network at its own input size."""
     short, times = shortened(spec)
     network = on_meta(short)
-    trainable, statistics = _over_units(network, times, parameters_of), _over_units(network, times, statistics_of)
-    flops = sum(one.flops * times.get(key, 1) for key, one in trace(network).items())
+    trainable = _over_units(network, times, parameters_of)
+    statistics = _over_units(network, times, statistics_of)
+    flops = 0
+    for name, endpoint in trace(network).items():
+        flops += endpoint.flops * times.get(name, 1)
     return Counts(trainable, statistics, flops)
 
 
@@ -39,15 +42,17 @@ def shortened(spec: Spec) -> tuple[Spec, dict[str, int]]:
     # the activations that the layer before it keeps.
     if isinstance(spec, MLPSpec) and spec.layers > 3:
         return replace(spec, layers=3), {"unit2": spec.layers - 2}
-    if not isinstance(spec, StackSpec) or spec.output_stride:  # dilation would grow from unit to unit
+    if not isinstance(spec, StackSpec):
+        return spec, {}
+    if spec.output_stride:
+        # The dilation grows from unit to unit: no two of them are equal.
         return spec, {}
     blocks: list[Block] = []
     times: dict[str, int] = {}
     for block in spec.blocks:
         rows: list[Row] = []
         for row in block.rows:
-            # Equal are those that find equal channels, too: a unit's input is its predecessor's output.
-            if len(rows) > 1 and row == rows[-1] and (row[0], row[2]) == (rows[-2][0], 1):
+            if _repeats_last(rows, row):
                 name = f"{block.name}.unit{len(rows)}"
                 times[name] = times.get(name, 1) + 1
             else:
@@ -56,19 +61,37 @@ def shortened(spec: Spec) -> tuple[Spec, dict[str, int]]:
     return replace(spec, blocks=tuple(blocks)), times
 
 
+def _repeats_last(rows: list[Row], row: Row) -> bool:
+    """Whether a further unit of a stage would be equal to the last of `rows`."""
+    if len(rows) < 2 or row != rows[-1]:
+        return False
+    # Equal are those that find equal channels, too: a unit's input is its predecessor's output.
+    depth, _, stride = row
+    depth_before, _, _ = rows[-2]
+    return depth == depth_before and stride == 1
+
+
 def parameters_of(module: nn.Module) -> int:
     """Numbers that training changes."""
-    return sum(one.numel() for one in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def statistics_of(module: nn.Module) -> int:
     """Running means and variances."""
-    return sum(one.numel() for key, one in module.named_buffers() if key.endswith(("running_mean", "running_var")))
+    total = 0
+    for name, buffer in module.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            total += buffer.numel()
+    return total
 
 
 def _over_units(network: Network, times: dict[str, int], counted: Callable[[nn.Module], int]) -> int:
-    repeated = sum((number - 1) * counted(network.get_submodule(key)) for key, number in times.items())
-    return counted(network) + repeated
+    """What `counted` finds in the whole network, for the shortened one and how often each of its units stands."""
+    total = counted(network)
+    for name, number in times.items():
+        unit = network.get_submodule(name)
+        total += (number - 1) * counted(unit)
+    return total
 
 
 def activation_bytes(spec: Spec, batch_size: int) -> int:
@@ -81,29 +104,38 @@ def activation_bytes(spec: Spec, batch_size: int) -> int:
     network = on_meta(short).train()
     # Two passes and the line through them: batch normalization refuses a batch of one where the map has one pixel, and
     # the sizes of a huge batch would overflow.
-    two, three = (
-        sum(size * times.get(key, 1) for key, size in saved_bytes(network, batch).items()) for batch in (2, 3)
-    )
+    two = _saved_in_all(network, times, batch_size=2)
+    three = _saved_in_all(network, times, batch_size=3)
     return two + (batch_size - 2) * (three - two)
+
+
+def _saved_in_all(network: Network, times: dict[str, int], *, batch_size: int) -> int:
+    """Bytes that autograd saves in the whole network, for the shortened one and how often each of its units stands."""
+    total = 0
+    for name, size in saved_bytes(network, batch_size).items():
+        total += size * times.get(name, 1)
+    return total
 
 
 def saved_bytes(network: Network, batch_size: int) -> dict[str, int]:
     """For each endpoint the bytes that autograd saves between it and the endpoint before, for `network` on meta."""
     spec = network.spec
-    own = {_storage(one) for one in (*network.parameters(), *network.buffers())}
+    own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
     saved: dict[int, Tensor] = {}  # the tensors are held, or another storage could come to lie at the same address
     sizes: dict[str, int] = {}
-    told = 0
+    counted = 0
 
     def keep(value: Tensor) -> Tensor:
-        if _storage(value) not in own:
-            saved.setdefault(_storage(value), value)
+        storage = _storage(value)
+        if storage not in own:
+            saved.setdefault(storage, value)
         return value
 
     def note(name: str, _: Tensor) -> None:
-        nonlocal told
-        sizes[name] = sum(one.untyped_storage().nbytes() for one in list(saved.values())[told:])
-        told = len(saved)
+        nonlocal counted
+        new = list(saved.values())[counted:]
+        sizes[name] = sum(tensor.untyped_storage().nbytes() for tensor in new)
+        counted = len(saved)
 
     pictures = torch.empty(batch_size, spec.in_channels, spec.input_size, spec.input_size, device="meta")
     with saved_tensors_hooks(keep, lambda value: value):
@@ -112,4 +144,5 @@ def saved_bytes(network: Network, batch_size: int) -> dict[str, int]:
 
 
 def _storage(value: Tensor) -> int:
+    """The identity of a tensor's memory."""
     return value.untyped_storage()._cdata

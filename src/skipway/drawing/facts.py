@@ -1,7 +1,8 @@
-"""The fields of a spec that tell one layout from another, in words."""
+"""The fields of a spec in which layouts differ, in words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import singledispatch
 
 from skipway.data.preprocessing import preset
@@ -31,6 +32,12 @@ _PADDED = {
     "both": "zeros on both sides (option A)",
     "before": "zeros before the channels (option A)",
 }
+_PROJECTED = {
+    "shared": "the pre-activation",
+    "raw": "the raw input",
+    "first_shared": "the raw input, in the first unit of the pre-activation",
+}
+_FIRST_SHORTCUTS = {"raw": "from the raw input", "shared": "from the pre-activation, as the branch"}
 _POOLS = {
     "valid": "unpadded, rounded down",
     "same": "TensorFlow's SAME",
@@ -57,33 +64,51 @@ def _layout(spec: Spec) -> dict[str, str]:
 
 @_layout.register
 def _(spec: AlexNetSpec) -> dict[str, str]:
-    found = {f"conv{number}": _conv(row) for number, row in enumerate(spec.convs, 1)}
-    kinds = {kind for row in spec.convs for kind in row.after}
+    found: dict[str, str] = {}
+    kinds: set[str] = set()
+    for number, row in enumerate(spec.convs, 1):
+        found[f"conv{number}"] = _conv(row)
+        kinds.update(row.after)
     if "pool" in kinds:
-        found["max pool"] = f"{spec.pool.kernel}x{spec.pool.kernel}/{spec.pool.stride}, {_POOLS[spec.pool.padding]}"
+        pool = spec.pool
+        found["max pool"] = f"{pool.kernel}x{pool.kernel}/{pool.stride}, {_POOLS[pool.padding]}"
     if "norm" in kinds:
         norm = spec.norm
-        found["response norm"] = (
-            f"window {norm.size}, alpha {norm.alpha:g} (divided by the window), beta {norm.beta:g}, k {norm.k:g}"
-        )
+        alpha = f"alpha {norm.alpha:g} (divided by the window)"
+        found["response norm"] = f"window {norm.size}, {alpha}, beta {norm.beta:g}, k {norm.k:g}"
     widths = ", ".join(map(str, spec.hidden))
     found["hidden layers"] = f"{widths}; {_ACTIVATIONS[spec.activation]}"
     if spec.conv_activation != "relu":
         found["behind each convolution"] = _ACTIVATIONS[spec.conv_activation]
-    places = {"none": "", "before": "before each hidden layer", "after": "after each hidden layer"}
-    dropped = [places[spec.fc_dropout], "after each convolution's stage" if "dropout" in kinds else ""]
-    where = " and ".join(one for one in dropped if one)
-    found["dropout"] = f"{spec.dropout:g} {where}" if where else "none"
+    found["dropout"] = _dropout(spec, in_stages="dropout" in kinds)
     if spec.average_to:
         found["before the classifier"] = f"adaptive average pool to {spec.average_to}x{spec.average_to}"
     return found
 
 
 def _conv(row: Conv) -> str:
-    padding = "TensorFlow's SAME" if row.padding == "same" else f"padding {row.padding}"
-    groups = f", {row.groups} groups" if row.groups > 1 else ""
-    after = "".join(f", then {kind}" for kind in row.after)
-    return f"{row.depth} of {row.kernel}x{row.kernel}/{row.stride}, {padding}{groups}{after}"
+    """A convolution and what follows it."""
+    padding = f"padding {row.padding}"
+    if row.padding == "same":
+        padding = "TensorFlow's SAME"
+    text = f"{row.depth} of {row.kernel}x{row.kernel}/{row.stride}, {padding}"
+    if row.groups > 1:
+        text += f", {row.groups} groups"
+    for kind in row.after:
+        text += f", then {kind}"
+    return text
+
+
+def _dropout(spec: AlexNetSpec, *, in_stages: bool) -> str:
+    """The rate and the places of dropout; `in_stages` where it follows convolutions, too."""
+    places: list[str] = []
+    if spec.fc_dropout != "none":
+        places.append(f"{spec.fc_dropout} each hidden layer")
+    if in_stages:
+        places.append("after each convolution's stage")
+    if not places:
+        return "none"
+    return f"{spec.dropout:g} {' and '.join(places)}"
 
 
 @_layout.register
@@ -98,37 +123,42 @@ def _(spec: PlainMLPSpec) -> dict[str, str]:
 
 @_layout.register
 def _(spec: HighwaySpec) -> dict[str, str]:
-    stages = [
-        f"{row.depth} channels: a plain 3x3, then highway units of {', '.join(f'{one}x{one}' for one in row.kernels)}"
-        for row in spec.stages
-    ]
-    return {
-        **{f"stage{number}": text for number, text in enumerate(stages, 1)},
-        "between stages": "max pool 2x2/2",
-        "head": f"1x1 convolution to {spec.last_width} channels, mean over the map",
-        "dropout": f"{spec.dropout:g} of the picture, after each pool, before the classifier",
-        **_gates(spec),
-    }
+    found: dict[str, str] = {}
+    for number, row in enumerate(spec.stages, 1):
+        kernels = ", ".join(f"{kernel}x{kernel}" for kernel in row.kernels)
+        found[f"stage{number}"] = f"{row.depth} channels: a plain 3x3, then highway units of {kernels}"
+    found["between stages"] = "max pool 2x2/2"
+    found["head"] = f"1x1 convolution to {spec.last_width} channels, mean over the map"
+    found["dropout"] = f"{spec.dropout:g} of the picture, after each pool, before the classifier"
+    return found | _gates(spec)
 
 
 def _gates(spec: Gates) -> dict[str, str]:
+    """How highway units are made."""
+    carry = "a gate of its own"
+    if spec.carry == "coupled":
+        carry = "1 - T"
     return {
         "H": _ACTIVATIONS[spec.activation],
         "gate bias at first": f"{spec.gate_bias:g}",
-        "carry": "1 - T" if spec.carry == "coupled" else "a gate of its own",
+        "carry": carry,
     }
 
 
 @_layout.register
 def _(spec: StackSpec) -> dict[str, str]:
-    stages = "; ".join(_stage(rows) for rows in ([row for row, _ in placed] for placed in spec.placed()))
+    norm = spec.norm
+    decay = f"(decay {1 - norm.momentum:g})"
+    stages: list[str] = []
+    for placed in spec.placed():
+        last_row, _ = placed[-1]
+        stages.append(f"{len(placed)} x {last_row[0]}")
     found = {
         "stem": _stem(spec.stem),
-        "stages": f"{stages} ({spec.blocks[0].unit} units: number x channels)",
+        "stages": f"{'; '.join(stages)} ({spec.blocks[0].unit} units: number x channels)",
         "stride": _stride_place(spec),
         **_shortcuts(spec),
-        "batch normalization": f"epsilon {spec.norm.eps:g}, momentum {spec.norm.momentum:g} (decay "
-        f"{1 - spec.norm.momentum:g}){_LIVE[spec.norm.statistics]}",
+        "batch normalization": f"epsilon {norm.eps:g}, momentum {norm.momentum:g} {decay}{_LIVE[norm.statistics]}",
         "convolutions with bias": _biases(spec),
     }
     if spec.head != "global":
@@ -136,53 +166,52 @@ def _(spec: StackSpec) -> dict[str, str]:
     return found
 
 
-def _stage(rows: list[tuple[int, int, int]]) -> str:
-    return f"{len(rows)} x {rows[-1][0]}"
-
-
 def _stem(stem: Stem) -> str:
-    pool = "no pool" if stem.pool is None else f"max pool 3x3/2: {_POOLS[stem.pool]}"
+    """The first convolution and its pool."""
+    pool = "no pool"
+    if stem.pool is not None:
+        pool = f"max pool 3x3/2: {_POOLS[stem.pool]}"
     return f"{stem.width} of {stem.kernel}x{stem.kernel}/{stem.stride}; {pool}"
 
 
 def _stride_place(spec: StackSpec) -> str:
     """In which unit of a stage, and in which of its convolutions."""
-    last = any(len(block.rows) > 1 and block.rows[-1][2] > 1 for block in spec.blocks)
-    unit = f"the {'last' if last else 'first'} unit of a stage"
+    unit = "the first unit of a stage"
+    for block in spec.blocks:
+        _, _, last_stride = block.rows[-1]
+        if len(block.rows) > 1 and last_stride > 1:
+            unit = "the last unit of a stage"
+    convolution = "3x3"
     if spec.blocks[0].unit == "basic":
-        return f"first 3x3 of {unit}"
-    first = getattr(spec, "stride_in", "first") == "first"
-    return f"{'first 1x1' if first else '3x3'} of {unit}"
+        convolution = "first 3x3"
+    elif getattr(spec, "stride_in", "first") == "first":
+        convolution = "first 1x1"
+    return f"{convolution} of {unit}"
 
 
 def _shortcuts(spec: StackSpec) -> dict[str, str]:
+    """What shortcuts do, where there are any."""
     if isinstance(spec, ResNetV1Spec):
         return _shortcuts_v1(spec)
     if isinstance(spec, ResNetV2Spec):
-        start = {
-            "shared": "the pre-activation",
-            "raw": "the raw input",
-            "first_shared": "the raw input, in the first unit of the pre-activation",
-        }
-        words = {
-            "projection": f"1x1 projection of {start[spec.projection]}, no norm",
-            "pad": _PADDED[spec.pad],
-        }
-        first = {"raw": "from the raw input", "shared": "from the pre-activation, as the branch"}
-        found = {"shortcut where the depth changes": words[spec.shortcut]}
-        if spec.shortcut == "pad":
-            found["shortcut of a stage's first unit"] = first[spec.first_shortcut]
-        return found
+        return _shortcuts_v2(spec)
     return {"shortcut": "none"}
 
 
 def _shortcuts_v1(spec: ResNetV1Spec) -> dict[str, str]:
-    learned = "1x1 projection, " + ("normalized" if spec.projection == "normalized" else "no norm")
+    """What the shortcuts of a ResNet v1 do."""
+    normalized = spec.projection == "normalized"
+    learned = "1x1 projection, no norm"
+    if normalized:
+        learned = "1x1 projection, normalized"
     if spec.shortcut == "projection_all":
         return {"shortcut": f"{learned} (option C: in every unit)"}
-    words = {"projection": learned + (" (option B)" if spec.projection == "normalized" else ""),
-             "pad": _PADDED[spec.pad]}  # fmt: skip
-    found = {"shortcut where the depth changes": words[spec.shortcut]}
+    text = learned
+    if spec.shortcut == "pad":
+        text = _PADDED[spec.pad]
+    elif normalized:
+        text = f"{learned} (option B)"
+    found = {"shortcut where the depth changes": text}
     if spec.carry != "identity":
         found["shortcut that learns nothing"] = _CARRIES[spec.carry]
     if spec.carry in {"exclusive_gate", "shortcut_gate"}:
@@ -190,16 +219,33 @@ def _shortcuts_v1(spec: ResNetV1Spec) -> dict[str, str]:
     return found
 
 
+def _shortcuts_v2(spec: ResNetV2Spec) -> dict[str, str]:
+    """What the shortcuts of a ResNet v2 do."""
+    if spec.shortcut == "projection":
+        start = _PROJECTED[spec.projection]
+        return {"shortcut where the depth changes": f"1x1 projection of {start}, no norm"}
+    return {
+        "shortcut where the depth changes": _PADDED[spec.pad],
+        "shortcut of a stage's first unit": _FIRST_SHORTCUTS[spec.first_shortcut],
+    }
+
+
 def _biases(spec: StackSpec) -> str:
+    """Which convolutions have a bias."""
     if getattr(spec, "conv_bias", False):
         return "all"
-    places = ["the stem's"] if spec.stem.bias else []
+    places: list[str] = []
+    if spec.stem.bias:
+        places.append("the stem's")
     if getattr(spec, "open_bias", False):
         places.append("projections and each unit's last")
-    return ", ".join(places) or "none"
+    if not places:
+        return "none"
+    return ", ".join(places)
 
 
 def _picture(spec: Spec) -> str:
+    """How a picture becomes the network's input."""
     rule = preset(spec.preprocessing, spec.input_size, grey=spec.in_channels == 1)
     side = f"{spec.input_size} pixels"
     if rule.resize_to != rule.size:
@@ -210,8 +256,18 @@ def _picture(spec: Spec) -> str:
         side += ", squashed"
     if rule.kernel != "bilinear":
         side += f", {rule.kernel}"
-    counts = "counts" if rule.scale == 1 else "counts / 255"
-    mean = f" - ({', '.join(f'{one:g}' for one in rule.mean)})" if any(rule.mean) else ""
-    deviation = f" over ({', '.join(f'{one:g}' for one in rule.std)})" if any(one != 1 for one in rule.std) else ""
-    channels = "grey" if rule.channels == "L" else rule.channels
-    return f"{side}, {channels}, {counts}{mean}{deviation} (`{spec.preprocessing}`)"
+    channels: str = rule.channels
+    if rule.channels == "L":
+        channels = "grey"
+    values = "counts / 255"
+    if rule.scale == 1:
+        values = "counts"
+    if any(rule.mean):
+        values += f" - ({_numbers(rule.mean)})"
+    if any(deviation != 1 for deviation in rule.std):
+        values += f" over ({_numbers(rule.std)})"
+    return f"{side}, {channels}, {values} (`{spec.preprocessing}`)"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

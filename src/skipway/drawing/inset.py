@@ -15,8 +15,11 @@ MINIMUM_WIDTH = 176.0
 
 
 def lay_inset(kind: Kind, letter: str, uses: str, *, width: float = 0.0, height: float = 0.0) -> Scene:
-    """A panel at the origin, as large as it must be or as it is asked to be."""
-    drawn = _chain(kind.inside, kind) if isinstance(kind.inside, Chain) else _gated(kind.inside)
+    """A panel at the origin, as large as it must be, and at least `width` x `height` points."""
+    if isinstance(kind.inside, Chain):
+        drawn = _chain(kind.inside, kind)
+    else:
+        drawn = _gated(kind.inside)
     heading = 12 + 2 * BADGE_RADIUS + 6 + text_width(kind.title, NORMAL, bold=True) + 12
     scene = Scene(kind.title, max(drawn.width + 36, heading, MINIMUM_WIDTH, width), max(drawn.height, height))
     scene.boxes.append(Box("panel", "stage", Frame(0, 0, scene.width, scene.height), kind.title))
@@ -34,17 +37,24 @@ def _chain(inside: Chain, kind: Kind) -> Scene:
     scene.labels.append(Label("x", middle, TOP - 8, NORMAL, bold=True))
     y = _column(scene, inside.shared, middle, TOP - 2)
     fork = y + 3.5
-    y = _column(scene, inside.branch, middle, y + (5 if inside.shortcut is not None else 0), start=y)
+    begin = y
+    if inside.shortcut is not None:
+        begin += 5
+    y = _column(scene, inside.branch, middle, begin, start=y)
     if inside.shortcut is None:
         scene.width = OP_WIDTH
     else:
         total = y + ARROW + SUM_RADIUS
         circle(scene, "+", middle, total)
         _arrow(scene, (middle, y), (middle, total - SUM_RADIUS))
-        style: LineStyle = "identity" if kind.shortcut == "none" else kind.shortcut
+        style: LineStyle = "identity"
+        if kind.shortcut != "none":
+            style = kind.shortcut
         _shortcut(scene, inside.shortcut, style, (middle, fork), (lane, total))
         y = _column(scene, inside.after, middle, total + SUM_RADIUS)
-        scene.width = lane + (OP_WIDTH / 2 if inside.shortcut else 0)
+        scene.width = lane
+        if inside.shortcut:
+            scene.width += OP_WIDTH / 2
     _leave(scene, middle, y)
     return scene
 
@@ -120,9 +130,13 @@ def _column(
     start: float | None = None,
     drawn_from: float | None = None,
 ) -> float:
-    """Operations under each other, an arrow before each; where the last one ends. The first arrow begins at `start`,
-    and is left out where the caller has drawn it up to `drawn_from`."""
-    begin = y if start is None else start
+    """Operations under each other, an arrow before each. Returns where the last one ends.
+
+    The first arrow begins at `start`, and is left out where the caller has drawn it up to `drawn_from`.
+    """
+    begin = y
+    if start is not None:
+        begin = start
     for number, op in enumerate(ops):
         top = y + ARROW
         if number or drawn_from is None:
@@ -133,6 +147,7 @@ def _column(
 
 
 def _op(scene: Scene, op: Op, x: float, y: float) -> None:
+    """One operation around `x`, from `y` downwards."""
     scene.boxes.append(Box("op", op.role, Frame(x - OP_WIDTH / 2, y, OP_WIDTH, OP_HEIGHT), op.text))
     scene.labels.append(Label(op.text, x, y + OP_HEIGHT / 2, SMALL))
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from skipway.drawing.anatomy import RELU, Kind, Op, activation_op, conv_op, dissect, layer_op
+from skipway.drawing.anatomy import NORM, RELU, Kind, Op, activation_op, conv_op, dissect, layer_op
 from skipway.models.alexnet import AlexNet, ConvStage, HiddenStage
 from skipway.models.highway import Highway, HighwayMLP, Stage
 from skipway.models.layers import ACTIVATIONS, LocalResponseNorm, MaxPool2d
@@ -71,20 +71,28 @@ def outline_of(network: Network) -> Outline:
     """The outline of a network on the meta device."""
     spec, size = network.spec, network.spec.input_size
     shapes: dict[str, Shape] = {}
+
+    def note(name: str, value: Tensor) -> None:
+        shapes[name] = tuple(value.shape[1:])
+
+    picture = torch.zeros(1, spec.in_channels, size, size, device="meta")
     with torch.no_grad():
-        network.walk(
-            torch.zeros(1, spec.in_channels, size, size, device="meta"),
-            lambda key, value: shapes.__setitem__(key, tuple(value.shape[1:])),
-        )
-    # A head without a classifier may have nothing to do.
-    flat = [(title, [card for card in cards if card.ops]) for title, cards in _sections(network, shapes)]
-    units = [card.kind for _, cards in flat for card in cards if card.kind is not None]
+        network.walk(picture, note)
+    sections: list[Section] = []
+    units: list[Kind] = []
+    for title, cards in _sections(network, shapes):
+        # A head without a classifier may have nothing to do.
+        busy = [card for card in cards if card.ops]
+        if not busy:
+            continue
+        sections.append(Section(title, fold(busy)))
+        units += [card.kind for card in busy if card.kind is not None]
     kinds = tuple(dict.fromkeys(units))
     return Outline(
         spec=spec,
-        parameters=sum(one.numel() for one in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
         input_shape=(spec.in_channels, size, size),
-        sections=tuple(Section(title, fold(cards)) for title, cards in flat if cards),
+        sections=tuple(sections),
         kinds=kinds,
         uses=tuple(units.count(kind) for kind in kinds),
     )
@@ -92,22 +100,24 @@ def outline_of(network: Network) -> Outline:
 
 def fold(cards: Sequence[Card]) -> tuple[Group, ...]:
     """Equal cards in a row as one, and pairs that alternate as one pair."""
-    plain = [replace(card, endpoint="") for card in cards]
+    nameless = [replace(card, endpoint="") for card in cards]
     groups: list[Group] = []
     start = 0
     while start < len(cards):
-        period, repeat = 1, 1
-        for tried in (1, 2):
-            found = _repeats(plain[start:], tried)
-            if found > 1:
-                period, repeat = tried, found
-                break
+        rest = nameless[start:]
+        period = 1
+        repeat = _repeats(rest, period)
+        if repeat == 1:
+            pairs = _repeats(rest, 2)
+            if pairs > 1:
+                period, repeat = 2, pairs
         groups.append(Group(tuple(cards[start : start + period]), repeat))
         start += period * repeat
     return tuple(groups)
 
 
 def _repeats(cards: Sequence[Card], period: int) -> int:
+    """How often the first `period` cards stand in a row at the start."""
     count = 1
     while cards[count * period : (count + 1) * period] == cards[:period]:
         count += 1
@@ -115,6 +125,7 @@ def _repeats(cards: Sequence[Card], period: int) -> int:
 
 
 def _sections(network: Network, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
+    """Title and cards of each section. Raises TypeError for a family that there is no outline for."""
     if isinstance(network, AlexNet):
         yield from _of_alexnet(network, shapes)
     elif isinstance(network, MLP):
@@ -128,53 +139,71 @@ def _sections(network: Network, shapes: dict[str, Shape]) -> Iterator[tuple[str,
 
 
 def _of_alexnet(network: AlexNet, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
+    """A section for each convolution and each hidden layer, and the head."""
     # An adaptive average pool, if there is one, stands before the first fully connected layer.
     waiting = [network.average]
     for name in network.stages:
         stage = network.get_submodule(name)
         ops: list[Op] = []
         if isinstance(stage, ConvStage):
-            ops = [conv_op(stage.conv, depth=True), activation_op(stage.activation), *_ops(stage.after.children())]
+            ops.append(conv_op(stage.conv, depth=True))
+            ops.append(activation_op(stage.activation))
+            ops += _ops(stage.after.children())
         elif isinstance(stage, HiddenStage):
-            ops = _ops((*waiting, stage.before, stage.fc, stage.activation, stage.after))
+            ops += _ops((*waiting, stage.before, stage.fc, stage.activation, stage.after))
             waiting = []
         yield name, [Card(name, tuple(ops), shapes[name])]
     yield _head(network, shapes, _ops(waiting))
 
 
 def _of_mlp(network: MLP, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
-    ops = (layer_op(network.stem, depth=True), activation_op(network.activation))
-    yield "stem", [Card("stem", ops, shapes["stem"])]
+    """The first layer, the units, the head."""
+    stem = (layer_op(network.stem, depth=True), activation_op(network.activation))
+    yield "stem", [Card("stem", stem, shapes["stem"])]
     if network.units:
-        title = "highway" if isinstance(network, HighwayMLP) else "plain"
+        title = "plain"
+        if isinstance(network, HighwayMLP):
+            title = "highway"
         yield title, [_unit_card(name, network.get_submodule(name), shapes) for name in network.units]
     yield _head(network, shapes, [])
 
 
 def _of_highway(network: Highway, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
+    """A section for each stage, the last convolution, the head."""
     for name, stage in network.named_children():
         if not isinstance(stage, Stage):
             continue
-        ops = [*_ops((stage.pool, stage.dropout)), conv_op(stage.conv, depth=True), RELU]
-        units = [_unit_card(f"{name}.{unit}", stage.get_submodule(unit), shapes) for unit in stage.units]
-        yield _title(name), [Card(f"{name}.conv", tuple(ops), shapes[f"{name}.conv"]), *units]
-    before = [conv_op(network.last_conv, depth=True), RELU]
-    yield "last conv", [Card("last_conv", tuple(before), shapes["last_conv"])]
-    pooled = [Op("pool", "average pool")] if network.global_pool else []
-    yield _head(network, shapes, [*pooled, *_ops((network.dropout,))])
+        endpoint = f"{name}.conv"
+        ops = _ops((stage.pool, stage.dropout))
+        ops += [conv_op(stage.conv, depth=True), RELU]
+        cards = [Card(endpoint, tuple(ops), shapes[endpoint])]
+        for unit in stage.units:
+            cards.append(_unit_card(f"{name}.{unit}", stage.get_submodule(unit), shapes))
+        yield _title(name), cards
+    last = (conv_op(network.last_conv, depth=True), RELU)
+    yield "last conv", [Card("last_conv", last, shapes["last_conv"])]
+    before: list[Op] = []
+    if network.global_pool:
+        before.append(Op("pool", "average pool"))
+    before += _ops((network.dropout,))
+    yield _head(network, shapes, before)
 
 
 def _of_stack(network: Stack, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
+    """The stem, a section for each stage, the head."""
     if network.stem is not None:
         stem = network.stem
-        normed = [] if isinstance(stem, StemV2) else [Op("norm", "BN"), RELU]
-        pool = stem.get_submodule("pool")
-        ops = (layer_op(stem.get_submodule("conv"), depth=True), *normed, *_ops((pool,)))
-        yield "stem", [Card("stem", ops, shapes["stem"])]
+        ops = [layer_op(stem.get_submodule("conv"), depth=True)]
+        if not isinstance(stem, StemV2):
+            ops += [NORM, RELU]
+        ops += _ops((stem.get_submodule("pool"),))
+        yield "stem", [Card("stem", tuple(ops), shapes["stem"])]
     for name in network.stages:
         units = network.get_submodule(name).named_children()
         yield _title(name), [_unit_card(f"{name}.{key}", unit, shapes) for key, unit in units]
-    before = [Op("norm", "BN"), RELU] if hasattr(network, "postnorm") else []
+    before: list[Op] = []
+    if hasattr(network, "postnorm"):
+        before += [NORM, RELU]
     if network.head == "average_2_flatten":
         before += [Op("pool", "average pool 2×2"), Op("pool", "flatten")]
     elif network.global_pool:
@@ -183,16 +212,18 @@ def _of_stack(network: Stack, shapes: dict[str, Shape]) -> Iterator[tuple[str, l
 
 
 def _head(network: Network, shapes: dict[str, Shape], before: list[Op]) -> tuple[str, list[Card]]:
-    """The last section; without cards where a network ends with nothing at all."""
+    """The last section; its card has no operations where a network ends with nothing at all."""
     logits = getattr(network, "logits", None)
-    endpoint = "pre_logits" if logits is None else "logits"
-    ops = before if logits is None else [*before, layer_op(logits, depth=True)]
-    return "classifier" if logits is not None else "head", [Card(endpoint, tuple(ops), shapes[endpoint])]
+    if logits is None:
+        return "head", [Card("pre_logits", tuple(before), shapes["pre_logits"])]
+    ops = (*before, layer_op(logits, depth=True))
+    return "classifier", [Card("logits", ops, shapes["logits"])]
 
 
 def _unit_card(name: str, unit: nn.Module, shapes: dict[str, Shape]) -> Card:
-    found = dissect(unit)
-    return Card(name, found.layers, shapes[name], found.kind)
+    """The card of a unit, with its weight layers."""
+    anatomy = dissect(unit)
+    return Card(name, anatomy.layers, shapes[name], anatomy.kind)
 
 
 def _ops(layers: Iterator[nn.Module] | Sequence[nn.Module]) -> list[Op]:
@@ -215,5 +246,8 @@ def _ops(layers: Iterator[nn.Module] | Sequence[nn.Module]) -> list[Op]:
 
 
 def _title(name: str) -> str:
-    """`stage3` as `stage 3`; other names as they are."""
-    return f"stage {name[5:]}" if name.startswith("stage") and name[5:].isdigit() else name.replace("_", " ")
+    """`stage3` as `stage 3`; other names with spaces for their underscores."""
+    number = name.removeprefix("stage")
+    if number != name and number.isdigit():
+        return f"stage {number}"
+    return name.replace("_", " ")

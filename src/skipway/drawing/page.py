@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from skipway.drawing.counting import count
 from skipway.drawing.facts import facts
@@ -52,12 +51,16 @@ network. Layouts differ in where a stage halves the map, and in what a shortcut 
 }
 
 
+_SOURCES = ("paper", "section", "source")
+
+
 def models_page() -> str:
     """The whole page as Markdown."""
     parts = [_HEAD]
     for family, introduction in _FAMILIES.items():
         parts.append(introduction)
-        parts += [_section(layout, rows) for layout, rows in _layouts(family).items()]
+        for layout, entries in _layouts(family).items():
+            parts.append(_section(layout, entries))
     return "\n".join(parts)
 
 
@@ -67,79 +70,102 @@ def _layouts(family: str) -> dict[str, list[Entry]]:
     headings = [_heading(entry.spec.name) for entry in found]
     layouts: dict[str, list[Entry]] = {}
     for heading, entry in zip(headings, found, strict=True):
-        layouts.setdefault(heading if headings.count(heading) > 1 else f"`{entry.spec.name}`", []).append(entry)
+        shown = heading
+        if headings.count(heading) == 1:
+            shown = f"`{entry.spec.name}`"
+        layouts.setdefault(shown, []).append(entry)
     return layouts
 
 
 def _heading(name: str) -> str:
     """The name with N for its depth."""
-    return f"`{re.sub(r'_[0-9]+(?=[.]|$)', '_N', name)}`"
+    general = re.sub(r"_[0-9]+(?=[.]|$)", "_N", name)
+    return f"`{general}`"
 
 
 def _depth(name: str) -> str:
+    """The depth in a name; the whole name where it has none."""
     found = re.search(r"_([0-9]+)(?=[.]|$)", name)
-    return found[1] if found else name
+    if found is None:
+        return name
+    return found[1]
 
 
 def _section(heading: str, entries: list[Entry]) -> str:
+    """A layout: its rows, where they come from, public weights, the layout itself, deviations."""
+    lines = [f"### {heading}", "", *_rows(entries), ""]
+    points = [_points(entry) for entry in entries]
+    for point in _SOURCES:
+        lines += _items(point, points, entries)
+    lines += ["", *_weights(entries), "", "Layout:", ""]
+    # The points of all rows, in the order in which they first appear.
+    names = dict.fromkeys(name for row_points in points for name in row_points)
+    for name in names:
+        if name not in _SOURCES:
+            lines += _items(name, points, entries)
+    lines += ["", *_deviations(entries), ""]
+    return "\n".join(lines)
+
+
+def _rows(entries: list[Entry]) -> list[str]:
+    """The table of a layout's rows."""
     lines = [
-        f"### {heading}",
-        "",
         "| row | parameters | counted by | GFLOPs | the paper reports |",
         "|---|--:|---|--:|---|",
     ]
-    lines += [
-        f"| `{one.spec.name}` | {one.parameters:,} | {one.counted_by} | {giga(count(one.spec).flops)} "
-        f"| {one.reported or '-'} |"
-        for one in entries
-    ]
-    points = [_points(entry) for entry in entries]
-    lines += ["", *_items(points, ("paper", "section", "source"), entries)]
-    lines += ["", *_weights(entries), "", "Layout:", ""]
-    layout = dict.fromkeys(point for found in points for point in found if point not in {"paper", "section", "source"})
-    lines += _items(points, layout, entries)
-    return "\n".join([*lines, "", *_deviations(entries), ""])
+    for entry in entries:
+        flops = giga(count(entry.spec).flops)
+        reported = entry.reported or "-"
+        name = f"`{entry.spec.name}`"
+        lines.append(f"| {name} | {entry.parameters:,} | {entry.counted_by} | {flops} | {reported} |")
+    return lines
 
 
 def _points(entry: Entry) -> dict[str, str]:
+    """All that the page says of a row in words, by the name of the point."""
     spec = entry.spec
     return {"paper": spec.paper, "section": entry.section, "source": spec.source, **facts(spec)}
 
 
-def _items(points: list[dict[str, str]], wanted: Iterable[str], entries: list[Entry]) -> list[str]:
-    """For each point one item where all rows agree, else one for each value with the rows that have it."""
-    lines = []
-    for point in wanted:
-        having = _having((found.get(point), entry) for found, entry in zip(points, entries, strict=True))
-        lines += [f"- {point}: {value}{_which(rows, entries)}" for value, rows in having.items()]
-    return lines
-
-
-def _having(pairs: Iterable[tuple[str | None, Entry]]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
-    for value, entry in pairs:
-        if value is not None:
-            found.setdefault(value, []).append(entry)
-    return found
+def _items(point: str, points: list[dict[str, str]], entries: list[Entry]) -> list[str]:
+    """A point as one item where all rows agree, else as one for each value with the rows that have it."""
+    having: dict[str, list[Entry]] = {}
+    for row_points, entry in zip(points, entries, strict=True):
+        if point in row_points:
+            having.setdefault(row_points[point], []).append(entry)
+    return [f"- {point}: {value}{_which(rows, entries)}" for value, rows in having.items()]
 
 
 def _which(rows: list[Entry], entries: list[Entry]) -> str:
-    return "" if rows == entries else f" (N = {', '.join(_depth(one.spec.name) for one in rows)})"
+    """The depths of the rows that something holds for; nothing where it holds for all."""
+    if rows == entries:
+        return ""
+    depths = ", ".join(_depth(entry.spec.name) for entry in rows)
+    return f" (N = {depths})"
 
 
 def _weights(entries: list[Entry]) -> list[str]:
-    published = [(entry.spec.name, one) for entry in entries for one in entry.published]
-    if not published:
-        return ["No public weights are known to us."]
+    """The table of public weights."""
     lines = ["| public weights | for | accuracy | published by |", "|---|---|--:|---|"]
-    lines += [
-        f"| `{one.file}` | `{name}` | {accuracy(one) or 'not found'} | {one.said_by} |" for name, one in published
-    ]
+    header = len(lines)
+    for entry in entries:
+        for weights in entry.published:
+            shown = accuracy(weights) or "not found"
+            lines.append(f"| `{weights.file}` | `{entry.spec.name}` | {shown} | {weights.said_by} |")
+    if len(lines) == header:
+        return ["No public weights are known to us."]
     return lines
 
 
 def _deviations(entries: list[Entry]) -> list[str]:
-    held = _having((text, entry) for entry in entries for text in entry.deviations)
-    if not held:
+    """The list of deviations, each with the rows that have it."""
+    having: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for deviation in entry.deviations:
+            having.setdefault(deviation, []).append(entry)
+    if not having:
         return ["No deviation is known to us."]
-    return ["Deviations:", "", *(f"- {text}{_which(rows, entries)}" for text, rows in held.items())]
+    lines = ["Deviations:", ""]
+    for deviation, rows in having.items():
+        lines.append(f"- {deviation}{_which(rows, entries)}")
+    return lines

@@ -14,6 +14,9 @@ LineStyle = Literal["flow", "identity", "subsampled", "padded", "projection", "g
 Anchor = Literal["start", "middle", "end"]
 Point = tuple[float, float]
 
+# The share of a label's width that lies to the left of its anchor.
+_BEFORE_ANCHOR: dict[Anchor, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -26,11 +29,17 @@ class Frame:
 
     @property
     def right(self) -> float:
+        """Where the right edge is."""
         return self.x + self.width
 
     @property
     def bottom(self) -> float:
+        """Where the lower edge is."""
         return self.y + self.height
+
+    def moved(self, dx: float, dy: float) -> Frame:
+        """The same rectangle elsewhere."""
+        return Frame(self.x + dx, self.y + dy, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,9 @@ class Label:
     def frame(self) -> Frame:
         """What the text covers."""
         width = text_width(self.text, self.size, bold=self.bold)
-        left = self.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor]
-        return Frame(left, self.y - self.size / 2, width, self.size)
+        left = self.x - width * _BEFORE_ANCHOR[self.anchor]
+        top = self.y - self.size / 2
+        return Frame(left, top, width, self.size)
 
 
 @dataclass(frozen=True)
@@ -92,18 +102,24 @@ class Scene:
 
     def right(self) -> float:
         """How far to the right anything reaches."""
-        return max([box.frame.right + box.depth for box in self.boxes] + [label.frame.right for label in self.labels])
+        edges: list[float] = []
+        for box in self.boxes:
+            edges.append(box.frame.right + box.depth)
+        for label in self.labels:
+            edges.append(label.frame.right)
+        return max(edges)
 
     def moved(self, dx: float, dy: float) -> Scene:
         """The same things elsewhere."""
-        return Scene(
-            self.name,
-            self.width,
-            self.height,
-            [replace(box, frame=_moved(box.frame, dx, dy)) for box in self.boxes],
-            [replace(line, points=tuple((x + dx, y + dy) for x, y in line.points)) for line in self.lines],
-            [replace(label, x=label.x + dx, y=label.y + dy) for label in self.labels],
-        )
+        scene = Scene(self.name, self.width, self.height)
+        for box in self.boxes:
+            scene.boxes.append(replace(box, frame=box.frame.moved(dx, dy)))
+        for line in self.lines:
+            points = tuple((x + dx, y + dy) for x, y in line.points)
+            scene.lines.append(replace(line, points=points))
+        for label in self.labels:
+            scene.labels.append(replace(label, x=label.x + dx, y=label.y + dy))
+        return scene
 
     def add(self, other: Scene) -> None:
         """Take over another scene's things."""
@@ -114,10 +130,10 @@ class Scene:
 
 @functools.cache
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Width in points, in the font that comes with Matplotlib."""
-    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
-
-
-def _moved(frame: Frame, dx: float, dy: float) -> Frame:
-    return Frame(frame.x + dx, frame.y + dy, frame.width, frame.height)
+    """Width of a text in points, in the font that comes with Matplotlib; `size` is in points, too."""
+    weight = "normal"
+    if bold:
+        weight = "bold"
+    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)

@@ -53,19 +53,39 @@ class _Levels:
 
 
 def _levels(network: Outline) -> _Levels:
-    groups = [group for section in network.sections for group in section.groups]
-    cards = [card for group in groups for card in group.cards]
-    tallest = max(map(_card_height, cards)) / 2
-    unit = max((_card_height(card) for card in cards if card.kind), default=0.0) / 2
+    """The heights that fit the network's tallest card, and all that it has above and below its units."""
+    tallest = unit = 0.0  # half of the tallest card's height, and of the tallest unit's
+    bracketed = False
+    for section in network.sections:
+        for group in section.groups:
+            bracketed = bracketed or len(group.cards) > 1
+            for card in group.cards:
+                half = _card_height(card) / 2
+                tallest = max(tallest, half)
+                if card.kind:
+                    unit = max(unit, half)
     arched = any(kind.shortcut != "none" for kind in network.kinds)
-    bracketed = any(len(group.cards) > 1 for group in groups)
-    spine = HEADER + 6 + max(tallest, unit + 2 * DECK + (ARC_RISE + SMALL if arched else 0))
+    above = unit + 2 * DECK
+    if arched:
+        above += ARC_RISE + SMALL
+    spine = HEADER + 6 + max(tallest, above)
     badges = spine + unit + 5 + BADGE_RADIUS
-    panels = max(spine + tallest, badges + BADGE_RADIUS + (16 if bracketed else 0) if network.kinds else 0.0) + 7
+    lowest = spine + tallest
+    if network.kinds:
+        below = badges + BADGE_RADIUS
+        if bracketed:
+            below += 16
+        lowest = max(lowest, below)
+    panels = lowest + 7
     maps = panels + 14 + MAP_REACH
     return _Levels(
-        spine - unit - 2 * DECK - ARC_RISE, spine, badges, panels, maps, maps + MAP_REACH + 10 + SMALL / 2
-    )  # fmt: skip
+        arcs=spine - unit - 2 * DECK - ARC_RISE,
+        spine=spine,
+        badges=badges,
+        panels=panels,
+        maps=maps,
+        bottom=maps + MAP_REACH + 10 + SMALL / 2,
+    )
 
 
 class _Spine:
@@ -76,8 +96,7 @@ class _Spine:
         self.levels = _levels(network)
         self.scene = Scene(network.spec.name, height=self.levels.bottom)
         self.letters = {kind: kind_letter(number) for number, kind in enumerate(network.kinds)}
-        shapes = [card.shape for section in network.sections for group in section.groups for card in group.cards]
-        self.widest = max(map(_side, [network.input_shape, *shapes]))
+        self.widest = _widest(network)
         self.shown: Shape = ()  # the last shape that was written, and where its text ended
         self.label_end = -math.inf
         self.shape, self.endpoint = network.input_shape, "input"
@@ -86,50 +105,62 @@ class _Spine:
         for section in network.sections:
             self._section(section)
         self._flow_to(self.reached + GAP + 2, 0.0)
-        self._end("logits" if network.spec.num_classes else "features", self.reached + GAP + 6)
+        result = "features"
+        if network.spec.num_classes:
+            result = "logits"
+        self._end(result, self.reached + GAP + 6)
         self.scene.width = self.scene.right()
 
     def _end(self, text: str, x: float) -> None:
+        """Name what enters or leaves the network."""
         self.scene.labels.append(Label(text, x, self.levels.spine, NORMAL, "start", tone="muted"))
 
     def _section(self, section: Section) -> None:
+        """A section: its groups, a panel behind them where it has units, its title."""
         boxed = any(card.kind for group in section.groups for card in group.cards)
-        pad = PANEL_PAD if boxed else 0.0
-        gap = PANEL_GAP if boxed and self.reached > self.x else GAP
-        lefts: list[float] = []
-        for group in section.groups:
-            lefts.append(self._group(group, gap, 0.0 if lefts else pad))
-            gap = GAP
-        frame = Frame(lefts[0] - pad, 0.0, self.x - lefts[0] + 2 * pad, self.levels.panels)
+        pad = 0.0
+        gap = GAP
+        if boxed:
+            pad = PANEL_PAD
+            if self.reached > self.x:
+                gap = PANEL_GAP  # from panel to panel
+        first, *others = section.groups
+        left = self._group(first, gap, pad)
+        for group in others:
+            self._group(group, GAP, 0.0)
+        frame = Frame(left - pad, 0.0, self.x - left + 2 * pad, self.levels.panels)
         if boxed:
             self.scene.boxes.append(Box("panel", "stage", frame, section.title))
         self.reached = frame.right
-        self.scene.labels.append(Label(section.title, frame.x + frame.width / 2, HEADER / 2 + 2, NORMAL, bold=True))
+        middle = frame.x + frame.width / 2
+        self.scene.labels.append(Label(section.title, middle, HEADER / 2 + 2, NORMAL, bold=True))
 
     def _group(self, group: Group, gap: float, pad: float) -> float:
-        lefts: list[float] = []
-        for card in group.cards:
-            repeat = group.repeat if len(group.cards) == 1 else 1
-            lefts.append(self._card(card, repeat, gap=GAP if lefts else gap, pad=0.0 if lefts else pad))
-        left = lefts[0]
-        if len(group.cards) > 1:
-            y = self.levels.badges + BADGE_RADIUS + 4
-            points = ((left, y), (left, y + 4), (self.x, y + 4), (self.x, y))
-            self.scene.lines.append(Line(points, "bracket", radius=2.0))
-            self.scene.labels.append(Label(f"× {group.repeat}", (left + self.x) / 2, y + 11, NORMAL, bold=True))
+        """A group's cards, with a bracket below several of them. Returns where the first begins."""
+        first, *others = group.cards
+        if not others:
+            return self._card(first, group.repeat, gap=gap, pad=pad)
+        left = self._card(first, 1, gap=gap, pad=pad)
+        for card in others:
+            self._card(card, 1, gap=GAP, pad=0.0)
+        y = self.levels.badges + BADGE_RADIUS + 4
+        points = ((left, y), (left, y + 4), (self.x, y + 4), (self.x, y))
+        self.scene.lines.append(Line(points, "bracket", radius=2.0))
+        middle = (left + self.x) / 2
+        self.scene.labels.append(Label(f"× {group.repeat}", middle, y + 11, NORMAL, bold=True))
         return left
 
     def _card(self, card: Card, repeat: int, *, gap: float, pad: float) -> float:
-        """A card, `gap` behind what stands before it, and `pad` inside its panel; where it begins."""
+        """A card, `gap` behind what stands before it, and `pad` inside its panel. Returns where it begins."""
         width = _card_width(card)
         height = _card_height(card)
         left = self._flow_to(self.reached + gap + pad, pad)
         frame = Frame(left, self.levels.spine - height / 2, width, height)
-        for behind in range(min(repeat, 3) - 1, 0, -1):
-            inset = 2.5 * behind
-            deck = Frame(left + inset, frame.y - DECK * behind, width - 2 * inset, height / 2)
-            self.scene.boxes.append(Box("back", "card", deck, card.endpoint))
-        self.scene.boxes.append(Box("card", "unit" if card.kind else "card", frame, card.endpoint))
+        self._deck(card, frame, repeat)
+        role = "card"
+        if card.kind:
+            role = "unit"
+        self.scene.boxes.append(Box("card", role, frame, card.endpoint))
         y = frame.y + CARD_PAD
         for op in card.ops:
             place = Frame(left + CARD_PAD, y, width - 2 * CARD_PAD, OP_HEIGHT)
@@ -144,15 +175,30 @@ class _Spine:
                 self._arc(card, card.kind, frame, repeat)
         return left
 
+    def _deck(self, card: Card, frame: Frame, repeat: int) -> None:
+        """The upper edges of further cards behind a card that stands for several: two at the most."""
+        hidden = min(repeat, 3) - 1
+        for behind in range(hidden, 0, -1):
+            inset = 2.5 * behind
+            deck = Frame(frame.x + inset, frame.y - DECK * behind, frame.width - 2 * inset, frame.height / 2)
+            self.scene.boxes.append(Box("back", "card", deck, card.endpoint))
+
     def _badge(self, kind: Kind, x: float, repeat: int) -> None:
-        text = f"× {repeat}" if repeat > 1 else ""
-        width = 2 * BADGE_RADIUS + (3 + text_width(text, NORMAL, bold=True) if text else 0)
-        badge(self.scene, self.letters[kind], x - width / 2 + BADGE_RADIUS, self.levels.badges)
-        if text:
-            self.scene.labels.append(Label(text, x + width / 2, self.levels.badges, NORMAL, "end", bold=True))
+        """The letter of a unit's kind below its card, and how often the unit stands."""
+        y = self.levels.badges
+        if repeat == 1:
+            badge(self.scene, self.letters[kind], x, y)
+            return
+        text = f"× {repeat}"
+        width = 2 * BADGE_RADIUS + 3 + text_width(text, NORMAL, bold=True)
+        badge(self.scene, self.letters[kind], x - width / 2 + BADGE_RADIUS, y)
+        self.scene.labels.append(Label(text, x + width / 2, y, NORMAL, "end", bold=True))
 
     def _arc(self, card: Card, kind: Kind, frame: Frame, repeat: int) -> None:
-        style: LineStyle = "flow" if kind.shortcut == "none" else kind.shortcut
+        """A unit's shortcut, from the fork before its card to the sum behind it."""
+        style: LineStyle = "flow"
+        if kind.shortcut != "none":
+            style = kind.shortcut
         start, end = frame.x - FORK - 1, frame.right + FORK
         top, spine = self.levels.arcs, self.levels.spine
         points = ((start, spine), (start, top), (end, top), (end, spine - SUM_RADIUS))
@@ -164,15 +210,20 @@ class _Spine:
         self.tail = end + SUM_RADIUS
 
     def _flow_to(self, x: float, pad: float) -> float:
-        """Draw the flow on to `x`, which lies `pad` inside its panel, or farther where the shape's text needs it;
-        where the flow then ends. A shape that has not changed is not written again."""
+        """Draw the flow on to `x`, which lies `pad` inside its panel, or farther where the shape's text needs it.
+
+        A shape that has not changed is not written again. Returns where the flow ends.
+        """
         joint = (self.reached + x - pad) / 2
         if self.shape != self.shown:
             text = shape_text(self.shape)
             half = text_width(text, SMALL) / 2
+            # The text of the shape before may reach into this one's place.
             late = max(0.0, self.label_end + LABEL_DISTANCE + half - joint)
-            joint, x = joint + late, x + 2 * late
-            self.label_end, self.shown = joint + half, self.shape
+            joint += late
+            x += 2 * late
+            self.label_end = joint + half
+            self.shown = self.shape
             self._map(joint)
             self.scene.labels.append(Label(text, joint, self.levels.maps + MAP_REACH + 10, SMALL))
         points = ((self.tail, self.levels.spine), (x, self.levels.spine))
@@ -183,11 +234,13 @@ class _Spine:
         """A cuboid as tall as the map, as thick as it has channels, both on scales that keep small maps visible."""
         tallest = math.log2(self.widest + 1)
         height = SMALLEST_MAP + (TALLEST_MAP - SMALLEST_MAP) * math.log2(_side(self.shape)) / tallest
-        width, depth = 1.5 + 1.1 * math.log2(self.shape[0] + 1), MAP_DEPTH * height
+        width = 1.5 + 1.1 * math.log2(self.shape[0] + 1)
+        depth = MAP_DEPTH * height
         top = self.levels.maps - (height - depth) / 2
         face = Frame(x - (width + depth) / 2, top, width, height)
         self.scene.boxes.append(Box("map", "map", face, shape_text(self.shape), depth))
-        self.scene.lines.append(Line(((x, self.levels.spine + 1), (x, top - depth - 3)), "leader"))
+        leader = ((x, self.levels.spine + 1), (x, top - depth - 3))
+        self.scene.lines.append(Line(leader, "leader"))
 
 
 def badge(scene: Scene, letter: str, x: float, y: float) -> None:
@@ -203,13 +256,31 @@ def circle(scene: Scene, sign: str, x: float, y: float) -> None:
     scene.boxes.append(Box("node", sign, frame, sign))
 
 
+def _widest(network: Outline) -> int:
+    """Side of the largest map, the picture included."""
+    widest = _side(network.input_shape)
+    for section in network.sections:
+        for group in section.groups:
+            for card in group.cards:
+                widest = max(widest, _side(card.shape))
+    return widest
+
+
 def _side(shape: Shape) -> int:
-    return shape[-1] if len(shape) == 3 else 1
+    """Side of a map (C, H, W); 1 for features (C,)."""
+    if len(shape) == 3:
+        return shape[-1]
+    return 1
 
 
 def _card_width(card: Card) -> float:
-    return max(44.0, *(text_width(op.text, SMALL) + 2 * OP_PAD for op in card.ops)) + 2 * CARD_PAD
+    """Width in points that fits the longest operation."""
+    widest = 44.0
+    for op in card.ops:
+        widest = max(widest, text_width(op.text, SMALL) + 2 * OP_PAD)
+    return widest + 2 * CARD_PAD
 
 
 def _card_height(card: Card) -> float:
+    """Height in points that fits all operations."""
     return len(card.ops) * (OP_HEIGHT + OP_GAP) - OP_GAP + 2 * CARD_PAD

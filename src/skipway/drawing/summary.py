@@ -12,6 +12,8 @@ from skipway.models.catalog import find_spec
 from skipway.models.network import Network
 from skipway.reporting import counted
 
+_HEADER = ("unit", "", "output", "parameters", "MFLOPs", "sees")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -41,19 +43,31 @@ class Row:
 
     def folds_with(self, other: Row) -> bool:
         """Whether both are the same unit at another place."""
-        return (self.kind, self.shape, self.parameters, self.flops) == (
-            other.kind,
-            other.shape,
-            other.parameters,
-            other.flops,
-        )
+        ours = (self.kind, self.shape, self.parameters, self.flops)
+        theirs = (other.kind, other.shape, other.parameters, other.flops)
+        return ours == theirs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; sizes and strides in pixels."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "receptive_field": self.receptive_field,
+            "stride": self.stride,
+        }
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a network at one input size. `statistics` are running means and variances; `flops` are those of
+    """Counts of a network at one input size.
+
+    `trainable` counts the parameters, and `statistics` the running means and variances. `flops` are the operations of
     convolutions and linear layers for one picture, a multiplication and an addition counted as two, biases and
-    everything elementwise left out. `activation_bytes` is what training keeps for a batch (see `counting`)."""
+    everything elementwise left out. `layers` are the units, in forward order. `activation_bytes` is what training keeps
+    for a batch of `batch_size` (see `counting`).
+    """
 
     name: str
     input_shape: tuple[int, ...]
@@ -80,38 +94,30 @@ class Summary:
             "flops": self.flops,
             "batch_size": self.batch_size,
             "activation_bytes": self.activation_bytes,
-            "layers": [
-                {
-                    "name": one.name,
-                    "shape": list(one.shape),
-                    "parameters": one.parameters,
-                    "flops": one.flops,
-                    "receptive_field": one.receptive_field,
-                    "stride": one.stride,
-                }
-                for one in self.layers
-            ],
+            "layers": [row.to_dict() for row in self.layers],
         }
 
     def describe(self) -> str:
         """The rows as text, equal units in a row as one line."""
         groups = _folded(self.layers)
-        cells = [("unit", "", "output", "parameters", "MFLOPs", "sees")] + [_cells(one) for one in groups]
-        widths = [max(len(row[column]) for row in cells) for column in range(6)]
-        left = {0, 1}
         lines = [f"{self.name}, input {_shape(self.input_shape)}"]
-        for row in cells:
-            texts = [f"{text:{'<' if i in left else '>'}{widths[i]}}" for i, text in enumerate(row)]
-            lines.append(f"  {texts[0]} {'  '.join(texts[1:])}")
-        lines.append(
-            f"total {self.total:,} = {self.trainable:,} trainable + {self.statistics:,} statistics; "
-            f"{self.flops / 1e9:,.{3 if self.flops >= 10**7 else 5}f} GFLOPs a picture"
-        )
-        pictures = counted(self.batch_size, "picture")
+        lines += _table(groups)
+        lines.append(self._totals())
+        pictures = f"{self.batch_size:,} pictures"
+        if self.batch_size == 1:
+            pictures = "1 picture"
         lines.append(f"training on {pictures} at once keeps {_size(self.activation_bytes)} of activations (fp32)")
-        if any(len(one) > 1 for one in groups):
+        if len(groups) < len(self.layers):
             lines.append("xN: N equal units, with the figures of each")
         return "\n".join(lines)
+
+    def _totals(self) -> str:
+        """The line of sums."""
+        counted = f"{self.total:,} = {self.trainable:,} trainable + {self.statistics:,} statistics"
+        digits = 5
+        if self.flops >= 10**7:
+            digits = 3
+        return f"total {counted}; {self.flops / 1e9:,.{digits}f} GFLOPs a picture"
 
 
 def summarize(
@@ -122,10 +128,17 @@ def summarize(
     `image_size` is the picture's side in pixels, by default the source's. Raises UnknownNameError for an unknown name,
     SpecError for classes or a size that the network cannot have.
     """
-    fields = {"num_classes": num_classes, "input_size": image_size}
-    spec = find_spec(name).replaced({key: value for key, value in fields.items() if value is not None})
+    fields: dict[str, int] = {}
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
+    if image_size is not None:
+        fields["input_size"] = image_size
+    spec = find_spec(name).replaced(fields)
     network = on_meta(spec)
-    trainable, statistics, rows = parameters_of(network), statistics_of(network), _rows(network)
+    # Counted before the tracing, which takes the network's norms away.
+    trainable = parameters_of(network)
+    statistics = statistics_of(network)
+    rows = _rows(network)
     return Summary(
         name=spec.name,
         input_shape=(spec.in_channels, spec.input_size, spec.input_size),
@@ -139,20 +152,30 @@ def summarize(
 
 
 def _rows(network: Network) -> tuple[Row, ...]:
-    modules = dict(network.named_modules())
-    parameters = {key: parameters_of(module) for key, module in modules.items()}
+    """A row for each endpoint that is a module and holds no other endpoint."""
+    parameters = {name: parameters_of(module) for name, module in network.named_modules()}
     endpoints = trace(network)
     # A stage repeats its last unit's shape; its parameters are those of its units.
-    stages = {key.rpartition(".")[0] for key in endpoints}
-    return tuple(
-        _row(key, one, parameters[key]) for key, one in endpoints.items() if key in modules and key not in stages
-    )
+    stages = {name.rpartition(".")[0] for name in endpoints}
+    rows: list[Row] = []
+    for name, endpoint in endpoints.items():
+        if name in parameters and name not in stages:
+            rows.append(_row(name, endpoint, parameters[name]))
+    return tuple(rows)
 
 
 def _row(name: str, endpoint: Endpoint, parameters: int) -> Row:
+    """The row of an endpoint; fields and strides rounded up to whole pixels."""
     field = endpoint.field
-    size, stride = math.ceil(field.size), math.ceil(field.jump)
-    return Row(name, endpoint.shape, parameters, endpoint.flops, size, stride, field.whole)
+    return Row(
+        name=name,
+        shape=endpoint.shape,
+        parameters=parameters,
+        flops=endpoint.flops,
+        receptive_field=math.ceil(field.size),
+        stride=math.ceil(field.jump),
+        whole=field.whole,
+    )
 
 
 def _folded(rows: tuple[Row, ...]) -> list[list[Row]]:
@@ -166,14 +189,37 @@ def _folded(rows: tuple[Row, ...]) -> list[list[Row]]:
     return groups
 
 
+def _table(groups: list[list[Row]]) -> list[str]:
+    """One line a group below a header, the columns aligned."""
+    table = [_HEADER]
+    for group in groups:
+        table.append(_cells(group))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines: list[str] = []
+    for cells in table:
+        padded = [cells[0].ljust(widths[0]), cells[1].ljust(widths[1])]
+        for text, width in zip(cells[2:], widths[2:], strict=True):
+            padded.append(text.rjust(width))
+        # The column of numbers of units stands close to the names.
+        lines.append(f"  {padded[0]} {'  '.join(padded[1:])}")
+    return lines
+
+
 def _cells(group: list[Row]) -> tuple[str, str, str, str, str, str]:
+    """The texts of a group of equal units, one a column."""
     first, last = group[0], group[-1]
-    name, times, sees = first.name, "", f"{first.receptive_field}"
+    name = first.name
+    times = ""
+    sees = f"{first.receptive_field}"
     if len(group) > 1:
-        name, times = f"{first.name}-{last.number}", f"x{len(group)}"
+        name = f"{first.name}-{last.number}"
+        times = f"x{len(group)}"
         sees = f"{first.receptive_field}-{last.receptive_field}"
-    sees = "all" if first.whole else sees
-    return name, times, _shape(first.shape), f"{first.parameters:,}", f"{first.flops / 1e6:,.2f}", sees
+    if first.whole:
+        sees = "all"
+    parameters = f"{first.parameters:,}"
+    megaflops = f"{first.flops / 1e6:,.2f}"
+    return name, times, _shape(first.shape), parameters, megaflops, sees
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -181,7 +227,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes in the largest unit that it fills."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"

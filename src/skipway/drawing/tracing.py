@@ -32,11 +32,14 @@ class Field:
 
     def through(self, kernel: int, stride: int = 1, dilation: int = 1) -> Field:
         """Behind a window of `kernel` values."""
-        return Field(self.size + (kernel - 1) * dilation * self.jump, self.jump * stride, self.whole)
+        size = self.size + (kernel - 1) * dilation * self.jump
+        jump = self.jump * stride
+        return Field(size, jump, self.whole)
 
     def over(self, side: int) -> Field:
         """Behind a window as large as the map of `side` values."""
-        return Field(self.through(side).size, self.jump, whole=True)
+        size = self.through(side).size
+        return Field(size, self.jump, whole=True)
 
 
 @dataclass(frozen=True)
@@ -49,25 +52,31 @@ class Endpoint:
     field: Field
 
 
+def _drawing_functions() -> frozenset[Any]:
+    """What torch's layers fill their first weights with."""
+    found: set[Any] = set()
+    for name in ("uniform_", "normal_", "constant_", "kaiming_uniform_", "kaiming_normal_"):
+        found.add(getattr(nn.init, name))
+    for name in ("uniform_", "normal_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_"):
+        found.add(getattr(Tensor, name))
+    return frozenset(found)
+
+
 class _Undrawn(TorchFunctionMode):
     """First weights are not drawn: on the meta device there is nothing to fill, and the drawing takes most time."""
 
-    _DRAWS = frozenset(
-        getattr(home, name)
-        for home, names in (
-            (nn.init, ("uniform_", "normal_", "constant_", "kaiming_uniform_", "kaiming_normal_")),
-            (Tensor, ("uniform_", "normal_", "fill_", "zero_", "mul_", "add_", "clamp_", "erfinv_")),
-        )
-        for name in names
-    )
+    _DRAWS = _drawing_functions()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        """Call `func`, or return its tensor as it is where `func` would fill it."""
         kwargs = kwargs or {}
-        if func in self._DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
+        if func not in self._DRAWS:
+            return func(*args, **kwargs)
+        if args:
+            return args[0]
+        return kwargs["tensor"]
 
 
 def on_meta(spec: Spec) -> Network:
@@ -109,64 +118,96 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def field(self, value: Tensor) -> Field | None:
         """Field of a value, None where it does not come from the picture."""
-        found = self._fields.get(id(value))
-        return None if found is None else found[1]
+        entry = self._fields.get(id(value))
+        if entry is None:
+            return None
+        _, field = entry
+        return field
 
     def note(self, name: str, value: Tensor) -> None:
-        """Name a value; the operations since the last name are this one's."""
+        """Name a value: the operations since the last name belong to this one.
+
+        Raises NotImplementedError where the value does not come from the picture.
+        """
         field = self.field(value)
         if field is None:
             raise NotImplementedError(f"{name} does not depend on the picture")
-        self.endpoints[name] = Endpoint(tuple(value.shape[1:]), self._flops, field)
+        shape = tuple(value.shape[1:])
+        self.endpoints[name] = Endpoint(shape, self._flops, field)
         self._flops = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        """Compute the operation, and note the field of its result and its cost."""
         result = func(*args, **(kwargs or {}))
-        sources = [field for field in map(self.field, _tensors(args)) if field is not None]
+        sources: list[Field] = []
+        for tensor in _tensors(args):
+            field = self.field(tensor)
+            if field is not None:
+                sources.append(field)
         if sources:
-            value = result[0] if isinstance(result, tuple) else result
-            self._fields[id(value)] = (value, _behind(func, _merged(sources), args, value))
+            value = result
+            if isinstance(result, tuple):
+                value = result[0]
+            behind = _behind(func, _merged(sources), args, value)
+            self._fields[id(value)] = (value, behind)
             self._flops += _operations(func, args, value)
         return result
 
 
 def _tensors(args: Sequence[Any]) -> list[Tensor]:
+    """All tensors among the arguments of an operation, also those inside lists."""
     found: list[Tensor] = []
-    for one in args:
-        if isinstance(one, Tensor):
-            found.append(one)
-        elif isinstance(one, list | tuple):
-            found += _tensors(one)
+    for argument in args:
+        if isinstance(argument, Tensor):
+            found.append(argument)
+        elif isinstance(argument, list | tuple):
+            found += _tensors(argument)
     return found
 
 
 def _merged(fields: list[Field]) -> Field:
     """Of a sum or any other elementwise combination."""
-    return Field(max(one.size for one in fields), max(one.jump for one in fields), any(one.whole for one in fields))
+    size = max(field.size for field in fields)
+    jump = max(field.jump for field in fields)
+    whole = any(field.whole for field in fields)
+    return Field(size, jump, whole)
 
 
 def _operations(func: Any, args: tuple[Any, ...], result: Tensor) -> int:
     """Multiplications and additions; biases and everything elementwise do not count."""
     if func is aten.convolution.default:
-        return 2 * result.numel() * args[1][0].numel()
-    if func is aten.addmm.default:
-        return 2 * result.numel() * args[1].shape[1]
-    if func is aten.mm.default:
-        return 2 * result.numel() * args[0].shape[1]
-    return 0
+        weight = args[1]
+        terms = weight[0].numel()
+    elif func is aten.addmm.default:
+        matrix = args[1]
+        terms = matrix.shape[1]
+    elif func is aten.mm.default:
+        matrix = args[0]
+        terms = matrix.shape[1]
+    else:
+        return 0
+    return 2 * result.numel() * terms
 
 
 def _behind(func: Any, field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
-    if func in _SAME or torch.Tag.pointwise in func.tags:
+    """The field of an operation's result, for the field of its input.
+
+    Raises NotImplementedError at an operation that there is no rule for.
+    """
+    if func in _SAME:
+        return field
+    if torch.Tag.pointwise in func.tags:
         return field
     if func not in _RULES:
         raise NotImplementedError(f"no rule for the receptive field of {func}; add one to skipway.drawing.tracing")
-    return _RULES[func](field, args, result)
+    rule = _RULES[func]
+    return rule(field, args, result)
 
 
 def _convolution(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
+    """Behind a convolution. Raises NotImplementedError at a transposed one."""
     weight, stride, dilation, transposed = args[1], args[3], args[5], args[6]
     if transposed:
         raise NotImplementedError("no rule for the receptive field of a transposed convolution")
@@ -174,30 +215,53 @@ def _convolution(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
 
 
 def _pool(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
-    kernel, stride = args[1], args[2] if args[2:] else []
-    return field.through(kernel[0], (stride or kernel)[0])
+    """Behind a pool; without a stride its windows lie side by side."""
+    kernel = args[1]
+    stride = kernel
+    if len(args) > 2 and args[2]:
+        stride = args[2]
+    return field.through(kernel[0], stride[0])
 
 
 def _adaptive_pool(field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
+    """Behind an adaptive average: the widest of its windows, and the mean distance from one to the next."""
     side, outputs = args[0].shape[2], result.shape[2]
     if outputs == 1:
         return field.over(side)
-    widest = max(-(-(i + 1) * side // outputs) - i * side // outputs for i in range(outputs))
-    return Field(field.through(widest).size, field.jump * Fraction(side, outputs), field.whole)
+    widest = 0
+    for place in range(outputs):
+        start = place * side // outputs
+        end = -(-(place + 1) * side // outputs)
+        widest = max(widest, end - start)
+    size = field.through(widest).size
+    jump = field.jump * Fraction(side, outputs)
+    return Field(size, jump, field.whole)
 
 
 def _mean(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
-    return field.over(args[0].shape[2])
+    """Behind a mean over the map."""
+    side = args[0].shape[2]
+    return field.over(side)
 
 
 def _view(field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
-    flattened = args[0].ndim == 4 and result.ndim == 2
-    return field.over(args[0].shape[2]) if flattened else field
+    """Behind a view, which may flatten a map."""
+    source = args[0]
+    if source.ndim == 4 and result.ndim == 2:
+        return field.over(source.shape[2])
+    return field
 
 
 def _slice(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
-    axis, step = args[1] if args[1:] else 0, args[4] if args[4:] else 1
-    return field.through(1, step) if axis == 2 else field
+    """Behind a slice, whose step is a stride where it runs along a side of the map."""
+    axis, step = 0, 1
+    if len(args) > 1:
+        axis = args[1]
+    if len(args) > 4:
+        step = args[4]
+    if axis == 2:
+        return field.through(1, step)
+    return field
 
 
 # Maps here are squares, and so are windows: one axis, the third, speaks for both.

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib.style
 from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from skipway.plotting import RULE_WIDTH, SMALL_SIZE, figure_style
 
 INK, MUTED, LINE, ACCENT, CONTRAST = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {
@@ -25,13 +26,13 @@ _VARIABLES = {
     ACCENT: "var(--accent)",
     CONTRAST: "var(--contrast)",
 }
-TEXT_SIZE = 9.0
+TEXT_SIZE = SMALL_SIZE
 
 
 @contextlib.contextmanager
 def drawing_style() -> Iterator[None]:
-    """Matplotlib as it comes, whatever a user's own settings say, with text left as text. Also a decorator."""
-    with matplotlib.style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "skipway"}]):
+    """The style of every figure, in the page's colours and with text left as text. Also a decorator."""
+    with figure_style(text_as="text", ink=INK, muted=MUTED, line=LINE):
         yield
 
 
@@ -41,15 +42,13 @@ def chart(width: float, height: float, *, left: float, right: float, bottom: flo
     inner = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(inner)
     plain(axes)
-    axes.grid(axis="y", color=LINE, linewidth=0.8)
     return figure, axes
 
 
 def plain(axes: Any) -> None:
     """No frame but the base line, no tick marks, quiet numbers."""
     for name, spine in axes.spines.items():
-        spine.set(visible=name == "bottom", color=MUTED, linewidth=0.8)
-    axes.set_axisbelow(True)
+        spine.set(visible=name == "bottom", color=MUTED, linewidth=RULE_WIDTH)
     axes.set_facecolor("none")
     axes.tick_params(which="both", length=0, labelsize=TEXT_SIZE, labelcolor=MUTED, pad=4)
 

@@ -30,7 +30,11 @@ After = Literal["pool", "norm", "dropout"]
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution and what follows its activation. `padding` is in pixels on every side, or TensorFlow's SAME."""
+    """One convolution and what follows its activation.
+
+    `depth` is the number of its channels; `kernel`, `stride` and `padding` are in pixels, the padding on every side, or
+    `same` as TensorFlow pads. `after` names what follows, in order.
+    """
 
     depth: int
     kernel: int
@@ -43,12 +47,16 @@ class Conv:
         """Side of the map that the convolution makes; 0 or less when no window fits."""
         if self.padding == "same":
             return -(-side // self.stride)
-        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+        padded = side + 2 * self.padding
+        return (padded - self.kernel) // self.stride + 1
 
 
 @dataclass(frozen=True)
 class ResponseNorm:
-    """Local response normalization with Caffe's alpha (divided by the window)."""
+    """Local response normalization, x / (k + alpha / size * sum of squares) ** beta (see `layers.LocalResponseNorm`).
+
+    `size` is the window in channels; `alpha` is Caffe's, which is divided by the window.
+    """
 
     size: int = 5
     alpha: float = 1e-4
@@ -58,7 +66,7 @@ class ResponseNorm:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max pooling; see `layers.MaxPool2d` for the paddings."""
+    """Max pooling; `kernel` and `stride` are in pixels, `layers.MaxPool2d` says what the paddings mean."""
 
     kernel: int = 3
     stride: int = 2
@@ -67,13 +75,18 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class AlexNetSpec(Spec):
-    """`convs` are the convolutions and `hidden` the widths of the fully connected layers before the classifier.
+    """An AlexNet.
 
-    `dropout` is the rate that drops, one minus the keep probability of the sources; `fc_dropout` says where the fully
-    connected part drops: nowhere, `before` each hidden layer (torchvision) or `after` its activation (Caffe).
-    `conv_activation` follows every convolution, `activation` every hidden layer (fig. 1 of the paper compares ReLU with
-    tanh). `average_to` other than 0 averages the last map down, or spreads it, to that side (torchvision's adaptive
-    average pool), so that the classifier fits pictures of any size.
+    `convs`: the convolutions.
+    `hidden`: the widths of the fully connected layers before the classifier.
+    `pool`, `norm`: the pools and normalizations that `convs` name.
+    `dropout`: the rate that drops, one minus the keep probability of the sources.
+    `fc_dropout`: where the fully connected part drops: nowhere (`none`), `before` each hidden layer (torchvision), or
+    `after` its activation (Caffe).
+    `conv_activation`, `activation`: what follows every convolution, and every hidden layer (fig. 1 of the paper
+    compares ReLU with tanh).
+    `average_to`: the side to which an adaptive average pool brings the last map, so that the classifier fits pictures
+    of any size (torchvision); 0 for no such pool.
     """
 
     architecture: ClassVar[str] = "alexnet"
@@ -89,50 +102,68 @@ class AlexNetSpec(Spec):
     average_to: int = 0
 
     def check_fields(self) -> None:
+        """Raises SpecError for sizes, rates and convolutions that no network can have."""
         if not self.convs:
             raise SpecError(f"{self.name}: needs at least one convolution")
         if self.average_to < 0:
             raise SpecError(
                 f"{self.name}: average_to is {self.average_to}; give a side in pixels, or 0 for no averaging"
             )
-        if self.norm.size < 1 or self.norm.size % 2 == 0:
-            raise SpecError(f"{self.name}: the norm's window is {self.norm.size} channels; give an odd number")
-        if self.norm.k <= 0 or min(self.norm.alpha, self.norm.beta) < 0:
-            raise SpecError(
-                f"{self.name}: the norm divides by (k + alpha * sum) ** beta; give a k above 0, the others 0 or more"
-            )
+        self._check_norm()
         if not 0 <= self.dropout < 1:
             raise SpecError(f"{self.name}: dropout is {self.dropout}; give the rate that drops, from 0 to below 1")
         if min(self.pool.kernel, self.pool.stride, *self.hidden) < 1:
             raise SpecError(f"{self.name}: a pool or hidden layer has a size below 1; give 1 or more")
         channels = self.in_channels
         for number, row in enumerate(self.convs, 1):
-            padding = 0 if row.padding == "same" else row.padding
-            if min(row.depth, row.kernel, row.stride, row.groups) < 1 or padding < 0:
-                raise SpecError(
-                    f"{self.name}: conv{number} has a size below 1; give 1 or more, and 0 or more of padding"
-                )
-            if len(set(row.after)) < len(row.after):
-                raise SpecError(f"{self.name}: conv{number} has {', '.join(row.after)} after it; name each once")
-            if channels % row.groups or row.depth % row.groups:
-                raise SpecError(f"{self.name}: conv{number} cannot split {channels} channels into {row.groups} groups")
+            self._check_conv(f"conv{number}", row, channels)
             channels = row.depth
+
+    def _check_norm(self) -> None:
+        """Raises SpecError for a response normalization without a centre, or that could divide by 0."""
+        norm = self.norm
+        if norm.size < 1 or norm.size % 2 == 0:
+            raise SpecError(f"{self.name}: the norm's window is {norm.size} channels; give an odd number")
+        if norm.k <= 0 or min(norm.alpha, norm.beta) < 0:
+            raise SpecError(
+                f"{self.name}: the norm divides by (k + alpha * sum) ** beta; give a k above 0, the others 0 or more"
+            )
+
+    def _check_conv(self, label: str, row: Conv, channels: int) -> None:
+        """Raises SpecError for a convolution that cannot take a map of `channels`; `label` names it."""
+        padding = row.padding
+        if padding == "same":
+            padding = 0
+        if min(row.depth, row.kernel, row.stride, row.groups) < 1 or padding < 0:
+            raise SpecError(f"{self.name}: {label} has a size below 1; give 1 or more, and 0 or more of padding")
+        if len(set(row.after)) < len(row.after):
+            raise SpecError(f"{self.name}: {label} has {', '.join(row.after)} after it; name each once")
+        if channels % row.groups or row.depth % row.groups:
+            raise SpecError(f"{self.name}: {label} cannot split {channels} channels into {row.groups} groups")
 
     def map_size(self, side: int) -> int:
         """Side of the last feature map for an input side; 0 or less when the picture is too small."""
+        pool = self.pool
         for row in self.convs:
-            side = row.size(side) if side > 0 else 0
+            if side <= 0:
+                return 0
+            side = row.size(side)
             if "pool" in row.after and side > 0:
-                side = pooled_size(side, self.pool.kernel, self.pool.stride, self.pool.padding)
+                side = pooled_size(side, pool.kernel, pool.stride, pool.padding)
         return side
 
     def flattened(self, side: int) -> int:
-        return self.average_to or self.map_size(side)
+        """Side of the map before the first fully connected layer, for a picture's side."""
+        if self.average_to:
+            return self.average_to
+        return self.map_size(side)
 
     def smallest_input(self) -> int:
+        """Smallest side in pixels at which every window fits."""
         return smallest_side(lambda side: self.map_size(side) > 0)
 
     def build(self) -> AlexNet:
+        """The network with freshly drawn weights."""
         return AlexNet(self)
 
 
@@ -146,22 +177,31 @@ class AlexNet(Network):
         for number, row in enumerate(spec.convs, 1):
             self._append(f"conv{number}", ConvStage(spec, row, channels))
             channels = row.depth
-        self.average = nn.AdaptiveAvgPool2d(spec.average_to) if spec.average_to else nn.Identity()
-        features = channels * spec.flattened(spec.input_size) ** 2
+        self.average: nn.Module = nn.Identity()
+        if spec.average_to:
+            self.average = nn.AdaptiveAvgPool2d(spec.average_to)
+        side = spec.flattened(spec.input_size)
+        features = channels * side**2
         for number, width in enumerate(spec.hidden, len(spec.convs) + 1):
             self._append(f"fc{number}", HiddenStage(features, width, spec))
             features = width
-        self.logits = nn.Linear(features, spec.num_classes) if spec.num_classes else None
+        self.logits: nn.Linear | None = None
+        if spec.num_classes:
+            self.logits = nn.Linear(features, spec.num_classes)
         initialize(self, spec.initialization)
 
     def _append(self, name: str, stage: nn.Module) -> None:
+        """Add a stage behind the others."""
         self.add_module(name, stage)
         self.stages.append(name)
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
+        """Pictures (N, C, H, W) -> logits, or the features before them; notes each stage."""
         for name in self.stages:
             stage = getattr(self, name)
-            x = stage(self._flat(x) if isinstance(stage, HiddenStage) else x)
+            if isinstance(stage, HiddenStage):
+                x = self._flat(x)
+            x = stage(x)
             note(name, x)
         x = self._flat(x)
         note("pre_logits", x)
@@ -171,8 +211,12 @@ class AlexNet(Network):
         return x
 
     def _flat(self, x: Tensor) -> Tensor:
+        """A map as features (N, C * H * W); features as they are."""
+        if x.ndim != 4:
+            return x
+        x = self.average(x)
         # Contiguous first: channels_last memory must still flatten in (C, H, W) order.
-        return self.average(x).contiguous().flatten(1) if x.ndim == 4 else x
+        return x.contiguous().flatten(1)
 
 
 class ConvStage(nn.Module):
@@ -187,15 +231,21 @@ class ConvStage(nn.Module):
         self.activation = ACTIVATIONS[spec.conv_activation]
         self.after = nn.Sequential()
         for kind in row.after:
-            self.after.add_module(kind, _after(kind, spec, row.depth))
+            layer = _after(kind, spec, row.depth)
+            self.after.add_module(kind, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.activation(self.conv(x)))
+        """(N, C, H, W) -> the map behind the last of its layers."""
+        x = self.conv(x)
+        x = self.activation(x)
+        return self.after(x)
 
 
 def _after(kind: After, spec: AlexNetSpec, channels: int) -> nn.Module:
+    """A layer that follows the activation of a convolution to `channels`."""
     if kind == "pool":
-        return MaxPool2d(spec.pool.kernel, spec.pool.stride, spec.pool.padding)
+        pool = spec.pool
+        return MaxPool2d(pool.kernel, pool.stride, pool.padding)
     if kind == "norm":
         norm = spec.norm
         return LocalResponseNorm(channels, size=norm.size, alpha=norm.alpha, beta=norm.beta, k=norm.k)
@@ -212,8 +262,15 @@ class HiddenStage(nn.Module):
         super().__init__()
         self.fc = nn.Linear(features, width)
         self.activation = _MODULES[spec.activation]()
-        self.before = nn.Dropout(spec.dropout if spec.fc_dropout == "before" else 0.0)
-        self.after = nn.Dropout(spec.dropout if spec.fc_dropout == "after" else 0.0)
+        rates = {"before": 0.0, "after": 0.0}
+        if spec.fc_dropout != "none":
+            rates[spec.fc_dropout] = spec.dropout
+        self.before = nn.Dropout(rates["before"])
+        self.after = nn.Dropout(rates["after"])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.activation(self.fc(self.before(x))))
+        """(N, features) -> (N, width)."""
+        x = self.before(x)
+        x = self.fc(x)
+        x = self.activation(x)
+        return self.after(x)

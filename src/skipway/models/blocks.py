@@ -22,10 +22,15 @@ Pad = Literal["after", "both", "before"]  # where the zeros of a padded shortcut
 Padding = Literal["symmetric", "same"]
 Statistics = Literal["running", "batch", "batch_in_units"]
 
+# What the modules and endpoints of a network are called besides its blocks.
+_NAMES_OF_PARTS = frozenset(
+    {"stem", "stages", "head", "global_pool", "postnorm", "pre_logits", "logits", "predictions"}
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Block:
-    """One stage: `rows` holds (depth, bottleneck depth, stride) for each unit."""
+    """One stage: its name, the kind of its units, and (depth, bottleneck depth, stride) for each unit."""
 
     name: str
     unit: Unit
@@ -36,8 +41,9 @@ class Block:
 class Stem:
     """First convolution and, where `pool` names a padding, a 3x3 max pool of stride 2.
 
-    `padding` is the convolution's: `symmetric`, or TensorFlow's `same`, which pads less at the top left for even sizes;
-    `bias` is its, too.
+    `kernel` and `stride` of the convolution are in pixels, `width` is its number of channels. `padding` is how it is
+    padded: `symmetric`, or TensorFlow's `same`, which pads less at the top left for even sizes. `bias` says whether it
+    has a bias.
     """
 
     kernel: int = 7
@@ -48,9 +54,11 @@ class Stem:
     bias: bool = field(default=False, kw_only=True)
 
     def size(self, side: int) -> int:
-        """Side of the map after the stem."""
-        side = (side - 1) // self.stride + 1
-        return side if self.pool is None else pooled_size(side, 3, 2, self.pool)
+        """Side of the map after the stem, for a picture's side in pixels."""
+        after_convolution = (side - 1) // self.stride + 1
+        if self.pool is None:
+            return after_convolution
+        return pooled_size(after_convolution, 3, 2, self.pool)
 
     def convolution(self, in_channels: int) -> nn.Conv2d:
         """The first convolution."""
@@ -58,14 +66,17 @@ class Stem:
 
     def pooling(self) -> nn.Module:
         """The max pool, or nothing."""
-        return nn.Identity() if self.pool is None else MaxPool2d(3, 2, self.pool)
+        if self.pool is None:
+            return nn.Identity()
+        return MaxPool2d(3, 2, self.pool)
 
 
 def convolution(
     channels: int, depth: int, kernel: int, stride: int, padding: Padding, *, rate: int = 1, bias: bool
 ) -> nn.Conv2d:
     """Convolution (N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride)), padded as a spec's `padding`
-    says; without a stride the two ways are one."""
+    says. At a stride of 1 both ways pad alike. Raises SpecError for sizes below 1 and for even kernels that are to be
+    padded symmetrically."""
     if padding == "same" and stride > 1:
         return Conv2dSame(channels, depth, kernel, stride, dilation=rate, bias=bias)
     return conv2d_same(channels, depth, kernel, stride=stride, rate=rate, bias=bias)
@@ -73,11 +84,13 @@ def convolution(
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalization. `momentum` is torch's, one minus the decay of Keras and TF-Slim.
+    """Batch normalization.
 
-    `statistics` are those of evaluation: `running`; `batch`, as code that calls its norms with training=True has it; or
-    `batch_in_units`, where that code leaves the stem and whatever else is in no unit at its running ones (the hand
-    signs). With the batch's a picture's answer depends on the pictures beside it.
+    `eps`: what is added to the variance.
+    `momentum`: torch's, one minus the decay of Keras and TF-Slim.
+    `statistics`: the means and variances of evaluation. `running` are the running ones. `batch` are those of the batch,
+    as in code that calls its norms with training=True; a picture's answer then depends on the pictures beside it.
+    `batch_in_units` are those of the batch inside units, and the running ones elsewhere (the hand signs).
     """
 
     eps: float = 1e-5
@@ -85,37 +98,50 @@ class Norm:
     statistics: Statistics = "running"
 
     def layer(self, channels: int, *, in_unit: bool = True) -> nn.BatchNorm2d:
-        """For maps (N, channels, H, W)."""
-        live = self.statistics == "batch" or (in_unit and self.statistics == "batch_in_units")
-        kind = BatchStatisticsNorm2d if live else nn.BatchNorm2d
+        """A layer for maps (N, channels, H, W), inside a unit or elsewhere in a network."""
+        kind: type[nn.BatchNorm2d] = nn.BatchNorm2d
+        if self.statistics == "batch":
+            kind = BatchStatisticsNorm2d
+        if self.statistics == "batch_in_units" and in_unit:
+            kind = BatchStatisticsNorm2d
         return kind(channels, eps=self.eps, momentum=self.momentum)
 
 
 def stage(
     name: str, unit: Unit, width: int, units: int, *, stride: int, strided_unit: Literal["first", "last"] = "first"
 ) -> Block:
-    """A stage of equal units of which only the first or the last has a stride; bottlenecks widen by four.
+    """A stage of equal units of which only the first or the last has a stride.
 
-    Raises SpecError where there are no units, or the stride's place is neither.
+    `width` is the depth of a basic unit, or the bottleneck depth of a bottleneck, whose depth is four times that.
+    Raises SpecError where there are no units, or where `strided_unit` is neither `first` nor `last`.
     """
     if units < 1 or strided_unit not in {"first", "last"}:
         raise SpecError(
             f"{name}: {units} units with the stride in the {strided_unit}; give 1 or more, and first or last"
         )
-    depth = 4 * width if unit == "bottleneck" else width
-    strides = [1] * units
-    strides[0 if strided_unit == "first" else -1] = stride
-    return Block(name, unit, tuple((depth, width, one) for one in strides))
+    depth = width
+    if unit == "bottleneck":
+        depth = 4 * width
+    rows: list[Row] = [(depth, width, 1)] * units
+    strided = (depth, width, stride)
+    if strided_unit == "first":
+        rows[0] = strided
+    else:
+        rows[-1] = strided
+    return Block(name, unit, tuple(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackSpec(Spec):
     """A stem, blocks of units, a head.
 
-    `head` is `global` (mean over the map) or `average_2_flatten` (2x2 average pool, then every pixel a feature, in
-    (C, H, W) order). `global_pool=False` keeps the map and classifies every pixel; `include_root_block=False` leaves
-    out the stem. `output_stride` other than 0 keeps the map from shrinking further: once the strides multiply to it,
-    the later ones become dilation (atrous convolution; TF-Slim's `stack_blocks_dense`).
+    `blocks`, `stem`, `norm`: the stages, the first convolution, and every normalization.
+    `head`: `global` (mean over the map) or `average_2_flatten` (2x2 average pool, then every pixel a feature, in
+    (C, H, W) order).
+    `global_pool`: False keeps the map and classifies every pixel.
+    `include_root_block`: False leaves out the stem.
+    `output_stride`: other than 0 it keeps the map from shrinking further: once the strides multiply to it, the later
+    strides become dilation (atrous convolution; TF-Slim's `stack_blocks_dense`).
     """
 
     unit_kinds: ClassVar[tuple[Unit, ...]] = ("bottleneck", "basic")
@@ -129,11 +155,8 @@ class StackSpec(Spec):
     output_stride: int = 0
 
     def check_fields(self) -> None:
-        if not self.blocks or any(not block.rows for block in self.blocks):
-            raise SpecError(f"{self.name}: every network needs a block and every block a row (depth, width, stride)")
-        if min(number for block in self.blocks for row in block.rows for number in row) < 1:
-            raise SpecError(f"{self.name}: a row (depth, width, stride) holds a number below 1; give 1 or more")
-        self._check_names()
+        """Raises SpecError for blocks, a stem, a norm or a head that no network can have."""
+        self._check_blocks()
         if self.stem.kernel % 2 == 0 or min(self.stem.kernel, self.stem.stride, self.stem.width) < 1:
             raise SpecError(f"{self.name}: the stem needs an odd kernel, and stride and width of 1 or more")
         if self.norm.eps <= 0 or not 0 <= self.norm.momentum <= 1:
@@ -142,45 +165,46 @@ class StackSpec(Spec):
             raise SpecError(f"{self.name}: its classifier takes the flattened map; keep global_pool=True")
         self._check_output_stride()
 
-    def _check_names(self) -> None:
-        names = [block.name for block in self.blocks]
-        taken = {
-            *dir(Network),
-            "stem",
-            "stages",
-            "head",
-            "global_pool",
-            "postnorm",
-            "pre_logits",
-            "logits",
-            "predictions",
-        }
+    def _check_blocks(self) -> None:
+        """Raises SpecError for blocks without rows, numbers below 1, and names or kinds that do not fit."""
+        if not self.blocks or not all(block.rows for block in self.blocks):
+            raise SpecError(f"{self.name}: every network needs a block and every block a row (depth, width, stride)")
         for block in self.blocks:
-            if names.count(block.name) > 1 or block.name in taken or not block.name.isidentifier():
+            for row in block.rows:
+                if min(row) < 1:
+                    raise SpecError(f"{self.name}: a row (depth, width, stride) holds a number below 1; give 1 or more")
+        taken = _NAMES_OF_PARTS.union(dir(Network))
+        for block in self.blocks:
+            if block.name in taken or not block.name.isidentifier():
                 raise SpecError(f"{self.name}: a block cannot be called '{block.name}'; give each its own, like stage1")
+            taken = taken | {block.name}
             if block.unit not in self.unit_kinds:
                 kinds = ", ".join(self.unit_kinds)
                 raise SpecError(f"{self.name}: {block.name} has units of kind '{block.unit}'; there are: {kinds}")
 
     def _check_output_stride(self) -> None:
+        """Raises SpecError for an `output_stride` that the strides never multiply to, or that units cannot have."""
         if not self.output_stride:
             return
-        if any(block.unit != "bottleneck" for block in self.blocks):
-            raise SpecError(f"{self.name}: output_stride needs bottleneck units; leave it at 0")
         current = self._stem_stride()
-        reachable = [current]
+        reachable = {current}
         for block in self.blocks:
+            if block.unit != "bottleneck":
+                raise SpecError(f"{self.name}: output_stride needs bottleneck units; leave it at 0")
             for _, _, stride in block.rows:
                 current *= stride
-                reachable.append(current)
+                reachable.add(current)
         if self.output_stride not in reachable:
-            choices = ", ".join(map(str, sorted(set(reachable))))
+            choices = ", ".join(map(str, sorted(reachable)))
             raise SpecError(f"{self.name}: output_stride {self.output_stride} is never reached; give one of {choices}")
 
     def _stem_stride(self) -> int:
+        """The stride of convolution and pool together."""
         if not self.include_root_block:
             return 1
-        return self.stem.stride * (1 if self.stem.pool is None else 2)
+        if self.stem.pool is None:
+            return self.stem.stride
+        return 2 * self.stem.stride
 
     def strides_before_3x3(self) -> bool:
         """Whether a unit's stride precedes its 3x3, which then, without the stride, has to be dilated itself."""
@@ -191,15 +215,19 @@ class StackSpec(Spec):
         current, rate = self._stem_stride(), 1
         blocks: list[list[tuple[Row, int]]] = []
         for block in self.blocks:
-            blocks.append([])
+            rows: list[tuple[Row, int]] = []
             for depth, width, stride in block.rows:
-                if current == self.output_stride:
-                    after = rate * stride
-                    blocks[-1].append(((depth, width, 1), after if self.strides_before_3x3() else rate))
-                    rate = after
-                else:
-                    blocks[-1].append(((depth, width, stride), 1))
+                if current != self.output_stride:
+                    rows.append(((depth, width, stride), 1))
                     current *= stride
+                    continue
+                # The stride becomes dilation, from this unit's 3x3 on or from the next unit on.
+                own_rate = rate
+                rate *= stride
+                if self.strides_before_3x3():
+                    own_rate = rate
+                rows.append(((depth, width, 1), own_rate))
+            blocks.append(rows)
         return blocks
 
     def map_size(self, side: int) -> int:
@@ -212,16 +240,28 @@ class StackSpec(Spec):
         return side
 
     def smallest_input(self) -> int:
-        needed = 2 if self.head == "average_2_flatten" else 1
+        """Smallest side in pixels that leaves the head what it pools."""
+        needed = 1
+        if self.head == "average_2_flatten":
+            needed = 2
         return smallest_side(lambda side: self.map_size(side) >= needed)
 
     def flattened(self, side: int) -> int:
-        return 0 if self.head == "global" else self.map_size(side) // 2
+        """Side of the flattened map for a picture's side; 0 where the head takes the mean."""
+        if self.head == "global":
+            return 0
+        return self.map_size(side) // 2
 
     def features(self) -> int:
         """Features that the classifier sees."""
-        return self.blocks[-1].rows[-1][0] * (self.flattened(self.input_size) ** 2 or 1)
+        depth, _, _ = self.blocks[-1].rows[-1]
+        if self.head == "global":
+            return depth
+        side = self.flattened(self.input_size)
+        return depth * side**2
 
     def stem_channels(self) -> int:
         """Channels that the first block sees."""
-        return self.stem.width if self.include_root_block else self.in_channels
+        if self.include_root_block:
+            return self.stem.width
+        return self.in_channels

@@ -31,24 +31,28 @@ CATALOG: dict[str, Entry] = {entry.spec.name: entry for entry in ENTRIES}
 if len(CATALOG) != len(ENTRIES):
     raise RuntimeError("two rows of the catalog share a name")
 
-# The default layout of each architecture that has several, by what a bare name starts with.
 _RENAMED = {"keras_v1": "keras_caffe", "keras_v2": "keras_tf"}  # conventions in headers of early model files
+
+# The default layout of each architecture that has several, by what a bare name starts with.
 _DEFAULTS = {"alexnet": "caffe", "highway": "cifar", "plain": "cifar", "resnet_v1": "original", "resnet_v2": "slim"}
 
 _OF_ANY_DEPTH = {"highway_mlp": highway.highway_mlp, "plain_mlp": plain.plain_mlp}
 
 
 def _aliases() -> dict[str, str]:
-    """A bare architecture means its default layout, or its only one."""
+    """The full name behind each bare architecture: that of its default layout, or of its first one."""
     layouts: dict[str, list[str]] = {}
     for name in CATALOG:
         bare, dot, layout = name.partition(".")
         if dot:
             layouts.setdefault(bare, []).append(layout)
-    aliases = {}
+    aliases: dict[str, str] = {}
     for bare, known in layouts.items():
-        default = next(layout for family, layout in _DEFAULTS.items() if bare.startswith(family))
-        aliases[bare] = f"{bare}.{default if default in known else known[0]}"
+        layout = known[0]
+        for family, default in _DEFAULTS.items():
+            if bare.startswith(family) and default in known:
+                layout = default
+        aliases[bare] = f"{bare}.{layout}"
     return aliases
 
 
@@ -65,36 +69,51 @@ def list_models(pattern: str = "*") -> list[str]:
 
     `highway_mlp_N` and `plain_mlp_N` exist for every N; four of each are listed.
     """
-    return sorted(fnmatch.filter(CATALOG, pattern), key=_by_depth)
+    names = fnmatch.filter(CATALOG, pattern)
+    return sorted(names, key=_by_depth)
 
 
 def _by_depth(name: str) -> list[str | int]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    """The parts of a name, its numbers as numbers, so that 20 layers come before 110."""
+    parts: list[str | int] = []
+    for part in re.split(r"(\d+)", name):
+        if part.isdigit():
+            parts.append(int(part))
+        else:
+            parts.append(part)
+    return parts
 
 
 def find_entry(name: str) -> Entry:
     """The row of that name, or of the default layout of a bare architecture. Raises UnknownNameError."""
+    known = [*CATALOG, *ALIASES]
     if not isinstance(name, str):
-        raise UnknownNameError("model", repr(name), [*CATALOG, *ALIASES], hint="a name is a text")
-    entry = CATALOG.get(ALIASES.get(name, name))
-    if entry is not None:
-        return entry
-    if made := re.fullmatch(r"(\w+_mlp)_([1-9]\d{0,3})", name):
-        row_for = _OF_ANY_DEPTH.get(made[1])
-        if row_for is not None:
-            return row_for(int(made[2]))
-    raise UnknownNameError("model", name, [*CATALOG, *ALIASES], hint=_hint(name))
+        raise UnknownNameError("model", repr(name), known, hint="a name is a text")
+    full_name = ALIASES.get(name, name)
+    if full_name in CATALOG:
+        return CATALOG[full_name]
+    # A fully connected network may have any number of layers.
+    parts = re.fullmatch(r"(\w+_mlp)_([1-9]\d{0,3})", name)
+    if parts is not None:
+        family, layers = parts[1], int(parts[2])
+        if family in _OF_ANY_DEPTH:
+            make_row = _OF_ANY_DEPTH[family]
+            return make_row(layers)
+    raise UnknownNameError("model", name, known, hint=_hint(name))
 
 
 def _hint(name: str) -> str:
-    """What the nearest names do not say: which layouts an architecture has, which depths a fully connected one."""
+    """What the list of nearest names leaves out: which layouts, or numbers of layers, an architecture has."""
     bare = name.partition(".")[0].lower()
     for family in _OF_ANY_DEPTH:
         if bare.startswith(family):
             return f"{family}_N has N layers, from 1 to 9999"
-    layouts = [known.partition(".")[2] for known in CATALOG if known.startswith(f"{bare}.")]
+    prefix = f"{bare}."
+    layouts = [known.removeprefix(prefix) for known in CATALOG if known.startswith(prefix)]
     every = "`skipway models` lists all"
-    return f"{bare} has the layouts {', '.join(layouts)}; {every}" if layouts else every
+    if not layouts:
+        return every
+    return f"{bare} has the layouts {', '.join(layouts)}; {every}"
 
 
 def find_spec(name: str) -> Spec:
@@ -107,18 +126,21 @@ def create_model(name: str, /, **fields: Any) -> Network:
 
     Raises UnknownNameError for an unknown name or field and SpecError for a network that cannot exist.
     """
-    return find_spec(name).replaced(fields).build()
+    spec = find_spec(name).replaced(fields)
+    return spec.build()
 
 
 def spec_from_dict(plain: Mapping[str, Any]) -> Spec:
     """The inverse of `Spec.to_dict`, for headers of model files. Raises ModelFileError."""
     fields = dict(plain)
-    if fields.get("preprocessing") in _RENAMED:
-        fields["preprocessing"] = _RENAMED[fields["preprocessing"]]
+    convention = fields.get("preprocessing")
+    if convention in _RENAMED:
+        fields["preprocessing"] = _RENAMED[convention]
     architecture = fields.pop("architecture", None)
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ModelFileError(f"architecture '{architecture}' is not one that this version of skipway knows; update it")
+    spec_type = ARCHITECTURES[architecture]
     try:
-        return from_plain(ARCHITECTURES[architecture], fields, f"the spec of {architecture}")
+        return from_plain(spec_type, fields, f"the spec of {architecture}")
     except SkipwayError as error:
         raise ModelFileError(str(error)) from None

@@ -19,32 +19,40 @@ from skipway.models.network import Network, Note, Spec, settle_types
 
 @dataclass(frozen=True, kw_only=True)
 class Gates:
-    """How highway units are made. `activation` is H's. `carry` is `coupled` (C = 1 - T) or `free` (a gate of its own).
-    T's bias starts at `gate_bias`: negative, so that a unit carries at first; a free C's starts at its opposite."""
+    """How highway units are made.
+
+    `activation` is that of H. `carry` is `coupled` (C = 1 - T) or `free` (a gate of its own). The bias of T starts at
+    `gate_bias`: negative, so that a unit carries at first. The bias of a free C starts at the opposite.
+    """
 
     activation: DenseActivation = "relu"
     gate_bias: float = -2.0
     carry: Literal["coupled", "free"] = "coupled"
 
     def __post_init__(self) -> None:
+        """Check the types of all fields. Raises SpecError."""
         settle_types(self, "gates")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HighwayMLPSpec(MLPSpec, Gates):
-    """A fully connected first layer, `layers - 1` highway units of the same `width`, a classifier (section 3.1)."""
+    """A fully connected first layer, `layers - 1` highway units of the same `width`, a classifier (section 3.1).
+
+    `layers` counts the first layer and the units; `width` is the number of features of each.
+    """
 
     architecture: ClassVar[str] = "highway_mlp"
 
     width: int = 50
 
     def build(self) -> HighwayMLP:
+        """The network with freshly drawn weights."""
         return HighwayMLP(self)
 
 
 @dataclass(frozen=True)
 class HighwayStage:
-    """A plain 3x3 convolution to `depth` channels, then one highway unit for each of `kernels`."""
+    """A plain 3x3 convolution to `depth` channels, then a highway unit for each of `kernels`, in pixels."""
 
     depth: int
     kernels: tuple[int, ...]
@@ -52,8 +60,13 @@ class HighwayStage:
 
 @dataclass(frozen=True, kw_only=True)
 class HighwaySpec(Spec, Gates):
-    """Stages with a 2x2 max pool between them, a 1x1 convolution to `last_width` channels, the mean over the map, a
-    classifier. `dropout` is the rate that drops: of the picture, after each pool, before the classifier."""
+    """Stages with a 2x2 max pool between them, a 1x1 convolution, the mean over the map, a classifier.
+
+    `stages`: what each stage consists of.
+    `last_width`: channels of the 1x1 convolution.
+    `dropout`: the rate that drops, of the picture, after each pool, and before the classifier.
+    `global_pool`: whether to take the mean over the map; without it every pixel of the map is classified.
+    """
 
     architecture: ClassVar[str] = "highway"
 
@@ -63,10 +76,12 @@ class HighwaySpec(Spec, Gates):
     global_pool: bool = True
 
     def check_fields(self) -> None:
+        """Raises SpecError for stages, widths and rates that no network can have."""
         if not self.stages:
             raise SpecError(f"{self.name}: needs at least one stage")
         for number, row in enumerate(self.stages, 1):
-            if min(row.depth, *row.kernels, 1) < 1 or any(kernel % 2 == 0 for kernel in row.kernels):
+            fits = all(kernel >= 1 and kernel % 2 == 1 for kernel in row.kernels)
+            if row.depth < 1 or not fits:
                 raise SpecError(f"{self.name}: stage{number} needs a depth of 1 or more and odd kernels")
         if self.last_width < 1:
             raise SpecError(f"{self.name}: last_width is {self.last_width}; give 1 or more")
@@ -80,9 +95,12 @@ class HighwaySpec(Spec, Gates):
         return side
 
     def smallest_input(self) -> int:
-        return 2 ** (len(self.stages) - 1)
+        """Smallest side in pixels of which the pools leave one."""
+        pools = len(self.stages) - 1
+        return 2**pools
 
     def build(self) -> Highway:
+        """The network with freshly drawn weights."""
         return Highway(self)
 
 
@@ -97,25 +115,41 @@ class HighwayUnit(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        h, t = self.activation(self.transform(x)), torch.sigmoid(self.gate(x))
-        return h * t + x * (1 - t if self.carry is None else torch.sigmoid(self.carry(x)))
+        """y = H(x) T(x) + x C(x), of the shape of `x`."""
+        h = self.activation(self.transform(x))
+        t = torch.sigmoid(self.gate(x))
+        transformed = h * t
+        if self.carry is None:
+            c = 1 - t
+        else:
+            c = torch.sigmoid(self.carry(x))
+        return transformed + x * c
 
 
 def dense_unit(width: int, gates: Gates) -> HighwayUnit:
-    """A unit of fully connected layers, (N, width) -> (N, width). Raises SpecError."""
+    """A unit of fully connected layers, (N, width) -> (N, width). Raises SpecError for a width below 1."""
     if type(width) is not int or width < 1:
         raise SpecError(f"a highway unit cannot have {width} features; give a whole number of 1 or more")
-    layers = [nn.Linear(width, width) for _ in range(3 if gates.carry == "free" else 2)]
-    return HighwayUnit(layers[0], layers[1], layers[2] if layers[2:] else None, gates.activation)
+    transform = nn.Linear(width, width)
+    gate = nn.Linear(width, width)
+    carry = None
+    if gates.carry == "free":
+        carry = nn.Linear(width, width)
+    return HighwayUnit(transform, gate, carry, gates.activation)
 
 
 def conv_unit(channels: int, kernel: int, gates: Gates) -> HighwayUnit:
-    """A unit of convolutions, (N, channels, H, W) -> the same."""
-    layers = [conv2d_same(channels, channels, kernel) for _ in range(3 if gates.carry == "free" else 2)]
-    return HighwayUnit(layers[0], layers[1], layers[2] if layers[2:] else None, gates.activation)
+    """A unit of convolutions, (N, channels, H, W) -> the same. Raises SpecError for an even kernel."""
+    transform = conv2d_same(channels, channels, kernel)
+    gate = conv2d_same(channels, channels, kernel)
+    carry = None
+    if gates.carry == "free":
+        carry = conv2d_same(channels, channels, kernel)
+    return HighwayUnit(transform, gate, carry, gates.activation)
 
 
 def _open_gates(network: nn.Module, gates: Gates) -> None:
+    """Give the gates of all units their first biases, which an initialization has drawn over."""
     for unit in network.modules():
         if isinstance(unit, HighwayUnit):
             fill(unit.gate.bias, gates.gate_bias)
@@ -131,6 +165,7 @@ class HighwayMLP(MLP):
         _open_gates(self, spec)
 
     def make_unit(self, spec: HighwayMLPSpec) -> HighwayUnit:
+        """A highway unit (N, width) -> (N, width)."""
         return dense_unit(spec.width, spec)
 
 
@@ -139,19 +174,26 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, row: HighwayStage, spec: HighwaySpec, *, pool: bool) -> None:
         super().__init__()
-        self.pool = MaxPool2d(2, 2, "valid") if pool else nn.Identity()
+        self.pool: nn.Module = nn.Identity()
+        if pool:
+            self.pool = MaxPool2d(2, 2, "valid")
         self.dropout = nn.Dropout(spec.dropout)
         self.conv = conv2d_same(channels, row.depth, 3)
-        self.units = [f"unit{number}" for number in range(1, len(row.kernels) + 1)]
-        for name, kernel in zip(self.units, row.kernels, strict=True):
+        self.units: list[str] = []
+        for number, kernel in enumerate(row.kernels, 1):
+            name = f"unit{number}"
             self.add_module(name, conv_unit(row.depth, kernel, spec))
+            self.units.append(name)
 
     def walk(self, x: Tensor, prefix: str, note: Note) -> Tensor:
         """Run on (N, C, H, W), noting the plain convolution and each unit."""
-        x = F.relu(self.conv(self.dropout(self.pool(x))))
+        x = self.pool(x)
+        x = self.dropout(x)
+        x = F.relu(self.conv(x))
         note(f"{prefix}.conv", x)
         for name in self.units:
-            x = getattr(self, name)(x)
+            unit = getattr(self, name)
+            x = unit(x)
             note(f"{prefix}.{name}", x)
         return x
 
@@ -162,20 +204,26 @@ class Highway(Network):
     def __init__(self, spec: HighwaySpec) -> None:
         super().__init__(spec)
         self.global_pool = spec.global_pool
-        self.stages = [f"stage{number}" for number in range(1, len(spec.stages) + 1)]
+        self.stages: list[str] = []
         channels = spec.in_channels
-        for name, row in zip(self.stages, spec.stages, strict=True):
-            self.add_module(name, Stage(channels, row, spec, pool=name != "stage1"))
+        for number, row in enumerate(spec.stages, 1):
+            name = f"stage{number}"
+            self.add_module(name, Stage(channels, row, spec, pool=number > 1))
+            self.stages.append(name)
             channels = row.depth
         self.last_conv = conv2d_same(channels, spec.last_width, 1)
         self.dropout = nn.Dropout(spec.dropout)
-        self.logits = nn.Linear(spec.last_width, spec.num_classes) if spec.num_classes else None
+        self.logits: nn.Linear | None = None
+        if spec.num_classes:
+            self.logits = nn.Linear(spec.last_width, spec.num_classes)
         initialize(self, spec.initialization)
         _open_gates(self, spec)
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
+        """Pictures (N, C, H, W) -> logits, or the features before them; notes each unit and each stage."""
         for name in self.stages:
-            x = getattr(self, name).walk(x, name, note)
+            stage = getattr(self, name)
+            x = stage.walk(x, name, note)
             note(name, x)
         x = F.relu(self.last_conv(x))
         note("last_conv", x)

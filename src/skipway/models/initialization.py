@@ -16,11 +16,14 @@ Layer = nn.Conv2d | nn.Linear
 def initialize(network: nn.Module, name: str) -> None:
     """Draw every convolution's and linear layer's weights in place from torch's global generator.
 
-    Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError.
+    Norm layers keep torch's ones and zeros, which all sources share. Raises UnknownNameError for an unknown `name`.
     """
     require_initialization(name)
-    if not any(one.is_meta for one in network.parameters()):  # a network that is only looked at has no numbers
-        INITIALIZATIONS[name](network)
+    for parameter in network.parameters():
+        if parameter.is_meta:  # a network that is only looked at has no numbers
+            return
+    draw = INITIALIZATIONS[name]
+    draw(network)
 
 
 def require_initialization(name: str) -> None:
@@ -30,7 +33,18 @@ def require_initialization(name: str) -> None:
 
 
 def _layers(network: nn.Module) -> list[tuple[str, Layer]]:
-    return [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    """Name and module of each convolution and linear layer, in the order of registration."""
+    layers: list[tuple[str, Layer]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            layers.append((name, module))
+    return layers
+
+
+def _fan_in(layer: Layer) -> int:
+    """How many values of its input each output of the layer sums over."""
+    fan_in, _ = init._calculate_fan_in_and_fan_out(layer.weight)
+    return fan_in
 
 
 def fill(bias: Tensor | None, value: float) -> None:
@@ -40,6 +54,7 @@ def fill(bias: Tensor | None, value: float) -> None:
 
 
 def _zero_bias(layer: Layer) -> None:
+    """Set a layer's bias to 0, where there is one."""
     fill(layer.bias, 0.0)
 
 
@@ -72,8 +87,7 @@ def _slim(network: nn.Module) -> None:
     """Normal truncated at two deviations, variance 2 / fan_in after truncation (TF-Slim's
     `variance_scaling_initializer`, whose factor 1.3 makes up for the cut tails)."""
     for _, layer in _layers(network):
-        fan_in, _ = init._calculate_fan_in_and_fan_out(layer.weight)
-        deviation = math.sqrt(1.3 * 2.0 / fan_in)
+        deviation = math.sqrt(1.3 * 2.0 / _fan_in(layer))
         init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
         _zero_bias(layer)
 
@@ -81,13 +95,13 @@ def _slim(network: nn.Module) -> None:
 def _keras_signs(network: nn.Module) -> None:
     """Glorot uniform, but U(-0.05, 0.05) in the identity blocks (the hand-signs code's `glorot_uniform` and
     `random_uniform`, both in their Keras defaults); biases 0."""
-    identity = {
-        f"{name}."
-        for name, module in network.named_modules()
-        if isinstance(getattr(module, "shortcut", None), nn.Identity)
-    }
+    prefixes: list[str] = []
+    for name, module in network.named_modules():
+        if isinstance(getattr(module, "shortcut", None), nn.Identity):
+            prefixes.append(f"{name}.")
+    in_identity_block = tuple(prefixes)
     for name, layer in _layers(network):
-        if any(name.startswith(prefix) for prefix in identity):
+        if name.startswith(in_identity_block):
             init.uniform_(layer.weight, -0.05, 0.05)
         else:
             init.xavier_uniform_(layer.weight)
@@ -95,14 +109,19 @@ def _keras_signs(network: nn.Module) -> None:
 
 
 def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None]:
-    """N(0, 0.01), another deviation in the hidden layers; biases there and in conv2, conv4, conv5, else 0."""
+    """N(0, 0.01), and N(0, `hidden_deviation`) in the hidden layers. Biases are `bias` in the hidden layers, in conv2,
+    conv4 and conv5, and 0 in all others."""
 
     def draw(network: nn.Module) -> None:
         for name, layer in _layers(network):
             stage = name.split(".")[0]
-            hidden = stage.startswith("fc")
-            init.normal_(layer.weight, std=hidden_deviation if hidden else 0.01)
-            fill(layer.bias, bias if hidden or stage in {"conv2", "conv4", "conv5"} else 0.0)
+            deviation, value = 0.01, 0.0
+            if stage.startswith("fc"):
+                deviation, value = hidden_deviation, bias
+            elif stage in {"conv2", "conv4", "conv5"}:
+                value = bias
+            init.normal_(layer.weight, std=deviation)
+            fill(layer.bias, value)
 
     return draw
 
@@ -111,8 +130,12 @@ def _cuda_convnet(network: nn.Module) -> None:
     """N(0, 1e-4) in the first convolution, which sees counts, N(0, 0.01) in the others, N(0, 0.1) in linear layers,
     biases 0 (cuda-convnet, example-layers/layers-18pct.cfg)."""
     for name, layer in _layers(network):
-        first = name.split(".")[0] == "conv1"
-        init.normal_(layer.weight, std=1e-4 if first else 0.01 if isinstance(layer, nn.Conv2d) else 0.1)
+        deviation = 0.1
+        if name.split(".")[0] == "conv1":
+            deviation = 1e-4
+        elif isinstance(layer, nn.Conv2d):
+            deviation = 0.01
+        init.normal_(layer.weight, std=deviation)
         _zero_bias(layer)
 
 
@@ -121,8 +144,8 @@ def _tflearn(network: nn.Module) -> None:
     (tflearn's `uniform_scaling` and `truncated_normal`, the defaults of its `conv_2d` and `fully_connected`)."""
     for _, layer in _layers(network):
         if isinstance(layer, nn.Conv2d):
-            fan_in, _ = init._calculate_fan_in_and_fan_out(layer.weight)
-            init.uniform_(layer.weight, -math.sqrt(3 / fan_in), math.sqrt(3 / fan_in))
+            bound = math.sqrt(3 / _fan_in(layer))
+            init.uniform_(layer.weight, -bound, bound)
         else:
             init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
         _zero_bias(layer)

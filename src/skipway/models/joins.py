@@ -1,5 +1,5 @@
-"""How a shortcut and its branch come together other than as their sum: what He et al. 2016 ("Identity mappings in deep
-residual networks", section 3.1, fig. 2, table 1) tried on the identity shortcuts of ResNet v1."""
+"""Ways to combine a shortcut and its branch other than as their plain sum: what He et al. 2016 ("Identity mappings in
+deep residual networks", section 3.1, fig. 2, table 1) tried on the identity shortcuts of ResNet v1."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ class Scaling(nn.Module):
 
     def __init__(self, *, kept: float, added: float) -> None:
         super().__init__()
-        self.kept, self.added = kept, added
+        self.kept = kept
+        self.added = added
 
     def forward(self, x: Tensor, kept: Tensor, branch: Tensor) -> Tensor:  # noqa: ARG002 (gates look at x)
+        """The weighted sum of the shortcut's output `kept` and of `branch`, both (N, C, H, W)."""
         return self.kept * kept + self.added * branch
 
     def extra_repr(self) -> str:
+        """The factors, for printing."""
         return f"kept={self.kept}, added={self.added}"
 
 
@@ -50,10 +53,15 @@ class Gating(nn.Module):
         fill(self.gate.bias, self.bias)
 
     def forward(self, x: Tensor, kept: Tensor, branch: Tensor) -> Tensor:
+        """The gated sum of the shortcut's output `kept` and of `branch`, both (N, C, H, W); `x` is the unit's input."""
         g = torch.sigmoid(self.gate(x))
-        return kept * (1 - g) + (branch * g if self.exclusive else branch)
+        kept = kept * (1 - g)
+        if self.exclusive:
+            branch = branch * g
+        return kept + branch
 
     def extra_repr(self) -> str:
+        """The constants, for printing."""
         return f"exclusive={self.exclusive}, bias={self.bias}"
 
 
@@ -69,17 +77,23 @@ class Dropping(nn.Module):
         self.dropout = nn.Dropout(_HALF)
 
     def forward(self, x: Tensor, kept: Tensor, branch: Tensor) -> Tensor:  # noqa: ARG002
+        """The sum of what stays of the shortcut's output `kept` and of `branch`, both (N, C, H, W)."""
         return self.dropout(kept) + branch
 
 
 def join_for(carry: Carry, channels: int, depth: int, stride: int, gate_bias: float) -> nn.Module | None:
-    """What joins (x, shortcut, branch) -> the sum before a unit's last ReLU; None for the plain sum."""
-    match carry:
-        case "identity":
-            return None
-        case "scale" | "scale_shortcut":
-            return Scaling(kept=_HALF, added=_HALF if carry == "scale" else 1.0)
-        case "exclusive_gate" | "shortcut_gate":
-            return Gating(channels, depth, stride, exclusive=carry == "exclusive_gate", bias=gate_bias)
-        case "dropout":
-            return Dropping()
+    """The layer that joins (x, shortcut, branch) -> the sum before a unit's last ReLU; None for the plain sum.
+
+    `channels` is the depth of the unit's input, `depth` that of its output, and `stride` the unit's own.
+    """
+    if carry == "scale":
+        return Scaling(kept=_HALF, added=_HALF)
+    if carry == "scale_shortcut":
+        return Scaling(kept=_HALF, added=1.0)
+    if carry == "exclusive_gate":
+        return Gating(channels, depth, stride, exclusive=True, bias=gate_bias)
+    if carry == "shortcut_gate":
+        return Gating(channels, depth, stride, exclusive=False, bias=gate_bias)
+    if carry == "dropout":
+        return Dropping()
+    return None

@@ -29,23 +29,26 @@ def conv2d_same(
 ) -> nn.Conv2d:
     """Convolution (N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)), odd kernels only.
 
-    The padding is `rate * (kernel - 1)` pixels in total, half on either side, whatever the stride; `rate` is the
-    dilation. At stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less
-    at the top left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError.
+    The padding is `rate * (kernel - 1)` pixels in total, half on either side, at any stride; `rate` is the dilation. At
+    stride 1 this is every framework's SAME. At stride 2 it differs from TensorFlow's SAME, which pads less at the top
+    left for even sizes (source: `conv2d_same` of TF-Slim's nets/resnet_utils.py). Raises SpecError for numbers below 1
+    and for even kernels.
     """
-    numbers = (in_channels, out_channels, kernel, stride, rate)
-    if any(type(number) is not int for number in numbers) or min(numbers) < 1:
-        sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
-        raise SpecError(f"a convolution cannot have {sizes}; give whole numbers of 1 or more")
+    for number in (in_channels, out_channels, kernel, stride, rate):
+        if type(number) is not int or number < 1:
+            sizes = f"{in_channels} to {out_channels} channels, kernel {kernel}, stride {stride}, rate {rate}"
+            raise SpecError(f"a convolution cannot have {sizes}; give whole numbers of 1 or more")
     if kernel % 2 == 0:
         raise SpecError(f"kernel {kernel} is even: the padding could not be symmetric; give an odd one")
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, rate * (kernel // 2), dilation=rate, bias=bias)
+    padding = rate * (kernel // 2)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation=rate, bias=bias)
 
 
 class Conv2dSame(nn.Conv2d):
     """Convolution with TensorFlow's own SAME padding, which depends on the picture's size (`pad_same`)."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         window = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         padded = pad_same(input, window, self.stride[0], 0.0)
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -54,25 +57,40 @@ class Conv2dSame(nn.Conv2d):
 def subsample(x: Tensor, factor: int) -> Tensor:
     """Every `factor`-th pixel of (N, C, H, W): a 1x1 max pool with that stride (source: TF-Slim's resnet_utils.py).
 
-    Raises SpecError.
+    Raises SpecError for a factor below 1.
     """
     if factor < 1:
         raise SpecError(f"cannot keep every {factor}-th pixel; give 1 or more")
-    return x if factor == 1 else x[:, :, ::factor, ::factor]
+    if factor == 1:
+        return x
+    return x[:, :, ::factor, ::factor]
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
-    """TensorFlow's SAME: just enough padding for ceil(size / stride) outputs, the odd pixel at the bottom right."""
+    """TensorFlow's SAME: just enough padding for ceil(size / stride) outputs, the odd pixel at the bottom right.
+
+    `x` is (N, C, H, W), padded with `value`; `kernel` is the window's side in pixels, its dilation included.
+    """
+    height, width = x.shape[2], x.shape[3]
     pads: list[int] = []
-    for size in (x.shape[3], x.shape[2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value) if any(pads) else x
+    # Left, right, top, bottom, as torch orders them.
+    for size in (width, height):
+        outputs = -(-size // stride)
+        needed = (outputs - 1) * stride + kernel
+        total = max(needed - size, 0)
+        before = total // 2
+        pads += [before, total - before]
+    if not any(pads):
+        return x
+    return F.pad(x, pads, value=value)
 
 
 def classified(x: Tensor, linear: nn.Linear) -> Tensor:
     """`linear` on features (N, C), or on every pixel of a map (N, C, H, W)."""
-    return linear(x) if x.ndim == 2 else F.conv2d(x, linear.weight[:, :, None, None], linear.bias)
+    if x.ndim == 2:
+        return linear(x)
+    kernel = linear.weight[:, :, None, None]
+    return F.conv2d(x, kernel, linear.bias)
 
 
 class MaxPool2d(nn.Module):
@@ -80,29 +98,38 @@ class MaxPool2d(nn.Module):
 
     `valid`: none, floor (TensorFlow VALID). `same`: TensorFlow SAME, padded with -inf. `symmetric`: kernel // 2 on
     every side, -inf (torchvision). `zeros`: the same pixels, but zeros, which win over negative values (Keras v2).
-    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other, and for sizes below 1.
+    `ceil`: none, but a last partial window counts (Caffe). Raises SpecError for any other padding, and for sizes below
+    1.
     """
 
     def __init__(self, kernel: int, stride: int, padding: PoolPadding) -> None:
         super().__init__()
-        if padding not in get_args(PoolPadding) or min(kernel, stride) < 1:
+        paddings = get_args(PoolPadding)
+        if padding not in paddings or min(kernel, stride) < 1:
             raise SpecError(
                 f"cannot pool {kernel} pixels at stride {stride} with padding '{padding}'; give sizes of 1 or more "
-                f"and one of {', '.join(get_args(PoolPadding))}"
+                f"and one of {', '.join(paddings)}"
             )
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, `pooled_size` of H, `pooled_size` of W)."""
         if self.padding == "same":
-            return F.max_pool2d(pad_same(x, self.kernel, self.stride, float("-inf")), self.kernel, self.stride)
+            x = pad_same(x, self.kernel, self.stride, float("-inf"))
+            return F.max_pool2d(x, self.kernel, self.stride)
+        half = self.kernel // 2
         if self.padding == "zeros":
-            return F.max_pool2d(F.pad(x, (self.kernel // 2,) * 4), self.kernel, self.stride)
-        pad = self.kernel // 2 if self.padding == "symmetric" else 0
-        return F.max_pool2d(x, self.kernel, self.stride, pad, ceil_mode=self.padding == "ceil")
+            x = F.pad(x, (half, half, half, half))
+            return F.max_pool2d(x, self.kernel, self.stride)
+        if self.padding == "symmetric":
+            return F.max_pool2d(x, self.kernel, self.stride, half)
+        counts_last = self.padding == "ceil"
+        return F.max_pool2d(x, self.kernel, self.stride, ceil_mode=counts_last)
 
     def extra_repr(self) -> str:
+        """The sizes, for printing."""
         return f"{self.kernel}, stride={self.stride}, padding={self.padding!r}"
 
 
@@ -111,21 +138,26 @@ def pooled_size(size: int, kernel: int, stride: int, padding: PoolPadding) -> in
     if padding == "same":
         return -(-size // stride)
     if padding in {"symmetric", "zeros"}:
-        return (size + 2 * (kernel // 2) - kernel) // stride + 1
+        padded = size + 2 * (kernel // 2)
+        return (padded - kernel) // stride + 1
     if padding == "ceil":
         windows = -(-(size - kernel) // stride) + 1
-        return windows - ((windows - 1) * stride >= size)  # a window that would start outside is left out
+        last_start = (windows - 1) * stride
+        if last_start >= size:  # a window that would start outside is left out
+            windows -= 1
+        return windows
     return (size - kernel) // stride + 1
 
 
 class BatchStatisticsNorm2d(nn.BatchNorm2d):
-    """Batch normalization (N, C, H, W) -> the same that has the batch's statistics in evaluation, too.
+    """Batch normalization of (N, C, H, W) that uses the batch's statistics in evaluation, too.
 
-    There its running ones are neither used nor touched. A single value of a channel becomes the channel's bias, as in
-    Keras; torch's own layer refuses it.
+    Evaluation neither uses nor changes the running statistics. A single value of a channel becomes the channel's bias,
+    as in Keras; torch's own layer refuses it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         if self.training:
             return super().forward(x)
         # Not F.batch_norm, which refuses that single value.
@@ -143,22 +175,25 @@ class BatchStatisticsNorm2d(nn.BatchNorm2d):
 
 
 def neighbour_sums(x: Tensor, size: int) -> Tensor:
-    """For each channel of (N, C, H, W) the sum over the `size` channels around it, an odd number; beyond the ends lie
-    zeros.
+    """For each channel of (N, C, H, W) the sum over the `size` channels around it; beyond the ends lie zeros.
 
-    Sums of 1, 2, 4... neighbours are doubled, and the window put together of those: log2(size) additions a value, and
-    nothing is subtracted, as it would be from running totals, which lose the small terms.
+    `size` is odd. Sums of 1, 2, 4... neighbours are made by doubling, and the window is the sum of some of those: that
+    takes log2(size) additions a value. Running totals would take fewer, but their differences lose the small terms.
     """
     channels = x.shape[1]
     half = min(size // 2, channels - 1)  # a wider window holds nothing more
     width = 2 * half + 1
     # `doubled` holds at i the sum of `span` channels from i on.
-    doubled, span, start = F.pad(x, (0, 0, 0, 0, half, half)), 1, 0
+    doubled = F.pad(x, (0, 0, 0, 0, half, half))
+    span, start = 1, 0
     total: Tensor | None = None
     while span <= width:
         if width & span:
             part = doubled[:, start : start + channels]
-            total = part if total is None else total + part
+            if total is None:
+                total = part
+            else:
+                total = total + part
             start += span
         if 2 * span <= width:
             doubled = doubled[:, :-span] + doubled[:, span:]
@@ -190,30 +225,49 @@ class LocalResponseNorm(nn.Module):
         self.reset_constants()
 
     def reset_constants(self) -> None:
-        """Fill what the state dict does not carry; a network built on the meta device calls this again."""
+        """Fill the matrix, which the state dict leaves out. Call it again for a network built on the meta device."""
         if self.channels > BANDED_CHANNELS:
             return
-        again = self._buffers["band"] is not None
-        if not again and torch.get_default_device().type == "meta":
+        device = None
+        if self._buffers["band"] is not None:
+            device = "cpu"  # this is the second call, and the first may have been on the meta device
+        elif torch.get_default_device().type == "meta":
             # Nothing is to be computed yet, for which torch would load its compiler: 150 MB.
             self.band = torch.empty(self.channels, self.channels, 1, 1)
             return
-        offset = torch.arange(self.channels, device="cpu" if again else None)
-        near = (offset[:, None] - offset[None, :]).abs() <= self.size // 2
-        self.band = (near * (self.alpha / self.size))[:, :, None, None].float()
+        channel = torch.arange(self.channels, device=device)
+        distance = (channel[:, None] - channel[None, :]).abs()
+        near = distance <= self.size // 2
+        matrix = near * (self.alpha / self.size)
+        self.band = matrix[:, :, None, None].float()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and type."""
+        device = x.device.type
+        if device == "meta":
+            device = "cpu"  # autocast does not know meta
         # The squares of half-precision activations overflow or lose the small terms: this part stays in fp32.
-        kind = "cpu" if x.device.type == "meta" else x.device.type  # autocast does not know meta
-        with torch.autocast(kind, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
-            if self.band is None:
-                scale = neighbour_sums(wide * wide, self.size) * (self.alpha / self.size) + self.k
+        with torch.autocast(device, enabled=False):
+            wide = x
+            if x.dtype != torch.float64:
+                wide = x.float()
+            scale = self._scale(wide)
+            if self.beta == 0.75:
+                # This is what every source uses; two square roots are far cheaper than a power.
+                factor = scale.rsqrt() * scale.rsqrt().sqrt()
             else:
-                scale = F.conv2d(wide * wide, self.band.to(wide.dtype)) + self.k
-            # 0.75 is what every source uses; two square roots are far cheaper than a power.
-            factor = scale.rsqrt() * scale.rsqrt().sqrt() if self.beta == 0.75 else scale.pow(-self.beta)
-            return (wide * factor).to(x.dtype)
+                factor = scale.pow(-self.beta)
+            normalized = wide * factor
+            return normalized.to(x.dtype)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """k + alpha / size * sum of squares, of the shape of `x`."""
+        if self.band is None:
+            sums = neighbour_sums(x * x, self.size)
+            return sums * (self.alpha / self.size) + self.k
+        band = self.band.to(x.dtype)
+        return F.conv2d(x * x, band) + self.k
 
     def extra_repr(self) -> str:
+        """The constants, for printing."""
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -1,4 +1,4 @@
-"""Thin fully connected nets of any depth, plain or highway: what "Training very deep networks" (Srivastava, Greff,
+"""Thin fully connected nets of any depth, plain or highway, which "Training very deep networks" (Srivastava, Greff,
 Schmidhuber 2015, section 3.1, fig. 1) compares on MNIST."""
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ DenseActivation = Literal["relu", "tanh"]
 
 @dataclass(frozen=True, kw_only=True)
 class MLPSpec(Spec):
-    """A fully connected first layer, `layers - 1` units of the same `width`, a classifier."""
+    """A fully connected first layer, `layers - 1` units of the same width, a classifier.
+
+    `layers` counts the first layer and the units; `width` is the number of features of each.
+    """
 
     layers: int
     width: int
 
     def check_fields(self) -> None:
+        """Raises SpecError for a number of layers or a width below 1."""
         if min(self.layers, self.width) < 1:
             raise SpecError(f"{self.name}: layers is {self.layers} and width {self.width}; give 1 or more of each")
 
     def smallest_input(self) -> int:
+        """One pixel: a picture of any side can be flattened."""
         return 1
 
     def flattened(self, side: int) -> int:
+        """The picture's own side, whose pixels are the features."""
         return side
 
 
@@ -40,11 +46,16 @@ class MLP(Network):
     def __init__(self, spec: MLPSpec, activation: DenseActivation) -> None:
         super().__init__(spec)
         self.activation = ACTIVATIONS[activation]
-        self.stem = nn.Linear(spec.in_channels * spec.input_size**2, spec.width)
-        self.units = [f"unit{number}" for number in range(1, spec.layers)]
-        for name in self.units:
+        pixels = spec.in_channels * spec.input_size**2
+        self.stem = nn.Linear(pixels, spec.width)
+        self.units: list[str] = []
+        for number in range(1, spec.layers):
+            name = f"unit{number}"
             self.add_module(name, self.make_unit(spec))
-        self.logits = nn.Linear(spec.width, spec.num_classes) if spec.num_classes else None
+            self.units.append(name)
+        self.logits: nn.Linear | None = None
+        if spec.num_classes:
+            self.logits = nn.Linear(spec.width, spec.num_classes)
         initialize(self, spec.initialization)
 
     def make_unit(self, spec: Any) -> nn.Module:
@@ -52,10 +63,14 @@ class MLP(Network):
         raise NotImplementedError
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
-        x = self.activation(self.stem(x.contiguous().flatten(1)))
+        """Pictures (N, C, H, W) -> logits, or the features before them; notes each layer."""
+        # Contiguous first: channels_last memory must still flatten in (C, H, W) order.
+        x = x.contiguous().flatten(1)
+        x = self.activation(self.stem(x))
         note("stem", x)
         for name in self.units:
-            x = getattr(self, name)(x)
+            unit = getattr(self, name)
+            x = unit(x)
             note(name, x)
         note("pre_logits", x)
         if self.logits is not None:
@@ -66,8 +81,11 @@ class MLP(Network):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainMLPSpec(MLPSpec):
-    """The net that highway networks are compared with. A plain layer of width 71 has about as many parameters (5,112)
-    as a highway unit of 50 (5,100); `activation` is ReLU or tanh."""
+    """The net that highway networks are compared with.
+
+    A plain layer of width 71 has about as many parameters (5,112) as a highway unit of 50 (5,100). `activation`
+    follows every layer.
+    """
 
     architecture: ClassVar[str] = "plain_mlp"
 
@@ -75,6 +93,7 @@ class PlainMLPSpec(MLPSpec):
     activation: DenseActivation = "relu"
 
     def build(self) -> PlainMLP:
+        """The network with freshly drawn weights."""
         return PlainMLP(self)
 
 
@@ -87,7 +106,9 @@ class DenseUnit(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.transform(x))
+        """(N, width) -> (N, width)."""
+        x = self.transform(x)
+        return self.activation(x)
 
 
 class PlainMLP(MLP):
@@ -97,4 +118,5 @@ class PlainMLP(MLP):
         super().__init__(spec, spec.activation)
 
     def make_unit(self, spec: PlainMLPSpec) -> DenseUnit:
+        """A plain layer (N, width) -> (N, width)."""
         return DenseUnit(spec.width, spec.activation)

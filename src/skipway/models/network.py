@@ -45,12 +45,17 @@ def _ignore(name: str, value: Tensor) -> None:
 
 
 def smallest_side(fits: Callable[[int], bool]) -> int:
-    """Smallest side in pixels that `fits`, where every larger one fits, too."""
-    return 1 + bisect_left(range(1, 2**63), x=True, key=fits)
+    """Smallest side in pixels that `fits`; every larger side must fit, too."""
+    sides = range(1, 2**63)
+    place = bisect_left(sides, x=True, key=fits)
+    return 1 + place
 
 
 def require_fields(kind: type[Any], fields: Mapping[str, Any], where: str) -> None:
-    """Raises UnknownNameError, with the nearest, for a name that is no field of a dataclass."""
+    """Raises UnknownNameError, which lists the nearest names, for a name that is no field of a dataclass.
+
+    `where` is what the message calls the dataclass.
+    """
     known = sorted(field.name for field in dataclasses.fields(kind))
     for key in fields:
         if key not in known:
@@ -58,7 +63,10 @@ def require_fields(kind: type[Any], fields: Mapping[str, Any], where: str) -> No
 
 
 def settle_types(value: Any, where: str) -> None:
-    """Make the fields of a frozen dataclass what their annotations say. Raises SpecError, starting with `where`."""
+    """Convert the fields of a frozen dataclass to the types of their annotations.
+
+    Raises SpecError, starting with `where`, for a value that does not fit its type.
+    """
     try:
         fields = verify(value, where)
     except SkipwayError as error:
@@ -69,11 +77,16 @@ def settle_types(value: Any, where: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A network as plain values: enough to build it, and small enough to travel in a file's header.
+    """A network as plain values: enough to build it, and small enough for a file's header.
 
-    `input_size` is the side in pixels of the square picture that the source trained on. `num_classes=0` leaves out the
-    classifier. `preprocessing` names the picture convention of the source and `initialization` its first weights.
-    `weight_decay` is the source's L2 factor, a fact: a recipe decides what training uses.
+    `name`: what the network is called, `architecture.layout` for rows of the catalog.
+    `num_classes`: outputs of the classifier; 0 leaves the classifier out.
+    `in_channels`: channels of a picture, 1 for grey, 3 for colour.
+    `input_size`: the side in pixels of the square picture that the source trained on.
+    `preprocessing`: the source's way from a picture to numbers, by the name of a preset of `data.preprocessing`.
+    `initialization`: the source's first weights, by a name of `models.initialization`.
+    `weight_decay`: the source's L2 factor, as a fact; a recipe decides what training uses.
+    `year`, `paper`, `source`: the paper, and the code or the section of the paper that the layout follows.
     """
 
     architecture: ClassVar[str]
@@ -90,14 +103,9 @@ class Spec:
     source: str = ""
 
     def __post_init__(self) -> None:
+        """Check all fields. Raises SpecError, and UnknownNameError for an unknown initialization."""
         settle_types(self, escaped(str(self.name))[:_LONGEST_NAME])
-        if not self.name:
-            raise SpecError("a network's name is empty; give one, such as that of the row it comes from")
-        if len(self.name) > _LONGEST_NAME or escaped(self.name) != self.name:
-            raise SpecError(
-                f"a network's name is {escaped(self.name)[:60]}...; give a printable one of {_LONGEST_NAME} characters "
-                "or fewer"
-            )
+        self._check_name()
         require_initialization(self.initialization)
         if self.num_classes < 0:
             raise SpecError(f"{self.name}: num_classes is {self.num_classes}; give 1 or more, or 0 for no classifier")
@@ -112,15 +120,25 @@ class Spec:
                 f"{self.name} cannot take pictures of {self.input_size} pixels a side; the smallest is {smallest}"
             )
 
+    def _check_name(self) -> None:
+        """Raises SpecError for a name that is empty, very long or not printable."""
+        if not self.name:
+            raise SpecError("a network's name is empty; give one, such as that of the row it comes from")
+        printable = escaped(self.name)
+        if len(self.name) > _LONGEST_NAME or printable != self.name:
+            raise SpecError(
+                f"a network's name is {printable[:60]}...; give a printable one of {_LONGEST_NAME} characters or fewer"
+            )
+
     def check_fields(self) -> None:
-        """Raises SpecError for fields that contradict each other; their types are right by then."""
+        """Raises SpecError for fields that contradict each other. It is called after the types have been checked."""
 
     def smallest_input(self) -> int:
         """Smallest side in pixels at which every map keeps at least one pixel."""
         raise NotImplementedError
 
-    def flattened(self, side: int) -> int:  # noqa: ARG002 (what most networks need not know)
-        """Side of the map that the classifier takes pixel by pixel, for a picture's side; 0 where every side fits."""
+    def flattened(self, side: int) -> int:  # noqa: ARG002 (most networks take every side)
+        """Side of the map whose pixels are the classifier's features, for a picture's side; 0 where every side fits."""
         return 0
 
     def build(self) -> Network:
@@ -134,7 +152,8 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `architecture` first."""
-        return {"architecture": self.architecture, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        return {"architecture": self.architecture, **fields}
 
 
 class Network(nn.Module):
@@ -150,26 +169,30 @@ class Network(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raises SpecError, naming what fits, unless `x` is (N, in_channels, H, W) and large enough."""
+        name = self.spec.name
         if not isinstance(x, Tensor):
-            raise SpecError(
-                f"{self.spec.name} takes a tensor, and this is {type(x).__name__}; torch.as_tensor makes one"
-            )
+            raise SpecError(f"{name} takes a tensor, and this is {type(x).__name__}; torch.as_tensor makes one")
         if x.ndim != 4 or x.shape[1] != self.spec.in_channels:
             wanted = f"(N, {self.spec.in_channels}, H, W)"
-            raise SpecError(f"{self.spec.name} takes pictures {wanted}, and these are {tuple(x.shape)}; reshape them")
+            raise SpecError(f"{name} takes pictures {wanted}, and these are {tuple(x.shape)}; reshape them")
         if not x.is_floating_point():
-            raise SpecError(f"{self.spec.name} takes numbers with a fraction, and these are {x.dtype}; preprocess them")
-        if min(x.shape[2:]) < self.smallest_input:
+            raise SpecError(f"{name} takes numbers with a fraction, and these are {x.dtype}; preprocess them")
+        height, width = x.shape[2:]
+        if min(height, width) < self.smallest_input:
             raise SpecError(
-                f"{self.spec.name} cannot take pictures of {x.shape[2]} x {x.shape[3]} pixels; the smallest side is "
-                f"{self.smallest_input}"
+                f"{name} cannot take pictures of {height} x {width} pixels; the smallest side is {self.smallest_input}"
             )
-        fixed = self.spec.flattened(self.spec.input_size)
-        if any(self.spec.flattened(side) != fixed for side in x.shape[2:]):
-            raise SpecError(
-                f"{self.spec.name} is built for pictures of {self.spec.input_size} pixels a side, and these have "
-                f"{x.shape[2]} x {x.shape[3]}; resize them or build it with another input_size"
-            )
+        self._check_flattened(height, width)
+
+    def _check_flattened(self, height: int, width: int) -> None:
+        """Raises SpecError where the classifier would get another number of features than it was built for."""
+        built_for = self.spec.flattened(self.spec.input_size)
+        for side in (height, width):
+            if self.spec.flattened(side) != built_for:
+                raise SpecError(
+                    f"{self.spec.name} is built for pictures of {self.spec.input_size} pixels a side, and these have "
+                    f"{height} x {width}; resize them or build it with another input_size"
+                )
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
         """Run the network and call `note(name, value)` at each endpoint; returns the last value."""
@@ -191,5 +214,6 @@ class Network(nn.Module):
         endpoints: dict[str, Tensor] = {}
         self.walk(x, endpoints.__setitem__)
         if "logits" in endpoints:
-            endpoints["predictions"] = torch.softmax(endpoints["logits"], dim=1)
+            logits = endpoints["logits"]
+            endpoints["predictions"] = torch.softmax(logits, dim=1)
         return endpoints

@@ -22,6 +22,7 @@ class PlainSpec(StackSpec):
     unit_kinds: ClassVar[tuple[Unit, ...]] = ("basic",)
 
     def build(self) -> PlainNet:
+        """The network with freshly drawn weights."""
         return PlainNet(self)
 
 
@@ -37,8 +38,11 @@ class PlainUnit(nn.Module):
         self.norm2 = spec.norm.layer(depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(x)), inplace=True)
+        """(N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride))."""
+        x = self.norm1(self.conv1(x))
+        x = F.relu(x, inplace=True)
+        x = self.norm2(self.conv2(x))
+        return F.relu(x, inplace=True)
 
 
 class PlainNet(Stack):

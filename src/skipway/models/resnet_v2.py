@@ -1,6 +1,6 @@
 """ResNet v2: normalization and ReLU before each convolution, nothing after the sum (He et al. 2016, fig. 1b).
 
-Which unit of a stage has the stride is in the rows of its `Block`; which convolution of that unit, in `stride_in`.
+The rows of a `Block` say which unit of a stage has the stride; `stride_in` says which convolution of that unit has it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from skipway.models.stack import Stack
 
 @dataclass(frozen=True, kw_only=True)
 class UnitsV2:
-    """How v2 units are made, whatever their row.
+    """How v2 units of any row are made.
 
-    `shortcut`, where depths differ: `projection`, a learned 1x1 convolution without a norm, or `pad`, the raw input and
-    channels of zeros, which stand where the field `pad` says: `after` the others, `before` them, or half on either side
-    (`both`: what files from before this field mean). `projection`: it starts from the pre-activation `shared` with the
-    branch, from the `raw` input, or (`first_shared`) from the raw input except in a network's first unit, whose
-    pre-activation Keras's CIFAR example counts to the stem. `open_bias`: a bias in the convolutions that no
-    normalization follows at once, the projections and each unit's last one (TF-Slim and Keras have it, timm and the
-    paper's code do not). `conv_bias`: one in the others, too. `stride_in`: a bottleneck's stride sits in its 3x3
-    (`middle`) or in its first 1x1 (`first`: the paper's code). `padding`: the strided 3x3 is padded alike on both
-    sides, or as TensorFlow's `same`.
+    `norm`: the normalization before each convolution.
+    `shortcut`: the one where depths differ. `projection` is a learned 1x1 convolution without a norm; `pad` is the raw
+    input and channels of zeros.
+    `pad`: where the zeros stand: `after` the other channels, `before` them, or half on either side (`both`, which files
+    from before this field mean).
+    `stride_in`: a bottleneck's stride sits in its 3x3 (`middle`) or in its first 1x1 (`first`: the paper's code).
+    `open_bias`: a bias in the convolutions that no normalization follows at once, which are the projections and each
+    unit's last one (TF-Slim and Keras have it, timm and the paper's code do not).
+    `conv_bias`: a bias in all other convolutions.
+    `projection`: it starts from the pre-activation `shared` with the branch, from the `raw` input, or (`first_shared`)
+    from the raw input except in a network's first unit, whose pre-activation belongs to the stem in Keras's CIFAR
+    example.
+    `padding`: the strided 3x3 is padded alike on both sides, or as TensorFlow's `same`.
     """
 
     norm: Norm = field(default_factory=Norm)
@@ -43,6 +47,7 @@ class UnitsV2:
     padding: Padding = "symmetric"
 
     def __post_init__(self) -> None:
+        """Check the types of all fields. Raises SpecError."""
         settle_types(self, "units")
 
 
@@ -59,9 +64,11 @@ class ResNetV2Spec(StackSpec, UnitsV2):
     first_shortcut: Literal["raw", "shared"] = "raw"
 
     def strides_before_3x3(self) -> bool:
+        """Whether a bottleneck's stride sits in its first 1x1."""
         return self.stride_in == "first"
 
     def build(self) -> ResNetV2:
+        """The network with freshly drawn weights."""
         return ResNetV2(self)
 
 
@@ -74,20 +81,24 @@ class StemV2(nn.Module):
         self.pool = spec.stem.pooling()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.conv(x))
+        """Pictures (N, C, H, W) -> the first map."""
+        x = self.conv(x)
+        return self.pool(x)
 
 
 class BottleneckV2(nn.Module):
     """Pre-activation, then 1x1, 3x3, 1x1.
 
-    The identity shortcut carries the RAW input unless it is `shared`; the projection starts where the units' field says
-    and has no norm.
+    The identity shortcut carries the RAW input unless it is `shared`. The projection has no norm, and starts where the
+    field `projection` of the units says.
     """
 
     def __init__(self, channels: int, row: Row, units: UnitsV2, *, rate: int = 1, shared: bool = False) -> None:
         super().__init__()
         depth, width, stride = row
-        first, middle = (stride, 1) if units.stride_in == "first" else (1, stride)
+        first, middle = 1, stride
+        if units.stride_in == "first":
+            first, middle = stride, 1
         self.preact = units.norm.layer(channels)
         self.conv1 = conv2d_same(channels, width, 1, stride=first, bias=units.conv_bias)
         self.norm1 = units.norm.layer(width)
@@ -95,14 +106,21 @@ class BottleneckV2(nn.Module):
         self.norm2 = units.norm.layer(width)
         self.conv3 = conv2d_same(width, depth, 1, bias=units.open_bias)
         self.shortcut = _shortcut(channels, row, units)
-        self.shared = shared or (isinstance(self.shortcut, nn.Conv2d) and units.projection == "shared")
+        self.shared = shared or _projects_shared(self.shortcut, units)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.preact(x), inplace=True)
-        kept = self.shortcut(active if self.shared else x)
-        y = F.relu(self.norm1(self.conv1(active)), inplace=True)
-        y = F.relu(self.norm2(self.conv2(y)), inplace=True)
-        return kept + self.conv3(y)
+        """(N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride))."""
+        active = self.preact(x)
+        active = F.relu(active, inplace=True)
+        if self.shared:
+            x = active
+        kept = self.shortcut(x)
+        y = self.norm1(self.conv1(active))
+        y = F.relu(y, inplace=True)
+        y = self.norm2(self.conv2(y))
+        y = F.relu(y, inplace=True)
+        y = self.conv3(y)
+        return kept + y
 
 
 class BasicV2(nn.Module):
@@ -116,19 +134,33 @@ class BasicV2(nn.Module):
         self.norm1 = units.norm.layer(width)
         self.conv2 = conv2d_same(width, depth, 3, rate=rate, bias=units.open_bias)
         self.shortcut = _shortcut(channels, row, units)
-        self.shared = shared or (isinstance(self.shortcut, nn.Conv2d) and units.projection == "shared")
+        self.shared = shared or _projects_shared(self.shortcut, units)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.preact(x), inplace=True)
-        kept = self.shortcut(active if self.shared else x)
-        y = F.relu(self.norm1(self.conv1(active)), inplace=True)
-        return kept + self.conv2(y)
+        """(N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride))."""
+        active = self.preact(x)
+        active = F.relu(active, inplace=True)
+        if self.shared:
+            x = active
+        kept = self.shortcut(x)
+        y = self.norm1(self.conv1(active))
+        y = F.relu(y, inplace=True)
+        y = self.conv2(y)
+        return kept + y
+
+
+def _projects_shared(shortcut: nn.Module, units: UnitsV2) -> bool:
+    """Whether the shortcut is a projection that starts from the pre-activation in every unit."""
+    return isinstance(shortcut, nn.Conv2d) and units.projection == "shared"
 
 
 def _shortcut(channels: int, row: Row, units: UnitsV2) -> nn.Module:
+    """The shortcut of a unit whose input has `channels`."""
     depth, _, stride = row
     if channels == depth:
-        return nn.Identity() if stride == 1 else Subsample(stride)
+        if stride == 1:
+            return nn.Identity()
+        return Subsample(stride)
     if units.shortcut == "pad":
         return PadChannels(channels, depth, stride, units.pad)
     return conv2d_same(channels, depth, 1, stride=stride, bias=units.open_bias)
@@ -143,17 +175,23 @@ class ResNetV2(Stack):
     def make_unit(
         self, kind: Unit, channels: int, row: Row, spec: ResNetV2Spec, *, rate: int, first: bool
     ) -> nn.Module:
-        if spec.shortcut == "projection" and channels != row[0]:
-            opens = first and not hasattr(self, self.stages[0])  # the network, of which no stage is there yet
-            shared = opens and spec.projection == "first_shared"
+        """A unit for maps of `channels`. `rate` is its dilation; `first` says whether it is the first of its stage."""
+        depth, _, _ = row
+        if spec.shortcut == "projection" and channels != depth:
+            first_of_all = first and not hasattr(self, self.stages[0])  # no stage has been added yet
+            shared = first_of_all and spec.projection == "first_shared"
         else:
             shared = first and spec.first_shortcut == "shared"
-        return self.unit_types[kind](channels, row, spec, rate=rate, shared=shared)
+        unit_type = self.unit_types[kind]
+        return unit_type(channels, row, spec, rate=rate, shared=shared)
 
     def add_tail(self, channels: int, spec: UnitsV2) -> None:
+        """Register the normalization behind the last sum."""
         self.postnorm = spec.norm.layer(channels, in_unit=False)
 
     def walk_tail(self, x: Tensor, note: Note) -> Tensor:
-        x = F.relu(self.postnorm(x), inplace=True)
+        """Normalize and activate the last sum, (N, C, H, W), noting it as `postnorm`."""
+        x = self.postnorm(x)
+        x = F.relu(x, inplace=True)
         note("postnorm", x)
         return x

@@ -1,4 +1,4 @@
-"""Shortcuts that change the shape of what they carry, or are to learn; the others are the identity."""
+"""Shortcuts that change the shape of what they carry, or have weights; all others are the identity."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Subsample(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
         return subsample(x, self.stride)
 
 
@@ -30,16 +31,18 @@ class PadChannels(nn.Module):
     def __init__(self, channels: int, depth: int, stride: int, pad: Pad = "both") -> None:
         super().__init__()
         added = depth - channels
-        before: dict[str, int] = {"both": added // 2, "after": 0, "before": added}
-        if pad not in before:
-            raise SpecError(f"zeros cannot stand '{pad}'; give one of {', '.join(before)}")
-        self.before = before[pad]
+        places: dict[str, int] = {"both": added // 2, "after": 0, "before": added}
+        if pad not in places:
+            raise SpecError(f"zeros cannot stand '{pad}'; give one of {', '.join(places)}")
+        self.before = places[pad]
         self.after = added - self.before
         self.stride = stride
         self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(subsample(x, self.stride), (0, 0, 0, 0, self.before, self.after))
+        """(N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride))."""
+        x = subsample(x, self.stride)
+        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
 class Projection(nn.Module):
@@ -51,4 +54,6 @@ class Projection(nn.Module):
         self.norm = norm.layer(depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        """(N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride))."""
+        x = self.conv(x)
+        return self.norm(x)

@@ -25,19 +25,25 @@ class Stack(Network):
         super().__init__(spec)
         self.head = spec.head
         self.global_pool = spec.global_pool
-        self.stem = type(self).stem_type(spec) if spec.include_root_block else None
+        self.stem: nn.Module | None = None
+        if spec.include_root_block:
+            self.stem = self.stem_type(spec)
         self.stages = [block.name for block in spec.blocks]
         channels = spec.stem_channels()
         for block, rows in zip(spec.blocks, spec.placed(), strict=True):
             units: list[nn.Module] = []
             for row, rate in rows:
-                units.append(self.make_unit(block.unit, channels, row, spec, rate=rate, first=not units))
-                channels = row[0]
+                first = not units
+                unit = self.make_unit(block.unit, channels, row, spec, rate=rate, first=first)
+                units.append(unit)
+                channels, _, _ = row
             if hasattr(self, block.name):
                 raise SpecError(f"{spec.name}: '{block.name}' means something else in a network; call the block stage1")
             self.add_module(block.name, Stage(units))
         self.add_tail(channels, spec)
-        self.logits = nn.Linear(spec.features(), spec.num_classes) if spec.num_classes else None
+        self.logits: nn.Linear | None = None
+        if spec.num_classes:
+            self.logits = nn.Linear(spec.features(), spec.num_classes)
         initialize(self, spec.initialization)
 
     def make_unit(
@@ -48,10 +54,11 @@ class Stack(Network):
         spec: Any,
         *,
         rate: int,
-        first: bool,  # noqa: ARG002 (v2 asks)
+        first: bool,  # noqa: ARG002 (only v2 needs it)
     ) -> nn.Module:
-        """A unit for maps of `channels`; `first` in its stage."""
-        return self.unit_types[kind](channels, row, spec, rate=rate)
+        """A unit for maps of `channels`. `rate` is its dilation; `first` says whether it is the first of its stage."""
+        unit_type = self.unit_types[kind]
+        return unit_type(channels, row, spec, rate=rate)
 
     def add_tail(self, channels: int, spec: Any) -> None:
         """Register what follows the last stage."""
@@ -61,18 +68,23 @@ class Stack(Network):
         return x
 
     def walk(self, x: Tensor, note: Note) -> Tensor:
+        """Pictures (N, C, H, W) -> logits, or the features before them; notes each unit and each stage."""
         if self.stem is not None:
             x = self.stem(x)
             note("stem", x)
         for name in self.stages:
-            x = getattr(self, name).walk(x, name, note)
+            stage = getattr(self, name)
+            x = stage.walk(x, name, note)
             note(name, x)
-        return self.walk_head(self.walk_tail(x, note), note)
+        x = self.walk_tail(x, note)
+        return self.walk_head(x, note)
 
     def walk_head(self, x: Tensor, note: Note) -> Tensor:
         """Pool and classify the last map, noting `pre_logits` and `logits`."""
         if self.head == "average_2_flatten":
-            x = F.avg_pool2d(x, 2).contiguous().flatten(1)
+            x = F.avg_pool2d(x, 2)
+            # Contiguous first: channels_last memory must still flatten in (C, H, W) order.
+            x = x.contiguous().flatten(1)
         elif self.global_pool:
             x = x.mean((2, 3))
         note("pre_logits", x)

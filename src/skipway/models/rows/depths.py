@@ -27,17 +27,26 @@ def imagenet_blocks(depth: int, *, strided_unit: Literal["first", "last"] = "fir
     2, 2, 2, 1.
     """
     unit, counts = IMAGENET[depth]
-    strides = (1, 2, 2, 2) if strided_unit == "first" else (2, 2, 2, 1)
-    return tuple(
-        stage(f"stage{number}", unit, 32 * 2**number, count, stride=stride, strided_unit=strided_unit)
-        for number, (count, stride) in enumerate(zip(counts, strides, strict=True), 1)
-    )
+    strides = (1, 2, 2, 2)
+    if strided_unit == "last":
+        strides = (2, 2, 2, 1)
+    blocks: list[Block] = []
+    width = 64
+    for number, (count, stride) in enumerate(zip(counts, strides, strict=True), 1):
+        blocks.append(stage(f"stage{number}", unit, width, count, stride=stride, strided_unit=strided_unit))
+        width *= 2
+    return tuple(blocks)
 
 
 def cifar_blocks(depth: int) -> tuple[Block, ...]:
     """Three stages of width 16 to 64: depth 6n + 2 of basic units or, from 164 on, 9n + 2 of bottlenecks."""
-    unit: Unit = "bottleneck" if depth >= 164 else "basic"
-    count = (depth - 2) // (9 if unit == "bottleneck" else 6)
-    return tuple(
-        stage(f"stage{number}", unit, 8 * 2**number, count, stride=1 if number == 1 else 2) for number in (1, 2, 3)
+    unit: Unit = "basic"
+    count = (depth - 2) // 6
+    if depth >= 164:
+        unit = "bottleneck"
+        count = (depth - 2) // 9
+    return (
+        stage("stage1", unit, 16, count, stride=1),
+        stage("stage2", unit, 32, count, stride=2),
+        stage("stage3", unit, 64, count, stride=2),
     )

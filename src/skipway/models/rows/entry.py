@@ -9,8 +9,12 @@ from skipway.models.network import Spec
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that others made public, with the accuracy that they state: fractions on ImageNet's validation pictures
-    or CIFAR-10's test pictures, one central crop. None where no figure was found."""
+    """Weights that others made public.
+
+    `file` is their name. `top1` and `top5` are the accuracies that their publisher states: fractions on ImageNet's
+    validation pictures or CIFAR-10's test pictures, one central crop; None where no figure was found. `said_by` is the
+    publisher.
+    """
 
     file: str
     top1: float | None
@@ -20,8 +24,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: the spec, the section of its paper, its number of trainable parameters and who counted them, its public
-    weights, what the paper reports, and every point in which source and paper, or we and the source, deviate."""
+    """One row of the catalog.
+
+    `spec`: the network.
+    `section`: where its paper describes it.
+    `parameters`, `counted_by`: the number of trainable parameters, and how it was counted.
+    `published`: its public weights.
+    `reported`: the result that the paper prints.
+    `deviations`: every point in which source and paper, or this package and the source, differ.
+    """
 
     spec: Spec
     section: str

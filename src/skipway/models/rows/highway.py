@@ -10,6 +10,15 @@ PAPER = 'Srivastava, Greff, Schmidhuber 2015, "Training very deep networks"'
 
 def highway_mlp(layers: int) -> Entry:
     """The network of section 3.1 with any number of layers before its classifier."""
+    # The deeper, the more a unit has to carry before it learns to transform.
+    gate_bias = -3.0
+    if layers <= 10:
+        gate_bias = -1.0
+    elif layers <= 20:
+        gate_bias = -2.0
+    first = 784 * 50 + 50
+    unit = 2 * (50 * 50 + 50)
+    classifier = 50 * 10 + 10
     return Entry(
         HighwayMLPSpec(
             name=f"highway_mlp_{layers}",
@@ -21,11 +30,10 @@ def highway_mlp(layers: int) -> Entry:
             paper=PAPER,
             source="the paper, section 3.1 (MNIST)",
             layers=layers,
-            # The deeper, the more a unit has to carry before it learns to transform.
-            gate_bias=-1.0 if layers <= 10 else -2.0 if layers <= 20 else -3.0,
+            gate_bias=gate_bias,
         ),
         section="3.1, figure 1",
-        parameters=784 * 50 + 50 + (layers - 1) * 2 * (50 * 50 + 50) + 50 * 10 + 10,
+        parameters=first + (layers - 1) * unit + classifier,
         counted_by="by hand from section 3.1",
         reported="a curve of the training loss only (figure 1)",
         deviations=(

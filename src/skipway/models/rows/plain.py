@@ -17,6 +17,7 @@ _IMAGENET = {
 
 
 def _imagenet(depth: int) -> Entry:
+    """The row of a network for ImageNet."""
     parameters, reported = _IMAGENET[depth]
     return Entry(
         PlainSpec(
@@ -41,6 +42,7 @@ _CIFAR = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 
 
 def _cifar(depth: int) -> Entry:
+    """The row of a network for CIFAR-10."""
     return Entry(
         PlainSpec(
             name=f"plain_{depth}.cifar",
@@ -64,6 +66,9 @@ def _cifar(depth: int) -> Entry:
 
 def plain_mlp(layers: int) -> Entry:
     """The plain net of the highway networks' section 3.1, with any number of layers before its classifier."""
+    first = 784 * 71 + 71
+    unit = 71 * 71 + 71
+    classifier = 71 * 10 + 10
     return Entry(
         PlainMLPSpec(
             name=f"plain_mlp_{layers}",
@@ -77,7 +82,7 @@ def plain_mlp(layers: int) -> Entry:
             layers=layers,
         ),
         section="3.1, figure 1",
-        parameters=784 * 71 + 71 + (layers - 1) * (71 * 71 + 71) + 71 * 10 + 10,
+        parameters=first + (layers - 1) * unit + classifier,
         counted_by="by hand from section 3.1",
         reported="a curve of the training loss only (figure 1)",
         deviations=(

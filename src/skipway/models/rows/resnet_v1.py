@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipway.models.blocks import Norm, Stem
-from skipway.models.resnet_v1 import ResNetV1Spec
+from skipway.models.resnet_v1 import ResNetV1Spec, ShortcutV1
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
 from skipway.models.rows.entry import Entry, Published
 
@@ -35,7 +35,20 @@ _CAFFE_DEVIATIONS = (
 
 
 def _original(depth: int) -> Entry:
-    basic = depth < 50
+    """The row of the paper's own network: 18 and 34 layers from its text, more from the released prototxts."""
+    shortcut: ShortcutV1 = "pad"
+    source = "the paper, table 1, option A"
+    counted_by = "by hand from table 1"
+    published: tuple[Published, ...] = ()
+    deviations = _BASIC_DEVIATIONS
+    if depth >= 50:
+        shortcut = "projection"
+        source = f"KaimingHe/deep-residual-networks, prototxt/ResNet-{depth}-deploy.prototxt"
+        counted_by = "by hand from the prototxt's blobs"
+        top1, top5 = _CAFFE_ACCURACY[depth]
+        file = f"ResNet-{depth}-model.caffemodel"
+        published = (Published(file, top1, top5, "KaimingHe/deep-residual-networks"),)
+        deviations = _CAFFE_DEVIATIONS
     return Entry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.original",
@@ -43,31 +56,26 @@ def _original(depth: int) -> Entry:
             weight_decay=1e-4,
             year=2015,
             paper=PAPER,
-            source="the paper, table 1, option A"
-            if basic
-            else f"KaimingHe/deep-residual-networks, prototxt/ResNet-{depth}-deploy.prototxt",
+            source=source,
             # Of the three released prototxts only that of 50 layers leaves the first convolution its bias.
             stem=Stem(pool="ceil", bias=depth == 50),
-            shortcut="pad" if basic else "projection",
+            shortcut=shortcut,
             blocks=imagenet_blocks(depth),
         ),
         section="3.3, table 1; 4.1",
         parameters=_CAFFE_PARAMETERS[depth],
-        counted_by="by hand from table 1" if basic else "by hand from the prototxt's blobs",
-        published=()
-        if basic
-        else (
-            Published(f"ResNet-{depth}-model.caffemodel", *_CAFFE_ACCURACY[depth], "KaimingHe/deep-residual-networks"),
-        ),
+        counted_by=counted_by,
+        published=published,
         reported=_REPORTED[depth],
         deviations=(
-            *(_BASIC_DEVIATIONS if basic else _CAFFE_DEVIATIONS),
+            *deviations,
             "running statistics are moving averages; the authors averaged over a large batch after training",
         ),
     )
 
 
 def _weights(file: str, top1: float, top5: float, recipe: str) -> Published:
+    """Weights of torchvision."""
     return Published(file, top1, top5, f"torchvision, {recipe}")
 
 
@@ -105,7 +113,14 @@ _TORCHVISION_REPORTED = {
 
 
 def _torchvision(depth: int) -> Entry:
+    """The row of torchvision's network."""
     parameters, published = _TORCHVISION[depth]
+    deviations = ["projections (option B), where the paper's table 2 pads (option A)"]
+    if depth >= 50:
+        deviations = ['the stride sits in the 3x3 ("v1.5"), the paper\'s in the first 1x1']
+    deviations.append("max pool with one pixel of padding on every side")
+    if depth >= 50:
+        deviations.append("the accuracies of IMAGENET1K_V2 are those of 224 pixels cut from 232")
     return Entry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.torchvision",
@@ -123,13 +138,7 @@ def _torchvision(depth: int) -> Entry:
         counted_by=f"torchvision, num_params of ResNet{depth}_Weights",
         published=published,
         reported=_TORCHVISION_REPORTED[depth],
-        deviations=(
-            "projections (option B), where the paper's table 2 pads (option A)"
-            if depth < 50
-            else 'the stride sits in the 3x3 ("v1.5"), the paper\'s in the first 1x1',
-            "max pool with one pixel of padding on every side",
-            *(("the accuracies of IMAGENET1K_V2 are those of 224 pixels cut from 232",) if depth >= 50 else ()),
-        ),
+        deviations=tuple(deviations),
     )
 
 
@@ -141,6 +150,7 @@ _KERAS = {
 
 
 def _keras(depth: int) -> Entry:
+    """The row of Keras's network."""
     parameters, top1, top5 = _KERAS[depth]
     file = f"resnet{depth}_weights_tf_dim_ordering_tf_kernels.h5"
     return Entry(
@@ -178,8 +188,12 @@ _SLIM = {
 
 
 def _slim(depth: int) -> Entry:
+    """The row of TF-Slim's network; of 200 layers it has no public weights."""
     parameters, top1, top5 = _SLIM[depth]
-    file = f"resnet_v1_{depth}_2016_08_28.tar.gz"
+    published: tuple[Published, ...] = ()
+    if top1 is not None:
+        file = f"resnet_v1_{depth}_2016_08_28.tar.gz"
+        published = (Published(file, top1, top5, "TF-Slim"),)
     return Entry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.slim",
@@ -197,7 +211,7 @@ def _slim(depth: int) -> Entry:
         section="3.3, table 1",
         parameters=parameters,
         counted_by=f"tf_slim 1.1, trainable variables of resnet_v1_{depth}",
-        published=() if top1 is None else (Published(file, top1, top5, "TF-Slim"),),
+        published=published,
         reported=_REPORTED.get(depth, ""),
         deviations=(
             "the stride sits in the 3x3 of a stage's last unit, the paper's in the first 1x1 of the first",
@@ -218,6 +232,7 @@ _CIFAR = {
 
 
 def _cifar(depth: int) -> Entry:
+    """The row of the paper's network for CIFAR-10."""
     parameters, reported, file, top1 = _CIFAR[depth]
     return Entry(
         ResNetV1Spec(

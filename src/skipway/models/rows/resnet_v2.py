@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from skipway.models.blocks import Norm, Stem
+from skipway.models.blocks import Norm, Pad, Shortcut, Stem
+from skipway.models.network import Convention
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
 from skipway.models.rows.entry import Entry, Published
@@ -23,8 +24,12 @@ _SLIM = {
 
 
 def _slim(depth: int) -> Entry:
+    """The row of TF-Slim's network; of 200 layers it has no public weights."""
     parameters, top1, top5 = _SLIM[depth]
-    file = f"resnet_v2_{depth}_2017_04_14.tar.gz"
+    published: tuple[Published, ...] = ()
+    if top1 is not None:
+        file = f"resnet_v2_{depth}_2017_04_14.tar.gz"
+        published = (Published(file, top1, top5, "TF-Slim, 299 pixels"),)
     return Entry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.slim",
@@ -42,7 +47,7 @@ def _slim(depth: int) -> Entry:
         section="2, figure 1b; 4",
         parameters=parameters,
         counted_by=f"tf_slim 1.1, trainable variables of resnet_v2_{depth} with 1,001 classes",
-        published=() if top1 is None else (Published(file, top1, top5, "TF-Slim, 299 pixels"),),
+        published=published,
         reported=_REPORTED.get(depth, ""),
         deviations=(
             "the stride sits in the 3x3 of a stage's last unit",
@@ -58,6 +63,7 @@ _KERAS = {50: (25_568_360, 0.760, 0.930), 101: (44_577_896, 0.772, 0.938), 152: 
 
 
 def _keras(depth: int) -> Entry:
+    """The row of Keras's network."""
     parameters, top1, top5 = _KERAS[depth]
     file = f"resnet{depth}v2_weights_tf_dim_ordering_tf_kernels.h5"
     return Entry(
@@ -96,11 +102,23 @@ _TIMM: dict[int, tuple[int, str, float | None, float | None]] = {
 
 
 def _timm(depth: int) -> Entry:
+    """The row of timm's network; of 152 layers it has no public weights."""
     parameters, file, top1, top5 = _TIMM[depth]
+    published: tuple[Published, ...] = ()
+    if file:
+        published = (Published(file, top1, top5, "timm, 288 pixels"),)
+    preprocessing: Convention = "timm_95"
+    deviations = [
+        "the stride sits in the 3x3 of a stage's first unit",
+        "the stem is not activated before the first unit splits",
+    ]
+    if depth < 50:
+        preprocessing = "timm_90"
+        deviations.append("basic units, which the paper has for CIFAR only")
     return Entry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.timm",
-            preprocessing="timm_90" if depth < 50 else "timm_95",
+            preprocessing=preprocessing,
             initialization="timm",
             year=2016,
             paper=PAPER,
@@ -111,13 +129,9 @@ def _timm(depth: int) -> Entry:
         section="2, figure 1b",
         parameters=parameters,
         counted_by=f"timm 1.0.31, parameters of resnetv2_{depth}",
-        published=(Published(file, top1, top5, "timm, 288 pixels"),) if file else (),
+        published=published,
         reported=_REPORTED.get(depth, ""),
-        deviations=(
-            "the stride sits in the 3x3 of a stage's first unit",
-            "the stem is not activated before the first unit splits",
-            *(("basic units, which the paper has for CIFAR only",) if depth < 50 else ()),
-        ),
+        deviations=tuple(deviations),
     )
 
 
@@ -131,8 +145,15 @@ _CIFAR = {
 
 
 def _cifar(depth: int) -> Entry:
+    """The row of the authors' network for CIFAR-10: up to 110 layers of basic units, above of bottlenecks."""
     parameters, reported = _CIFAR[depth]
-    basic = depth < 164
+    source = "KaimingHe/resnet-1k-layers, resnet-pre-act.lua"
+    shortcut: Shortcut = "projection"
+    pad: Pad = "both"
+    if depth < 164:
+        source = "fb.resnet.torch, models/preresnet.lua, option A"
+        shortcut = "pad"
+        pad = "after"
     return Entry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.cifar",
@@ -142,11 +163,9 @@ def _cifar(depth: int) -> Entry:
             weight_decay=1e-4,
             year=2016,
             paper=PAPER,
-            source="fb.resnet.torch, models/preresnet.lua, option A"
-            if basic
-            else "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
-            shortcut="pad" if basic else "projection",
-            pad="after" if basic else "both",
+            source=source,
+            shortcut=shortcut,
+            pad=pad,
             first_shortcut="shared",
             stride_in="first",
             open_bias=False,
