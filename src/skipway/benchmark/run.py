@@ -21,7 +21,8 @@ from skipway.errors import SkipwayError, StorageError, is_out_of_memory
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
 from skipway.machine import pick_device
 from skipway.training.console import Reporter, Silent
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 
 MODES = ("forward", "train")
 # Of the memory, for the lower bound of what a trial takes: a unit's input, its output and what lies between them are

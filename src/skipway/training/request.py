@@ -12,7 +12,8 @@ from skipway.data.workers import MAX_WORKERS
 from skipway.errors import DataError, RecipeError, RunError
 from skipway.models.catalog import find_spec, spec_from_dict
 from skipway.models.network import Spec
-from skipway.training.recipe import Recipe, find_recipe, updated
+from skipway.training.recipe import Recipe, updated
+from skipway.training.recipes import find_recipe
 from skipway.values import refuse_unknown_options, verify
 from skipway.weights.agreement import MAX_SIDE
 
