@@ -21,13 +21,18 @@ from skipway.weights.identity import identity_of
 from skipway.world.ranks import world_size
 
 
-def require_folder(folder: Path) -> None:
+def require_folder(run: Path | str) -> Path:
+    """The run folder of that name. Raises RunError where there is none."""
+    if not isinstance(run, Path | str):
+        raise RunError(f"the run folder is of type {type(run).__name__}; give its path")
+    folder = Path(run)
     try:
         there = folder.is_dir()
     except OSError:  # a name that cannot be
         there = False
     if not there:
         raise RunError(f"no run folder {folder}; `skipway train` makes one")
+    return folder
 
 
 def device_of(folder: Path) -> str:

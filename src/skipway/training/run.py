@@ -121,8 +121,7 @@ def resume(
     Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
     it, or where the pictures have changed since.
     """
-    folder = Path(run)
-    require_folder(folder)
+    folder = require_folder(run)
     with joined_world(device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
