@@ -23,10 +23,10 @@ from skipway.models.network import Network
 from skipway.training.choice import choose_model
 from skipway.training.console import Reporter
 from skipway.training.folder import BAD_FILES, CONFIG, NEW_BAD_FILES
+from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe
 from skipway.training.request import Request, require_text
 from skipway.training.start import fresh_network, network_from
-from skipway.training.state import Progress
 from skipway.weights.bundle import load_bundle
 
 

@@ -39,6 +39,7 @@ from skipway.training.loop import (
     resume_command,
     total_steps,
 )
+from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.request import Options, Request, absolute, request_of
 from skipway.training.resuming import (
@@ -54,7 +55,7 @@ from skipway.training.resuming import (
     restore,
 )
 from skipway.training.start import freeze_stages, set_norm_momentum
-from skipway.training.state import Progress, checkpoints, newest_checkpoint
+from skipway.training.state import checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
 from skipway.world.holding import held
