@@ -10,12 +10,13 @@ from skipway.errors import ModelFileError, RunError
 from skipway.training.console import Reporter
 from skipway.training.folder import CONFIG, PICTURES, place_of_run
 from skipway.training.job import Material
-from skipway.training.loop import Loop, resume_command
+from skipway.training.loop import Loop
 from skipway.training.optimizer import restore_optimizer
 from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict
 from skipway.training.request import Request
 from skipway.training.state import Checkpoint
+from skipway.training.stopping import resume_command
 from skipway.training.updater import Updater
 from skipway.values import from_plain
 from skipway.weights.identity import identity_of

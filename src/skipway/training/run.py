@@ -32,13 +32,7 @@ from skipway.training.job import (
     settle,
     starting_network,
 )
-from skipway.training.loop import (
-    EVALUATION_BATCH,
-    Loop,
-    StoppedError,
-    resume_command,
-    total_steps,
-)
+from skipway.training.loop import EVALUATION_BATCH, Loop, total_steps
 from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.request import Options, Request, absolute, request_of
@@ -56,6 +50,7 @@ from skipway.training.resuming import (
 )
 from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import checkpoints, newest_checkpoint
+from skipway.training.stopping import StoppedError, resume_command
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
 from skipway.world.holding import held
