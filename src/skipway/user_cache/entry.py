@@ -82,7 +82,8 @@ class CacheEntry:
         self.drop(name)
         path = self.folder / name
         write_whole(path, write)
-        self._note({name: measure(path)})
+        record = measure(path)
+        self._note({name: record})
         return path
 
     @contextmanager

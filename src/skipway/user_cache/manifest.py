@@ -10,14 +10,16 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from skipway.files import write_text
-from skipway.user_cache.place import is_ours, others_can_write
+from skipway.user_cache.place import is_ours, is_ours_alone
 
 NAME = "manifest.json"
 _FORMAT = 1
 _LARGEST = 2**24  # bytes of the list itself
 _CHUNK = 2**20
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class BadManifestError(Exception):
@@ -36,9 +38,12 @@ class FileRecord:
     sha256: str  # 64 hexadecimal digits
 
     def __post_init__(self) -> None:
-        if type(self.size) is not int or self.size < 0:
+        """Raises BadManifestError for another type, and for a size or a digest that cannot be."""
+        is_count = type(self.size) is int and self.size >= 0
+        if not is_count:
             raise BadManifestError("a size is no count")
-        if not isinstance(self.sha256, str) or re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
+        is_digest = isinstance(self.sha256, str) and _DIGEST.fullmatch(self.sha256)
+        if not is_digest:
             raise BadManifestError("a digest is not 64 hexadecimal digits")
 
 
@@ -50,7 +55,9 @@ class Manifest:
     files: dict[str, FileRecord]  # by relative name with slashes
 
     def __post_init__(self) -> None:
-        if not isinstance(self.about, str) or len(self.about) > 300:
+        """Raises BadManifestError for a description that is none, and for names that lead out of the entry."""
+        is_description = isinstance(self.about, str) and len(self.about) <= 300
+        if not is_description:
             raise BadManifestError("no description")
         for name in self.files:
             if not _is_inside(name):
@@ -60,10 +67,12 @@ class Manifest:
 def _is_inside(name: str) -> bool:
     """Whether a name is that of a file below the entry's folder, other than the list itself."""
     path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts:
         return False
     is_plain = str(path) == name  # without doubled slashes and the like
-    return is_plain and name != NAME
+    if not is_plain:
+        return False
+    return name not in {".", NAME}
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -75,15 +84,21 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, ForeignFileError) as error:
         raise BadManifestError(str(error)) from None
     try:
-        plain = json.loads(content)
-        if plain["format"] != _FORMAT:
-            raise BadManifestError("of another version")
-        files: dict[str, FileRecord] = {}
-        for name, record in plain["parts"].items():
-            files[name] = FileRecord(record["size"], record["sha256"])
-        return Manifest(plain["about"], files)
+        return _manifest_of(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadManifestError(str(error)) from None
+
+
+def _manifest_of(plain: Any) -> Manifest:
+    """The list that some JSON means. Raises BadManifestError, KeyError, TypeError and AttributeError."""
+    if plain["format"] != _FORMAT:
+        raise BadManifestError("of another version")
+    files: dict[str, FileRecord] = {}
+    for name, record in plain["parts"].items():
+        size = record["size"]
+        digest = record["sha256"]
+        files[name] = FileRecord(size, digest)
+    return Manifest(plain["about"], files)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -110,17 +125,18 @@ def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     Raises ForeignFileError for links and the like and for folders in which others can write, and OSError.
     """
     facts = folder.lstat()
-    is_private = stat.S_ISDIR(facts.st_mode) and is_ours(facts) and not others_can_write(facts)
-    if not is_private:
+    is_folder = stat.S_ISDIR(facts.st_mode)
+    if not is_folder or not is_ours_alone(facts):
         raise ForeignFileError(f"{folder} is no folder of ours alone")
     for path in sorted(folder.iterdir()):
         facts = path.lstat()
         if stat.S_ISDIR(facts.st_mode):
             yield from walk(path)
-        elif stat.S_ISREG(facts.st_mode) and is_ours(facts):
-            yield path, facts
-        else:
+            continue
+        is_file = stat.S_ISREG(facts.st_mode)
+        if not is_file or not is_ours(facts):
             raise ForeignFileError(f"{path} is no file of ours")
+        yield path, facts
 
 
 def _open_regular(file: Path) -> int:
@@ -131,7 +147,8 @@ def _open_regular(file: Path) -> int:
         flags |= getattr(os, name, 0)
     handle = os.open(file, flags)
     facts = os.fstat(handle)
-    if not stat.S_ISREG(facts.st_mode) or not is_ours(facts):
+    is_file = stat.S_ISREG(facts.st_mode)
+    if not is_file or not is_ours(facts):
         os.close(handle)
         raise ForeignFileError(f"{file} is no file of ours")
     return handle

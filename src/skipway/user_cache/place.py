@@ -48,7 +48,8 @@ def size_bound() -> int:
         gibibytes = float(text)
     except ValueError:
         gibibytes = math.nan
-    if not 0 <= gibibytes <= 2**20:  # false for NaN, too
+    is_possible = 0 <= gibibytes <= 2**20  # false for NaN, too
+    if not is_possible:
         raise CacheError(f"{BOUND_VARIABLE} is {text}; give the cache's largest size in GiB, such as 4")
     return int(gibibytes * 2**30)
 
@@ -60,7 +61,8 @@ def private_cache_folder() -> Path:
     _make_ancestors(above)
     for ancestor in (above, *above.parents):
         _require_safe_ancestor(ancestor)
-    return private_folder(above / folder.name)
+    resolved = above / folder.name
+    return private_folder(resolved)
 
 
 def private_folder(folder: Path) -> Path:
@@ -96,8 +98,8 @@ def picture_memory() -> Path:
         raise CacheError(f"{file} cannot be used ({error.strerror}); delete it, or {_FIX}") from None
     facts = os.fstat(handle)
     os.close(handle)
-    is_private = stat.S_ISREG(facts.st_mode) and is_ours(facts) and not others_can_write(facts)
-    if not is_private:
+    is_file = stat.S_ISREG(facts.st_mode)
+    if not is_file or not is_ours_alone(facts):
         raise CacheError(f"{file} is no file of this user alone; delete it, or {_FIX}")
     return file
 
@@ -125,6 +127,13 @@ def is_ours(facts: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):
         return True
     return facts.st_uid == os.geteuid()
+
+
+def is_ours_alone(facts: os.stat_result) -> bool:
+    """Whether a file belongs to this user, and nobody else can write to it."""
+    if others_can_write(facts):
+        return False
+    return is_ours(facts)
 
 
 def others_can_write(facts: os.stat_result) -> bool:
@@ -201,8 +210,8 @@ def _require_safe_ancestor(folder: Path) -> None:
     if os.name != "posix":
         return
     facts = folder.stat()
-    belongs_to_root = facts.st_uid == 0
-    if not is_ours(facts) and not belongs_to_root:
+    is_trusted = is_ours(facts) or facts.st_uid == 0
+    if not is_trusted:
         raise CacheError(f"{folder}, above the cache, belongs to another user (number {facts.st_uid}); {_FIX}")
     everybody_can_write = facts.st_mode & stat.S_IWOTH
     is_sticky = facts.st_mode & stat.S_ISVTX
@@ -211,5 +220,6 @@ def _require_safe_ancestor(folder: Path) -> None:
 
 
 def _cannot_be_made(folder: Path, error: OSError) -> CacheError:
+    """The error for a folder that the system does not let us make."""
     cause = error.strerror or error
     return CacheError(f"the cache folder {folder} cannot be made ({cause}); {_FIX}")

@@ -44,7 +44,10 @@ class CacheReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "folder": str(self.folder), "size_bytes": self.size_bytes}
+        plain = asdict(self)
+        plain["folder"] = str(self.folder)
+        plain["size_bytes"] = self.size_bytes
+        return plain
 
     @property
     def size_bytes(self) -> int:
@@ -77,7 +80,8 @@ def inspect_cache(*, clear: bool = False) -> CacheReport:
     """
     folder = cache_folder()
     bound = size_bound()
-    if not folder.is_symlink() and not folder.exists():
+    is_there = folder.is_symlink() or folder.exists()  # a link whose target is gone does not exist
+    if not is_there:
         return CacheReport(folder, bound, ())
     require_private(folder)
     pictures = folder / PICTURES
@@ -92,7 +96,8 @@ def inspect_cache(*, clear: bool = False) -> CacheReport:
     newest_first = reversed(entry_folders(folder))
     entries = tuple(_facts(entry) for entry in newest_first)
     pictures_bytes = 0
-    if pictures.is_file() and not pictures.is_symlink():
+    is_real_file = pictures.is_file() and not pictures.is_symlink()
+    if is_real_file:
         pictures_bytes = pictures.lstat().st_size
     return CacheReport(folder, bound, entries, pictures_bytes, cleared, busy)
 
@@ -110,4 +115,6 @@ def _facts(folder: Path) -> EntryFacts:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    """A number of bytes as text."""
+    megabytes = count / 1e6
+    return f"{megabytes:,.1f} MB"

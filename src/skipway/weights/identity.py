@@ -36,8 +36,11 @@ def identity_of(tensors: dict[str, Tensor]) -> Identity | None:
     if not found:
         return None
     complete = found.pop(_COMPLETE, None)
-    if complete is None or complete.shape != (1,) or complete.dtype != torch.uint8:
-        raise ModelFileError("its list of training pictures does not say whether it is complete")
+    message = "its list of training pictures does not say whether it is complete"
+    if complete is None:
+        raise ModelFileError(message)
+    if complete.shape != (1,) or complete.dtype != torch.uint8:
+        raise ModelFileError(message)
     widths: dict[str, int] = {}
     for group in ("trained", "held_out"):
         for name, width in _WIDTHS.items():
@@ -46,7 +49,8 @@ def identity_of(tensors: dict[str, Tensor]) -> Identity | None:
         raise ModelFileError(f"its list of training pictures has other parts than {', '.join(sorted(widths))}")
     for name, tensor in found.items():
         width = widths[name]
-        if tensor.dtype != torch.uint8 or tensor.ndim != 2 or tensor.shape[1] != width:
+        has_rows = tensor.shape[1:] == (width,)  # two dimensions, the second of this size
+        if tensor.dtype != torch.uint8 or not has_rows:
             raise ModelFileError(f"{PREFIX}{name} must be bytes in rows of {width}")
     return Identity(_seen(found, "trained"), _seen(found, "held_out"), bool(complete.item()))
 

@@ -44,9 +44,12 @@ def describe_other_file(path: Path, head: bytes) -> str | None:
 def describe_absent_file(path: Path) -> str:
     """The message of an error where `path` is no file: a run folder, weights in several files, or nothing."""
     model = path / "model.safetensors"
-    if path.is_dir() and (path / "config.toml").is_file() and model.is_file():
+    config = path / "config.toml"
+    is_run = path.is_dir() and config.is_file() and model.is_file()
+    if is_run:
         return f"{path} is a run folder, no model file; give {model}"
-    if _is_folder_of_weights(path) or _is_checkpoint_prefix(path):
+    holds_weights = _is_folder_of_weights(path) or _is_checkpoint_prefix(path)
+    if holds_weights:
         return f"{path} holds weights of another framework, no model file of skipway; {import_advice(path)} makes one"
     return f"no model file {path}; `skipway train` writes one as RUN/model.safetensors"
 
@@ -83,13 +86,16 @@ def _kind_of_zip(path: Path) -> str | None:
             names = archive.namelist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return None
-    if "config.json" in names and "metadata.json" in names:
+    members_of_keras = {"config.json", "metadata.json"}
+    if members_of_keras.issubset(names):
         return "a Keras file"
-    if any(name.endswith("data.pkl") for name in names):
-        return "a PyTorch file"
-    if any(name.endswith(".npy") for name in names):
-        return "a NumPy file"
-    return None
+    kind = None
+    for name in names:
+        if name.endswith("data.pkl"):
+            return "a PyTorch file"
+        if name.endswith(".npy"):
+            kind = "a NumPy file"
+    return kind
 
 
 def _is_folder_of_weights(path: Path) -> bool:
