@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, one line an epoch elsewhere."""
+"""What a person sees during a run: a live line on a terminal, one line for each epoch elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has reached: a row an epoch, as checkpoints keep it and metrics.csv shows it."""
+"""The history of a run: a row for each epoch, as checkpoints keep it and metrics.csv shows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = (
     "images_per_second",
     "seconds",
 )
-_JUDGED = ("val_loss", "val_top1", "val_top5")  # absent where nothing is held out
+_JUDGED = ("val_loss", "val_top1", "val_top5")  # left out where nothing is held out
 _FRACTIONS = ("train_top1", "val_top1", "val_top5")
 
 

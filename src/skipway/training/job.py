@@ -1,4 +1,4 @@
-"""What to train on what, settled before the first step: data checked, network built, folder claimed."""
+"""What is settled before the first step: the data are checked and divided, the network and its first weights chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse what cannot fit into the machine before the kernel ends the process without a word."""
+"""Refuse what cannot fit into the memory, before the kernel kills the process without a message."""
 
 from __future__ import annotations
 

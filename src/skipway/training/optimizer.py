@@ -1,4 +1,4 @@
-"""Recipe -> torch optimizer."""
+"""The torch optimizer that a recipe means."""
 
 from __future__ import annotations
 

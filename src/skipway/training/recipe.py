@@ -23,73 +23,64 @@ _MAX_BYTES = 1 << 20  # of a TOML file; a recipe takes two thousand
 class Recipe:
     """How to train. A step is one update of the weights.
 
-    Length: `epochs`, or `pictures` in total where it is given (the last epoch may then be cut short).
-
-    Optimizer: `sgd` with `momentum` and `nesterov`, `adam`, `adamw` with `betas` and `epsilon`; `weight_decay` (L2 in
-    the gradient for sgd and adam, decoupled for adamw), left off norms and biases unless `decay_norm_and_bias`.
-    `batch_size` pictures make an update, over all ranks, computed in `accumulation` parts; gradients longer than
-    `clip_norm` (0: off) are shortened to it.
-
-    Schedule: `constant`; `step`, times `step_factor` at each of `milestones` (shares of the run); `cosine`, to
-    `final_share` of the peak; `one_cycle`, up for `rise` of the run by a cosine, then down to `final_share` by one
-    (Smith 2018). `warmup` is a share of the run with a linear rise, not for `one_cycle`.
-
-    Loss: cross-entropy with `label_smoothing`; `class_weights="auto"` weighs classes by their inverse frequency.
-
-    Weights: `initialization` replaces the source's own (`source`); `dropout` its drop rates (below 0: as the source);
-    `norm_momentum` batch normalization's (0: as the source); `zero_residual` starts each residual branch's last
-    normalization at 0, which makes every block the identity (Goyal et al. 2017). `ema` averages the weights with
-    this decay (0: off), after a start in which it is smaller. `freeze` names stages that stay as they are, their
-    batch statistics too. `recompute_statistics`: after the last epoch the running statistics of batch normalization
-    are computed afresh over the training pictures.
-
-    Outcome: `keep` the `best` epoch by validation top-1 (then loss), or the `last`. `early_stopping` ends after so
-    many epochs without a better one (0: off). A checkpoint every `checkpoint_steps` steps (0: every epoch), the
-    newest `keep_checkpoints` of which stay. `validation` is the share held out where the data have no val part;
-    0 holds nothing out and trains on a val part, too.
-
-    `precision`: `auto` is bf16 on a GPU and fp32 on a CPU. `compile`: `auto` compiles the network on a GPU for runs of
-    2,000 steps and more, which earn back the minute that it takes; `on` does so anywhere.
+    Raises RecipeError for a value that is of another type, out of range, or in conflict with another one.
     """
 
     name: str = "custom"
-    source: str = ""
+    source: str = ""  # where the recipe comes from, in words
+
+    # Length. Each update takes a batch.
     epochs: int = 10
-    pictures: int = 0
-    batch_size: int = 32
-    drop_last: bool = False
-    accumulation: int = 1
+    pictures: int = 0  # in all epochs together, in place of `epochs`; the last epoch may be cut short (0: off)
+    batch_size: int = 32  # pictures of an update, over all processes
+    drop_last: bool = False  # leave out an epoch's last batch where it is smaller
+    accumulation: int = 1  # parts of a batch, which are computed one after the other
+
+    # Optimizer.
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    decay_norm_and_bias: bool = False
-    clip_norm: float = 0.0
+    learning_rate: float = 1e-3  # the peak of the schedule
+    momentum: float = 0.9  # of sgd
+    nesterov: bool = False  # of sgd
+    betas: tuple[float, float] = (0.9, 0.999)  # of adam and adamw
+    epsilon: float = 1e-8  # of adam and adamw
+    weight_decay: float = 0.0  # L2 in the gradient for sgd and adam, decoupled for adamw
+    decay_norm_and_bias: bool = False  # whether norms and biases decay, too
+    clip_norm: float = 0.0  # gradients longer than this are shortened to it (0: off)
+
+    # Schedule: `constant`; `step`, times `step_factor` at each milestone; `cosine`, from the peak to `final_share` of
+    # it; `one_cycle`, by a cosine up to the peak and by another down to `final_share` of it (Smith 2018).
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
-    warmup: float = 0.0
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup: float = 0.0  # share of the run with a linear rise, not for one_cycle
+    milestones: tuple[float, ...] = (0.5, 0.75)  # shares of the run
     step_factor: float = 0.1
-    rise: float = 0.3
-    final_share: float = 0.0
+    rise: float = 0.3  # share of the run in which the rate of one_cycle rises
+    final_share: float = 0.0  # share of the peak
+
+    # Loss: cross-entropy.
     label_smoothing: float = 0.0
-    class_weights: Literal["none", "auto"] = "none"
-    initialization: str = "source"
-    dropout: float = -1.0
-    norm_momentum: float = 0.0
-    zero_residual: bool = False
-    ema: float = 0.0
-    freeze: tuple[str, ...] = ()
-    recompute_statistics: bool = False
-    keep: Literal["best", "last"] = "best"
-    early_stopping: int = 0
-    checkpoint_steps: int = 0
-    keep_checkpoints: int = 2
-    validation: float = 0.1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    class_weights: Literal["none", "auto"] = "none"  # auto: the inverse frequencies of the classes
+
+    # Network and weights.
+    initialization: str = "source"  # how the first weights are drawn; `source`: as the network's source draws them
+    dropout: float = -1.0  # drop rate (below 0: the source's)
+    norm_momentum: float = 0.0  # of batch normalization (0: the source's)
+    zero_residual: bool = False  # the last norm of each residual branch begins at 0: every block is the identity
+    ema: float = 0.0  # decay of the weights' moving average (0: off); smaller at the start
+    freeze: tuple[str, ...] = ()  # stages whose weights and batch statistics do not change
+    recompute_statistics: bool = False  # after the last epoch, the running statistics over the training pictures
+
+    # Outcome.
+    keep: Literal["best", "last"] = "best"  # the epoch whose weights are kept; best by validation top-1, then by loss
+    early_stopping: int = 0  # epochs without a better one after which the run ends (0: off)
+    checkpoint_steps: int = 0  # steps between two checkpoints (0: an epoch)
+    keep_checkpoints: int = 2  # how many of the newest checkpoints stay
+    validation: float = 0.1  # share held out where the data have no val part; 0 also trains on a val part
+
+    # Computation.
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    # auto: on a GPU, for runs of 2,000 steps and more, which earn back the minute that compiling takes.
     compile: Literal["auto", "on", "off"] = "auto"
+
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

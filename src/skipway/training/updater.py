@@ -1,4 +1,4 @@
-"""One update of the weights, and the sums that the progress line and the divergence check live on."""
+"""One update of the weights, with the sums that the progress line and the check of divergence need."""
 
 from __future__ import annotations
 
