@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from skipway.errors import ModelFileError
 from skipway.inference.graphs import ENDINGS, export_graph
 from skipway.interchange.exporting import Converted, Written, convert_weights, export_weights
-from skipway.interchange.importing import ImportOptions, read_files, read_weights
+from skipway.interchange.importing import read_files, read_weights
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.outputs import check_model_path, check_outputs
 from skipway.reporting import escaped
 from skipway.weights.bundle import for_others, load_bundle, save_bundle
 
+_ALL_OPEN = ImportOptions()
 FOR_OTHERS = "skipway"  # the form of a model file for others
 
 
@@ -52,20 +54,20 @@ class Shared:
 def convert_model(
     file: Path,
     to: Path,
+    options: ImportOptions = _ALL_OPEN,
     *,
     form: str = "",
     with_preprocessing: bool = False,
     overwrite: bool = False,
-    **options: Unpack[ImportOptions],
 ) -> Converted:
     """Another framework's weight file as `to`: an import and an export in one.
 
     Arguments and errors are those of `import_weights` and `export_model`.
     """
     if not _is_graph(to, form, with_preprocessing=with_preprocessing):
-        return convert_weights(file, to, form=form, overwrite=overwrite, **options)
+        return convert_weights(file, to, options, form=form, overwrite=overwrite)
     check_outputs([to], read_files(file, options), overwrite=overwrite)
-    found = read_weights(file, **options)
+    found = read_weights(file, options)
     return Converted(found, export_graph(found.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite))
 
 

@@ -105,6 +105,14 @@ def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the children of a process")
+def test_a_process_whose_parent_was_killed_while_it_started_ends() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code = f"from skipway.claims.running import _end_with_parent; _end_with_parent({gone.pid})"
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert ended.returncode == 1
+
+
 def test_processes_end_with_the_one_that_started_them(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     started = subprocess.Popen(

@@ -27,6 +27,7 @@ from skipway.errors import ModelFileError, RunError, SkipwayError, StorageError
 from skipway.inference import graphs, onnx_file
 from skipway.inference.graphs import export_graph
 from skipway.interchange.exporting import export_weights
+from skipway.interchange.options import ImportOptions
 from skipway.models.catalog import list_models
 from skipway.weights.bundle import Bundle, save_bundle
 from skipway.workflows import convert_model, export_model
@@ -250,7 +251,7 @@ def test_one_step_from_a_weight_file_to_a_graph(tmp_path: Path) -> None:
     export_weights(tmp_path / "model.safetensors", tmp_path / "w.th")
     # Drawn statistics cannot tell what names and shapes leave open.
     known = {"preprocessing": "cifar", "shortcut_pad": "both", "stem_stride": 1, "stem_pool": "none"}
-    done = convert_model(tmp_path / "w.th", tmp_path / "graph.onnx", with_preprocessing=True, **known)
+    done = convert_model(tmp_path / "w.th", tmp_path / "graph.onnx", ImportOptions(**known), with_preprocessing=True)
     counts = counts_of(done.found.bundle, 3)
     assert relative(run_onnx(tmp_path / "graph.onnx", counts), answers(done.found.bundle, counts)) <= SAME
     assert done.to_dict()["form"] == "onnx"

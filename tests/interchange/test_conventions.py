@@ -12,6 +12,7 @@ import torch
 from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError
 from skipway.interchange.importing import import_weights
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.preparation.conventions import prepared, with_mean
 from skipway.models.catalog import find_spec
 from skipway.weights.bundle import load_bundle
@@ -67,7 +68,7 @@ def test_a_grey_mean(tmp_path: Path) -> None:
     ("values", "message"),
     [
         (mean(17), "3 channels of 17 x 17, pictures have 3 channels of 16 x 16 or 3 channels of 18 x 18; give"),
-        (mean(18, 1), "1 channels of 18 x 18, pictures have 3 channels"),
+        (mean(18, 1), "1 channel of 18 x 18, pictures have 3 channels"),
         (mean(18).transpose(1, 2, 0), "18 channels of 18 x 3, pictures have"),
         (np.zeros(4), "4 channels of 1 x 1, pictures have"),
         (np.zeros((2, 3, 18, 18)), r"the shape \(2, 3, 18, 18\); give a mean image \(C, H, W\)"),
@@ -117,7 +118,7 @@ def test_an_import_takes_a_mean_file(case: str, written: Path, tmp_path: Path, t
     rule = load_bundle(to).preprocessing
     side = rule.resize_to if rule.resize == "squash" else rule.size
     (tmp_path / "mean.binaryproto").write_bytes(binaryproto(mean(side)))
-    import_weights(model, to, overwrite=True, mean=tmp_path / "mean.binaryproto")
+    import_weights(model, to, ImportOptions(mean=tmp_path / "mean.binaryproto"), overwrite=True)
     found = load_bundle(to).preprocessing
     assert found.mean_values is not None
     assert torch.equal(found.mean_values, torch.from_numpy(mean(side)))

@@ -21,6 +21,7 @@ from skipway.interchange.importing import import_weights
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import source_shape
 from skipway.interchange.mapping.matching import best
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.reading import read_any
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
@@ -140,7 +141,7 @@ def test_a_round_trip_is_exact(name: str, form: str, file: str, tmp_path: Path) 
     first = export_weights(model, tmp_path / "a" / file, form=form)
     assert all(one.is_file() for one in first.files)
     again = tmp_path / "again.safetensors"
-    imported = import_weights(tmp_path / "a" / file, again, model=name)
+    imported = import_weights(tmp_path / "a" / file, again, ImportOptions(model=name))
     assert (imported.left, imported.missing) == ((), ())
     assert built(load_bundle(again).spec) == built(spec)
     assert_equal(load_bundle(model).tensors, load_bundle(again).tensors)
@@ -177,7 +178,7 @@ def test_a_network_that_is_no_row_is_exported(tmp_path: Path) -> None:
     blocks = tuple(dataclasses.replace(block, rows=block.rows[:1]) for block in row.blocks)
     spec = row.replaced({"name": "resnet_v1_8.cifar", "blocks": blocks, "in_channels": 1, "input_size": 28})
     export_weights(model_file(tmp_path, spec), tmp_path / "w.pth")
-    import_weights(tmp_path / "w.pth", tmp_path / "again.safetensors", preprocessing="unit")
+    import_weights(tmp_path / "w.pth", tmp_path / "again.safetensors", ImportOptions(preprocessing="unit"))
     again = load_bundle(tmp_path / "again.safetensors")
     assert again.spec == spec.replaced({"input_size": 32})
     assert_equal(bundle_of(spec).tensors, again.tensors)

@@ -16,6 +16,7 @@ from skipway.errors import ModelFileError
 from skipway.interchange.exporting import export_weights
 from skipway.interchange.importing import import_weights
 from skipway.interchange.keras.network import keras_network, keras_scheme
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.reading import read_any
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
@@ -53,7 +54,7 @@ def test_a_whole_model_says_how_its_pictures_are_prepared(file: str, tmp_path: P
     found = import_weights(tmp_path / file, tmp_path / "again.safetensors")
     assert load_bundle(tmp_path / "again.safetensors").preprocessing == rule
     assert not [one for one in found.warnings if "pictures" in one and "do not fit natural pictures" not in one]
-    import_weights(tmp_path / file, tmp_path / "other.safetensors", preprocessing="keras_tf")
+    import_weights(tmp_path / file, tmp_path / "other.safetensors", ImportOptions(preprocessing="keras_tf"))
     assert load_bundle(tmp_path / "other.safetensors").preprocessing == preset("keras_tf", 64)
 
 
@@ -138,7 +139,7 @@ def test_live_norms_are_called_in_training(statistics: str, file: str, tmp_path:
     assert isinstance(row, StackSpec)
     spec = row.replaced({"norm": dataclasses.replace(row.norm, statistics=statistics)})
     assert export_weights(model_file(tmp_path, spec), tmp_path / file).form.endswith("_model")
-    import_weights(tmp_path / file, tmp_path / "again.safetensors", norm="batch")
+    import_weights(tmp_path / file, tmp_path / "again.safetensors", ImportOptions(norm="batch"))
     again = load_bundle(tmp_path / "again.safetensors").spec
     assert isinstance(again, StackSpec)
     assert again.norm == spec.norm  # type: ignore[attr-defined]

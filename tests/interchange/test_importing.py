@@ -18,6 +18,7 @@ from skipway.interchange.caffe import prototxt
 from skipway.interchange.caffe import write as caffe_writer
 from skipway.interchange.caffe.read import read as read_caffe
 from skipway.interchange.importing import import_weights
+from skipway.interchange.options import ImportOptions
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.catalog import find_spec
 from skipway.weights.bundle import load_bundle
@@ -64,7 +65,7 @@ def test_the_answers_are_the_frameworks(written: Path, to: Path, case: str, file
 
 @pytest.mark.parametrize("case", ["slim_v1_saved_v1", "slim_v2_saved_v2"])
 def test_moving_averages_are_taken_when_asked_for(written: Path, to: Path, case: str) -> None:
-    import_weights(written / case / "model.ckpt", to, average="ema")
+    import_weights(written / case / "model.ckpt", to, ImportOptions(average="ema"))
     assert apart(written / case, to, "ema") < SAME
     assert apart(written / case, to, "raw") > 0.01
 
@@ -75,18 +76,18 @@ def test_a_model_that_is_asked_for_is_taken(written: Path, to: Path) -> None:
     found = import_weights(file, to)
     assert apart(file.parent, to) > 0.01
     assert any("--model alexnet.caffenet" in one for one in found.warnings)
-    found = import_weights(file, to, overwrite=True, model="alexnet.caffenet")
+    found = import_weights(file, to, ImportOptions(model="alexnet.caffenet"), overwrite=True)
     assert apart(file.parent, to) < SAME
     assert not any("--model" in one for one in found.warnings)
 
 
 def test_a_model_asked_for_by_whole_names_of_keras(written: Path, to: Path) -> None:
     with pytest.raises(ModelFileError, match=r"not resnet_v2_50.keras by any names"):
-        import_weights(written / "keras2_v1" / "whole.h5", to, model="resnet_v2_50.keras")
+        import_weights(written / "keras2_v1" / "whole.h5", to, ImportOptions(model="resnet_v2_50.keras"))
 
 
 def test_the_model_file_tells_where_it_comes_from(written: Path, to: Path) -> None:
-    import_weights(written / "torchvision_resnet_zip" / "model.pth", to, labels=list("abcdefg"))
+    import_weights(written / "torchvision_resnet_zip" / "model.pth", to, ImportOptions(labels=list("abcdefg")))
     bundle = load_bundle(to)
     assert bundle.labels == tuple("abcdefg")
     assert bundle.preprocessing.mean == (0.485, 0.456, 0.406)

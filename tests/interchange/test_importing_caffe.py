@@ -15,6 +15,7 @@ from skipway.interchange.caffe import write as caffe_writer
 from skipway.interchange.exporting import export_weights
 from skipway.interchange.importing import import_weights
 from skipway.interchange.numpy import write as npy_write
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.reading import read_any
 from skipway.models.alexnet import AlexNetSpec
 from skipway.weights.bundle import load_bundle
@@ -43,7 +44,7 @@ def test_a_prototxt_says_what_the_caffemodel_does_not(written: Path, to: Path, t
     assert import_weights(file, to).model == "alexnet.caffe"
     assert apart(case, to) > 0.01
     if option:
-        found = import_weights(file, to, overwrite=True, prototxt=case / "deploy.prototxt")
+        found = import_weights(file, to, ImportOptions(prototxt=case / "deploy.prototxt"), overwrite=True)
     else:
         shutil.copy(case / "deploy.prototxt", file.with_suffix(".prototxt"))
         found = import_weights(file, to, overwrite=True)
@@ -54,7 +55,7 @@ def test_a_prototxt_says_what_the_caffemodel_does_not(written: Path, to: Path, t
 
 def test_a_prototxt_describes_a_npy_too(written: Path, to: Path) -> None:
     case = written / "alexnet_caffenet"
-    found = import_weights(case / "net.npy", to, prototxt=case / "deploy.prototxt")
+    found = import_weights(case / "net.npy", to, ImportOptions(prototxt=case / "deploy.prototxt"))
     assert found.model == "alexnet.caffenet"
     assert apart(case, to) < SAME
 
@@ -62,7 +63,7 @@ def test_a_prototxt_describes_a_npy_too(written: Path, to: Path) -> None:
 def test_settings_of_the_prototxt_count(written: Path, to: Path, tmp_path: Path) -> None:
     file = silent(written, "alexnet_caffe", tmp_path / "net.caffemodel")
     text = changed(written / "alexnet_caffe" / "deploy.prototxt", tmp_path / "d.prototxt", "beta: 0.75", "beta: 0.5")
-    import_weights(file, to, prototxt=text)
+    import_weights(file, to, ImportOptions(prototxt=text))
     spec = load_bundle(to).spec
     assert isinstance(spec, AlexNetSpec)
     assert spec.norm.beta == 0.5
@@ -73,16 +74,19 @@ def test_a_prototxt_of_another_network_is_one_line(written: Path, to: Path, tmp_
     file = silent(written, case.name, tmp_path / "net.caffemodel")
     wrong = changed(case / "deploy.prototxt", tmp_path / "wrong.prototxt", 'name: "fc8"', 'name: "fc9"')
     with pytest.raises(ModelFileError, match=r"wrong\.prototxt describes another .*: fc8: the prototxt has no such"):
-        import_weights(file, to, prototxt=wrong)
+        import_weights(file, to, ImportOptions(prototxt=wrong))
     with pytest.raises(ModelFileError, match=r"has weights for: fc8: the prototxt has no such layer \(and 1 more\)"):
-        import_weights(case / "net.npy", to, overwrite=True, prototxt=wrong)
+        import_weights(case / "net.npy", to, ImportOptions(prototxt=wrong), overwrite=True)
     assert not to.exists()
     wrong.rename(tmp_path / "net.prototxt")  # nobody asked for this one
     found = import_weights(file, to, overwrite=True)
     assert any("net.prototxt beside it is not used: " in one for one in found.warnings)
     with pytest.raises(ModelFileError, match=r"is no file of Caffe, .*; leave --prototxt out"):
         import_weights(
-            written / "torchvision_resnet_zip" / "model.pth", to, overwrite=True, prototxt=case / "deploy.prototxt"
+            written / "torchvision_resnet_zip" / "model.pth",
+            to,
+            ImportOptions(prototxt=case / "deploy.prototxt"),
+            overwrite=True,
         )
 
 
@@ -90,7 +94,7 @@ def test_groups_that_a_prototxt_leaves_out_are_told(written: Path, to: Path, tmp
     """Some published ones of AlexNet do; the weights have 48 channels where 96 come in."""
     case = written / "alexnet_caffe"
     text = changed(case / "deploy.prototxt", tmp_path / "d.prototxt", "group: 2", "")
-    found = import_weights(silent(written, case.name, tmp_path / "net.caffemodel"), to, prototxt=text)
+    found = import_weights(silent(written, case.name, tmp_path / "net.caffemodel"), to, ImportOptions(prototxt=text))
     assert any("d.prototxt leaves out groups, which the weights have: conv2: group is 1" in w for w in found.warnings)
     assert apart(case, to) < SAME
 

@@ -21,6 +21,7 @@ from skipway.interchange.keras.network import keras_network
 from skipway.interchange.keras.numbered import in_order
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import source_shape
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.source import Source
 from skipway.models.blocks import StackSpec, stage
 from skipway.models.catalog import find_spec
@@ -124,7 +125,7 @@ def test_other_shapes_or_another_order_are_refused(
 
 def test_a_row_with_other_layers_is_refused(numbered: Path, to: Path) -> None:
     with pytest.raises(ModelFileError, match=REFUSED):
-        import_weights(numbered / "keras2_15_cifar_v1" / "w.weights.h5", to, model="resnet_v1_50.keras")
+        import_weights(numbered / "keras2_15_cifar_v1" / "w.weights.h5", to, ImportOptions(model="resnet_v1_50.keras"))
     assert not to.exists()
 
 

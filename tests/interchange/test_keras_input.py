@@ -116,7 +116,7 @@ def test_layers_that_scale_are_the_preprocessing(
     source = behind(plain, *front)
     found = recognize(source)
     assert found is not None
-    assert not [one for one in found.warnings if "pictures" in one]
+    assert not [doubt for doubt in found.doubts if doubt.kind == "pictures"]
     rule, told = stated(source, found.spec, "keras_graph")
     assert rule is not None
     assert (rule.size, rule.resize) == (22, "short_side")
@@ -124,7 +124,7 @@ def test_layers_that_scale_are_the_preprocessing(
     given = rule.standardized(torch.from_numpy(counts[:, :, None, None]))[:, :, 0, 0].numpy()
     np.testing.assert_allclose(given, made(counts.astype(float)), rtol=1e-5, atol=1e-4 * np.abs(given).max())
     assert len(told) == 1
-    assert f"'front_{len(front) - 1}'" in told[0]
+    assert f"'front_{len(front) - 1}'" in told[0].text
 
 
 def test_preprocess_input_is_the_convention_of_that_name(plain: Source) -> None:
@@ -158,4 +158,4 @@ def test_adapted_statistics_are_used_and_not_left_over(plain: Source) -> None:
 def test_a_network_that_takes_its_pictures_as_they_are_says_nothing(plain: Source) -> None:
     found = recognize(plain)
     assert found is not None
-    assert stated(plain, found.spec, "keras_graph") == (None, [])
+    assert stated(plain, found.spec, "keras_graph") == (None, ())

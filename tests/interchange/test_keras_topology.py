@@ -143,7 +143,7 @@ def test_what_a_file_says_is_in_the_spec(sources: dict[str, Source], name: str) 
 
 
 def test_a_lambda_is_told(sources: dict[str, Source]) -> None:
-    told = [text for text in found_in(sources["keras2_v1_basic.h5"]).warnings if "code is not read" in text]
+    told = [doubt.text for doubt in found_in(sources["keras2_v1_basic.h5"]).doubts if "code is not read" in doubt.text]
     assert len(told) == 2
     assert "every 2. pixel" in told[0]
     assert "4 channels of zeros" in told[0]
@@ -233,13 +233,13 @@ def test_what_passes_on_or_adds_by_another_name_is_seen_through(sources: dict[st
 def test_a_rescaling_by_255_says_how_pictures_are_prepared(sources: dict[str, Source]) -> None:
     source = sources["keras2_v1_basic.h5"]
     start = next(layer for layer in source.layers if layer.kind == "InputLayer")
-    told = [text for text in found_in(source).warnings if "pictures" in text]
+    told = [doubt.text for doubt in found_in(source).doubts if doubt.kind == "pictures"]
     assert told == ["the file does not say how its pictures were prepared: values from 0 to 1 are assumed"]
     layer = Layer("scale", "Rescaling", (start.name,), fields={"scale": 1 / 255, "offset": 0.0})
     scaled = changed(source, 0, "Conv2D", inputs=("scale",))
     scaled = replace(scaled, layers=(*scaled.layers, layer))
     assert found_in(scaled).spec.preprocessing == "unit"
-    assert not [text for text in found_in(scaled).warnings if "pictures" in text]
+    assert not [doubt for doubt in found_in(scaled).doubts if doubt.kind == "pictures"]
 
 
 MISTAKES: list[tuple[str, dict[str, Any]]] = [
@@ -292,7 +292,7 @@ def test_a_row_of_the_catalog_is_found_as_such(name: str) -> None:
     layers = [replace(layer, arrays=owned.get(layer.name, ())) for layer in layers]
     found = found_in(Source("keras_h5", Path("model.h5"), arrays, tuple(layers)))
     assert found.spec == find_spec(name)
-    assert found.warnings == ()
+    assert found.doubts == ()
     assert {place.source for place in found.places.values() if place} == set(arrays)
 
 

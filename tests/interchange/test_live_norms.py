@@ -25,6 +25,7 @@ from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import Place
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.norm_statistics import normalizing
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.report import Imported
 from skipway.interchange.source import Layer
 from skipway.interchange.source import Source as Weights
@@ -57,7 +58,7 @@ def test_left_alone_an_import_takes_the_running_statistics_and_names_both_ways_o
     assert apart(written / LIVE.parent, to) > 0.1
     assert told(found, "`import --norm batch`")
     assert told(found, "`import --statistics DATA`")
-    chosen = import_weights(written / LIVE, to, overwrite=True, norm="running")
+    chosen = import_weights(written / LIVE, to, ImportOptions(norm="running"), overwrite=True)
     assert not told(chosen, "--norm")
     assert apart(written / LIVE.parent, to) > 0.1
     assert not told(import_weights(written / "keras2_signs_frozen" / "whole.h5", to, overwrite=True), "--norm")
@@ -66,7 +67,7 @@ def test_left_alone_an_import_takes_the_running_statistics_and_names_both_ways_o
 def test_the_batchs_statistics_give_keras_own_answers(written: Path, to: Path) -> None:
     """The fixture holds what Keras answers to the same batch: a stem with running statistics, as its code leaves it,
     and units with the batch's."""
-    found = import_weights(written / LIVE, to, norm="batch")
+    found = import_weights(written / LIVE, to, ImportOptions(norm="batch"))
     assert norm_of(load_bundle(to).spec).statistics == "batch_in_units"
     assert apart(written / LIVE.parent, to) < SAME
     assert told(found, "depends on the pictures beside it; --norm running")
@@ -78,9 +79,9 @@ def test_the_batchs_statistics_give_keras_own_answers(written: Path, to: Path) -
 
 def test_a_network_without_batch_normalization_has_no_choice(written: Path, to: Path) -> None:
     with pytest.raises(ModelFileError, match="no batch normalization; leave out --norm batch"):
-        import_weights(written / "alexnet_caffe" / "net.caffemodel", to, norm="batch")
+        import_weights(written / "alexnet_caffe" / "net.caffemodel", to, ImportOptions(norm="batch"))
     with pytest.raises(UnknownNameError, match="norm"):
-        import_weights(written / LIVE, to, norm="btach")
+        import_weights(written / LIVE, to, ImportOptions(norm="btach"))
     assert not to.exists()
 
 
@@ -118,7 +119,7 @@ def test_batch_means_where_the_files_code_does(live: set[str], described: bool, 
 def test_a_network_of_others_without_a_word_is_live_everywhere() -> None:
     match, source = weights_with(set(), tiny("resnet_v2_50.slim"), described=False)
     assert norm_of(normalizing(match, source, "batch")[0].spec).statistics == "batch"
-    assert normalizing(match, source, "")[1] == []
+    assert normalizing(match, source, "")[1] == ()
 
 
 @pytest.mark.parametrize("live", [{"stem.norm"}, IN_UNITS - {"stage1.unit1.norm1"}])
@@ -266,7 +267,9 @@ def test_untouched_statistics_are_no_doubt_once_they_are_recomputed(written: Pat
 
     shuffled(file, untouched)
     assert told(import_weights(file, to), "were left out; `import --statistics DATA` recomputes them")
-    found = import_weights(file, to, overwrite=True, recompute=recomputing(source_of(8, 64, "train"), device="cpu"))
+    found = import_weights(
+        file, to, ImportOptions(recompute=recomputing(source_of(8, 64, "train"), device="cpu")), overwrite=True
+    )
     assert not told(found, "running means are 0")
     assert "running statistics recomputed over 8 pictures (train of made)" in found.describe()
 

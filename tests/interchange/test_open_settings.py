@@ -19,19 +19,20 @@ from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError, SkipwayError, UnknownNameError
 from skipway.evaluation.feeding import feeding
 from skipway.inference.classifier import load
+from skipway.interchange.choices import SHORTCUT_PADS, STEM_POOLS
 from skipway.interchange.importing import import_weights
 from skipway.interchange.keras import read_h5 as keras_h5
 from skipway.interchange.keras.topology import recognize
 from skipway.interchange.mapping.layouts import to_source
 from skipway.interchange.mapping.resnet_names import CIFAR_TORCH, LINEAR_DOWNSAMPLE, TORCH, TORCHVISION
 from skipway.interchange.mapping.scheme import Scheme
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.preparation.natural_pictures import crops, natural_pictures
 from skipway.models import create_model
 from skipway.models.blocks import Pad, StackSpec, Stem
 from skipway.models.layers import PoolPadding
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
-from skipway.weights.choices import SHORTCUT_PADS, STEM_POOLS
 
 LAMBDA = Path(__file__).parent / "fixtures" / "keras_topology" / "keras2_v1_basic.h5.gz"
 FOUR = (16, 24, 32, 40)
@@ -111,7 +112,7 @@ def test_options_decide_the_stem(
     stride: int, pool: str, taken: str | None, side: int, tmp_path: Path, to: Path
 ) -> None:
     spec = small(widths=FOUR, shortcut="projection")
-    import_weights(written(tmp_path, spec, untrained(spec)), to, stem_stride=stride, stem_pool=pool)
+    import_weights(written(tmp_path, spec, untrained(spec)), to, ImportOptions(stem_stride=stride, stem_pool=pool))
     assert (stack(to).stem.stride, stack(to).stem.pool, stack(to).input_size) == (stride, taken, side)
 
 
@@ -121,7 +122,7 @@ def test_options_decide_the_stem(
 def test_a_row_decides_the_stem(row: str, stride: int, side: int, tmp_path: Path, to: Path) -> None:
     spec = create_model(row, stem=Stem(3, 1, 16, None), num_classes=10).spec
     assert isinstance(spec, StackSpec)
-    import_weights(written(tmp_path, spec, untrained(spec)), to, model=row)
+    import_weights(written(tmp_path, spec, untrained(spec)), to, ImportOptions(model=row))
     assert (stack(to).stem.stride, stack(to).input_size) == (stride, side)
 
 
@@ -147,7 +148,7 @@ def test_untouched_statistics_leave_two_networks_open(tmp_path: Path, to: Path) 
     file = written(tmp_path, spec, untrained(spec))
     with pytest.raises(ModelFileError, match=r"zeros on both sides; zeros after.*say nothing.*--shortcut-pad"):
         import_weights(file, to)
-    import_weights(file, to, shortcut_pad="after")
+    import_weights(file, to, ImportOptions(shortcut_pad="after"))
     assert stack(to).pad == "after"
     named = written(tmp_path, spec, untrained(spec), CIFAR_TORCH)
     import_weights(named, to, overwrite=True)
@@ -190,7 +191,7 @@ def test_a_lambda_that_nothing_tells_of_is_refused(tmp_path: Path, to: Path) -> 
     file.write_bytes(gzip.decompress(LAMBDA.read_bytes()))
     with pytest.raises(ModelFileError, match=r"zeros on both sides; zeros after; zeros before.*--shortcut-pad"):
         import_weights(file, to)
-    import_weights(file, to, shortcut_pad="before")
+    import_weights(file, to, ImportOptions(shortcut_pad="before"))
     assert stack(to).pad == "before"
 
 
@@ -199,7 +200,7 @@ def test_the_statistics_find_where_a_lambda_puts_zeros(pad: str, tmp_path: Path,
     """Two public ones of 91 %, whose Lambda appends the zeros, answered at 0 to 12 % with them on both sides."""
     file = tmp_path / "model.h5"
     file.write_bytes(gzip.decompress(LAMBDA.read_bytes()))
-    import_weights(file, to, shortcut_pad=pad)
+    import_weights(file, to, ImportOptions(shortcut_pad=pad))
     spec = stack(to)
     tensors = seen(spec, preset("cifar", spec.input_size))
     found = import_weights(with_lambda(file, spec, tensors), to, overwrite=True)
@@ -215,7 +216,7 @@ def test_the_statistics_find_where_a_lambda_puts_zeros(pad: str, tmp_path: Path,
 def test_an_option_about_what_is_known_is_refused(options: dict[str, Any], tmp_path: Path, to: Path) -> None:
     spec = small("resnet_v1_18.torchvision", widths=FOUR, stem=Stem(7, 2, 16))
     with pytest.raises(ModelFileError, match="leave out --"):
-        import_weights(written(tmp_path, spec, untrained(spec)), to, **options)
+        import_weights(written(tmp_path, spec, untrained(spec)), to, ImportOptions(**options))
 
 
 def test_the_help_lists_what_the_check_takes(tmp_path: Path, to: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,10 +225,10 @@ def test_the_help_lists_what_the_check_takes(tmp_path: Path, to: Path, capsys: p
     spec = small(widths=FOUR)
     file = written(tmp_path, spec, untrained(spec))
     with pytest.raises(UnknownNameError) as refused:
-        import_weights(file, to, stem_pool="0")
+        import_weights(file, to, ImportOptions(stem_pool="0"))
     assert str(refused.value) == f"unknown pool of the stem '0'; the nearest: {', '.join(STEM_POOLS)}"
     with pytest.raises(UnknownNameError) as refused:
-        import_weights(file, to, shortcut_pad="0")
+        import_weights(file, to, ImportOptions(shortcut_pad="0"))
     assert str(refused.value) == f"unknown place of the zeros '0'; the nearest: {', '.join(SHORTCUT_PADS)}"
     with pytest.raises(SystemExit):
         main(["import", "--help"])
@@ -244,10 +245,10 @@ def test_the_statistics_find_how_pictures_were_scaled(convention: str, tmp_path:
     found = import_weights(file, to)
     assert load_bundle(to).preprocessing == bundle.preprocessing
     assert found.decisions.convention == convention
-    wrong = import_weights(file, to, overwrite=True, preprocessing="cifar")
+    wrong = import_weights(file, to, ImportOptions(preprocessing="cifar"), overwrite=True)
     assert [text for text in wrong.warnings if f"fit {convention} better" in text]
     assert load_bundle(to).preprocessing == preset("cifar", 32)  # the user's word counts
-    every = import_weights(file, to, overwrite=True, fit=True)
+    every = import_weights(file, to, ImportOptions(fit=True), overwrite=True)
     assert every.describe().count("tried     ") >= 8
 
 
@@ -283,8 +284,8 @@ def test_one_output_is_two_classes_or_refused(tmp_path: Path, to: Path) -> None:
     with pytest.raises(ModelFileError, match=r"one output.*name both with --labels FILE"):
         import_weights(file, to)
     with pytest.raises(ModelFileError, match="one output"):
-        import_weights(file, to, labels=["cat"])
-    found = import_weights(file, to, labels=["cat", "dog"])
+        import_weights(file, to, ImportOptions(labels=["cat"]))
+    found = import_weights(file, to, ImportOptions(labels=["cat", "dog"]))
     assert [text for text in found.warnings if "logits 0 for 'cat' and x for 'dog'" in text]
     own = spec.build().eval()
     own.load_state_dict(tensors)

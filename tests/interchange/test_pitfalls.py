@@ -30,6 +30,7 @@ from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError
 from skipway.interchange.exporting import export_weights
 from skipway.interchange.importing import import_weights
+from skipway.interchange.options import ImportOptions
 from skipway.models import Norm, Pool, ResponseNorm
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.catalog import find_spec
@@ -161,7 +162,7 @@ def models(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     def model(file: str) -> Bundle:
         if file not in found:
             to = folder / f"{len(found)}.safetensors"
-            import_weights(written / file, to, model="alexnet.caffenet" if file == CAFFENET else "")
+            import_weights(written / file, to, ImportOptions(model="alexnet.caffenet" if file == CAFFENET else ""))
             assert apart((written / file).parent, to) < SAME
             found[file] = load_bundle(to)
         return found[file]
@@ -281,8 +282,10 @@ def test_1001_classes_begin_with_the_background(
     import_weights(tmp_path / file, to)
     labels = load_bundle(to).labels
     assert (len(labels), labels[0], labels[classes - 1]) == (classes, first, "toilet tissue")
-    with pytest.raises(ModelFileError, match=f"{2001 - classes} labels for {classes} classes"):
-        import_weights(tmp_path / file, to, overwrite=True, labels=[str(number) for number in range(2001 - classes)])
+    with pytest.raises(ModelFileError, match=f"{2001 - classes:,} labels for {classes:,} classes"):
+        import_weights(
+            tmp_path / file, to, ImportOptions(labels=[str(number) for number in range(2001 - classes)]), overwrite=True
+        )
 
 
 def test_batch_counters_come_and_go(written: Path, to: Path, tmp_path: Path) -> None:

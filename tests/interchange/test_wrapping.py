@@ -15,6 +15,7 @@ from skipway.evaluation.judge import evaluate
 from skipway.inference.classifier import load
 from skipway.interchange.exporting import convert_weights
 from skipway.interchange.importing import import_weights
+from skipway.interchange.options import ImportOptions
 from skipway.weights.bundle import load_bundle
 
 CASE = "torchvision_resnet_zip"
@@ -51,7 +52,7 @@ def test_what_lies_beside_a_wrapped_network_is_not_passed_over(
     torch.save(_prefixed(state, "model.") | {"loss.weight": torch.ones(7)}, file)
     with pytest.raises(ModelFileError, match=r"nobody takes 1 of its arrays \(loss\.weight\)"):
         import_weights(file, to)
-    assert import_weights(file, to, allow_unused=["loss.*"]).left == ("loss.weight",)
+    assert import_weights(file, to, ImportOptions(allow_unused=["loss.*"])).left == ("loss.weight",)
     assert apart(written / CASE, to) < SAME
 
 
@@ -61,7 +62,7 @@ def test_of_two_networks_one_must_be_left_out(written: Path, to: Path, tmp_path:
     torch.save(_prefixed(state, "student.") | _prefixed(other, "teacher."), file)
     with pytest.raises(ModelFileError, match=r"holds 2 networks \(student\., teacher\.\); .*'teacher\.\*'"):
         import_weights(file, to)
-    import_weights(file, to, allow_unused=["teacher.*"])
+    import_weights(file, to, ImportOptions(allow_unused=["teacher.*"]))
     assert apart(written / CASE, to) < SAME
 
 
@@ -115,7 +116,7 @@ def test_an_import_tells_what_it_decided(written: Path, to: Path, tmp_path: Path
     assert (values["preprocessing"]["convention"], values["preprocessing"]["size"]) == ("torch", 224)
     assert values["labels"].startswith("numbers")
     assert len(values["notes"]) == 3
-    converted = convert_weights(file, tmp_path / "w.pth", labels=list("abcdefg"), average="ema")
+    converted = convert_weights(file, tmp_path / "w.pth", ImportOptions(labels=list("abcdefg"), average="ema"))
     assert "labels    those of --labels" in converted.describe()
     assert converted.to_dict()["notes"][0].startswith("averaged weights, not the last ones")
     assert import_weights(written / CASE / "model.pth", to, overwrite=True).decisions.notes == ()
@@ -168,9 +169,9 @@ def test_other_networks_are_told_what_there_is(to: Path, tmp_path: Path, state: 
 def test_patterns_and_labels_that_cannot_be_meant_are_told(written: Path, to: Path) -> None:
     file = written / CASE / "model.pth"
     with pytest.raises(ModelFileError, match=r"no array of .* matches --allow-unused 'fcc\.\*'; they are called conv1"):
-        import_weights(file, to, allow_unused=["fcc.*"])
+        import_weights(file, to, ImportOptions(allow_unused=["fcc.*"]))
     with pytest.raises(ModelFileError, match=r"name two classes 'a'; give each class a name of its own"):
-        import_weights(file, to, labels=list("abcdefa"))
+        import_weights(file, to, ImportOptions(labels=list("abcdefa")))
     assert not to.exists()
-    import_weights(file, to, labels=list("abcdefg"))
+    import_weights(file, to, ImportOptions(labels=list("abcdefg")))
     assert load_bundle(to).labels == tuple("abcdefg")

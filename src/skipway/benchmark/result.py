@@ -13,7 +13,7 @@ import torch
 from skipway.benchmark.profiling import Profile
 from skipway.benchmark.timing import Timing
 from skipway.machine import cpu_name, usable_cores, versions
-from skipway.reporting import joined_lines
+from skipway.reporting import counted, joined_lines
 
 HEADER = ("engine", "precision", "batch", "mean s", "sd", "median", "p95", "pictures/s", "GFLOP/s", "peak", "of peak",
           "memory")  # fmt: skip
@@ -83,7 +83,7 @@ class Result:
     def line(self) -> str:
         """When, what, how often, and seconds a batch: mean and standard deviation."""
         return (
-            f"{self.at}: {WORDS[self.mode]} across {len(self.timing.seconds)} steps, "
+            f"{self.at}: {WORDS[self.mode]} across {counted(len(self.timing.seconds), 'step')}, "
             f"{self.timing.mean:.3f} +/- {self.timing.sd:.3f} sec / batch"
         )
 

@@ -20,6 +20,7 @@ from skipway.drawing.counting import count
 from skipway.errors import SkipwayError, StorageError, is_out_of_memory
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
 from skipway.machine import pick_device
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.recipe import Recipe
 from skipway.training.recipes import find_recipe
@@ -241,9 +242,12 @@ class _Bench:
 
     def _too_large(self, one: Combination) -> SkipwayError:
         largest = largest_half(lambda size: self._runs(replace(one, batch_size=size)), one.batch_size)
-        told = f"{self.subject.spec.name}: {one.batch_size:,} pictures at once do not fit into the memory"
+        told = f"{self.subject.spec.name}: {counted(one.batch_size, 'picture')} at once "
+        told += f"{agreeing(one.batch_size, 'does', 'do')} not fit into the memory"
         if largest:
             return SkipwayError(f"{told}; the most that did, by halving, are {largest:,}: give --batch-size {largest}")
+        if one.batch_size == 1:
+            return SkipwayError(f"{told}; give a smaller --image-size")
         return SkipwayError(f"{told}, and neither does one; give a smaller --image-size")
 
     def _runs(self, one: Combination) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skipway.claims.statistics import Interval, mean_interval
+from skipway.reporting import agreeing, counted
 
 Word = Literal["held", "failed", "undecided"]
 
@@ -104,7 +105,10 @@ def judged(effect: Measure, *, margin: float = 0.0) -> tuple[Word, str]:
     found = effect.interval
     if found is None:
         missing = sum(one is None for one in effect.values)
-        why = f"{missing} of {len(effect.values)} runs have no value" if missing else "one seed has no spread"
+        why = "one seed has no spread"
+        if missing:
+            has = agreeing(missing, "has", "have")
+            why = f"{missing} of {counted(len(effect.values), 'run')} {has} no value"
         return "undecided", f"{effect.name}: {why}; more seeds or longer runs would tell (--seeds, --epochs)"
     text = f"{effect.name} is {found.describe(effect.unit)}"
     if found.low > margin:

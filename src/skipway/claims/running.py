@@ -24,6 +24,7 @@ from skipway.claims.trial import Task, finished_trial, key_of, perform
 from skipway.data.workers import require_main_guard
 from skipway.errors import SkipwayError
 from skipway.machine import pick_device, usable_cores
+from skipway.reporting import counted
 from skipway.training.console import Reporter
 
 _channel: Queue[Any] | None = None
@@ -61,7 +62,7 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
             task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
             trials[task] = finished_trial(task)
     due = [task for task, trial in trials.items() if trial is None]
-    reporter.say(f"{claim.name}: {len(trials)} runs (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
+    reporter.say(f"{claim.name}: {counted(len(trials), 'run')} (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
                  f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
     if due:
         count = where.processes or (1 if device == "cuda" else usable_cores())
@@ -94,7 +95,7 @@ def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[
     workers = min(processes, len(due))
     with (
         _shown(channel, due, reporter) as done,
-        ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel, stop)) as pool,
+        ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel, stop, os.getpid())) as pool,
     ):
         with _deaf():  # the processes start with the first of them
             futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
@@ -161,8 +162,11 @@ def _shown(channel: Queue[Any], due: Sequence[Task], reporter: Reporter) -> Iter
         listener.join(timeout=5)
 
 
-def _prepare(channel: Queue[Any], stop: Event) -> None:
-    """In a new process: one thread each, so that the sums, and with them the result, are the same however many run."""
+def _prepare(channel: Queue[Any], stop: Event, parent: int) -> None:
+    """In a new process: one thread each, so that the sums, and with them the result, are the same however many run.
+
+    `parent` is the process that started this one. It may have been killed before this process got so far.
+    """
     import torch
 
     global _channel, _stop
@@ -170,7 +174,7 @@ def _prepare(channel: Queue[Any], stop: Event) -> None:
     torch.set_num_threads(1)
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is for the first process to hear, and to hand on by `stop`
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from skipway.cli.output import (
     tell,
 )
 from skipway.errors import SkipwayError
+from skipway.reporting import counted
 
 DEMO_FOLDER = "runs/demo"
 
@@ -185,7 +186,7 @@ def predict(
     answer(rows) if json_ else tell(describe_predictions(rows))
     failed = [row for row in rows if "error" in row]
     if failed:
-        raise SkipwayError(f"{len(failed)} of {len(rows)} pictures could not be read: {failed[0]['file']}: "
+        raise SkipwayError(f"{len(failed)} of {counted(len(rows), 'picture')} could not be read: {failed[0]['file']}: "
                            f"{failed[0]['error']}")  # fmt: skip
 
 

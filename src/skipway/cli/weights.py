@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skipway.cli.output import Json, answer, tell
-from skipway.weights.choices import SHORTCUT_PADS, STEM_POOLS
+from skipway.interchange.choices import SHORTCUT_PADS, STEM_POOLS
 
 if TYPE_CHECKING:
-    from skipway.interchange.importing import ImportOptions
+    from skipway.interchange.options import ImportOptions
     from skipway.training.console import Console
     from skipway.weights.bundle import Bundle
 
@@ -87,23 +87,24 @@ def import_(
     from skipway.training.console import Console
 
     with Console() as console:
-        options: ImportOptions = {
-            "model": model,
-            "labels": _labels(labels),
-            "preprocessing": preprocessing,
-            "average": average,
-            "allow_unused": allow_unused or (),
-            "norm": norm,
-            "recompute": _recomputing(console, statistics),
-            "prototxt": prototxt,
-            "mean": mean,
-            "shortcut_pad": shortcut_pad,
-            "stem_stride": stem_stride,
-            "stem_pool": stem_pool,
-            "pictures": pictures,
-            "fit": fit,
-        }
-        found = import_weights(file, to, overwrite=overwrite, **options)
+        options = _import_options(
+            console,
+            labels,
+            statistics,
+            allow_unused,
+            model=model,
+            preprocessing=preprocessing,
+            average=average,
+            norm=norm,
+            prototxt=prototxt,
+            mean=mean,
+            shortcut_pad=shortcut_pad,
+            stem_stride=stem_stride,
+            stem_pool=stem_pool,
+            pictures=pictures,
+            fit=fit,
+        )
+        found = import_weights(file, to, options, overwrite=overwrite)
     answer(found.to_dict()) if json_ else tell(found.describe())
 
 
@@ -151,24 +152,39 @@ def convert(
     from skipway.workflows import convert_model
 
     with Console() as console:
-        options: ImportOptions = {
-            "model": model,
-            "labels": _labels(labels),
-            "preprocessing": preprocessing,
-            "average": average,
-            "allow_unused": allow_unused or (),
-            "norm": norm,
-            "recompute": _recomputing(console, statistics),
-            "prototxt": prototxt,
-            "mean": mean,
-            "shortcut_pad": shortcut_pad,
-            "stem_stride": stem_stride,
-            "stem_pool": stem_pool,
-            "pictures": pictures,
-            "fit": fit,
-        }
-        done = convert_model(file, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite, **options)
+        options = _import_options(
+            console,
+            labels,
+            statistics,
+            allow_unused,
+            model=model,
+            preprocessing=preprocessing,
+            average=average,
+            norm=norm,
+            prototxt=prototxt,
+            mean=mean,
+            shortcut_pad=shortcut_pad,
+            stem_stride=stem_stride,
+            stem_pool=stem_pool,
+            pictures=pictures,
+            fit=fit,
+        )
+        done = convert_model(file, to, options, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
     answer(done.to_dict()) if json_ else tell(done.describe())
+
+
+def _import_options(
+    console: Console, labels: Path | None, statistics: str, allow_unused: list[str] | None, **plain: Any
+) -> ImportOptions:
+    """The options that `import` and `convert` share. `plain` are those that need no work; others are read first."""
+    from skipway.interchange.options import ImportOptions
+
+    return ImportOptions(
+        labels=_labels(labels),
+        allow_unused=tuple(allow_unused or ()),
+        recompute=_recomputing(console, statistics),
+        **plain,
+    )
 
 
 def _labels(file: Path | None) -> tuple[str, ...]:

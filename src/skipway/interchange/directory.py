@@ -12,11 +12,13 @@ from skipway.errors import ModelFileError
 from skipway.files import read_bounded
 from skipway.interchange.containers.blobs import damaged
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, Notes, Source
 from skipway.interchange.torch import read as torch_file
 from skipway.interchange.torch import safetensors as safetensors_file
+from skipway.reporting import agreeing, counted
 
-CONFIGS = ("config.json", "preprocessor_config.json")
+CONFIG = "config.json"
+PREPROCESSOR_CONFIG = "preprocessor_config.json"
 # In the order of preference.
 WEIGHTS = (
     "model.safetensors",
@@ -42,46 +44,74 @@ def read(path: Path) -> Source:
     """
     if not path.is_dir():
         return _read_index(path)
-    chosen = next((path / name for name in WEIGHTS if (path / name).exists() or (path / name).is_symlink()), None)
+    chosen = _weights_in(path)
     if chosen is None:
         raise ModelFileError(f"{path} holds none of {', '.join(WEIGHTS)}; give the weight file itself")
-    source = _read_index(chosen) if chosen.name.endswith(_INDEX) else _reader(chosen.name)(chosen)
-    configs = {name.removesuffix(".json"): _json(path / name) for name in CONFIGS if (path / name).exists()}
-    return Source(
-        "directory",
-        path,
-        source.arrays,
-        source.layers,
-        source.warnings,
-        {**source.notes, **configs, "weights": chosen.name, "weights_format": source.format},
-    )
+    if chosen.name.endswith(_INDEX):
+        source = _read_index(chosen)
+    else:
+        source = _reader(chosen.name)(chosen)
+    notes = source.notes.copy()
+    if (path / CONFIG).exists():
+        notes["config"] = _json(path / CONFIG)
+    if (path / PREPROCESSOR_CONFIG).exists():
+        notes["preprocessor_config"] = _json(path / PREPROCESSOR_CONFIG)
+    notes["weights"] = chosen.name
+    notes["weights_format"] = source.format
+    return Source("directory", path, source.arrays, source.layers, source.warnings, notes)
+
+
+def _weights_in(folder: Path) -> Path | None:
+    """The file or index that is preferred. A link whose target is gone counts: reading it says so."""
+    for name in WEIGHTS:
+        file = folder / name
+        if file.exists() or file.is_symlink():
+            return file
+    return None
 
 
 def _read_index(path: Path) -> Source:
     """Weights in several files: `weight_map` says which array lies in which."""
     index = _json(path)
-    places = index.get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
-        raise damaged(path, "is no index of weights (it lacks a weight_map)")
+    file_of = _checked_places(path, index.get("weight_map"))
     sources: dict[str, Source] = {}
-    for file in sorted(set(places.values())):
-        if not file or file != Path(file).name or "\\" in file or "\0" in file:
-            raise damaged(path, f"names a file outside its folder ({file[:100]!r})", "get it from its author")
+    for file in sorted(set(file_of.values())):
         sources[file] = _reader(file)(path.parent / file)
-    arrays: list[Array] = []
-    for name, file in places.items():
-        if name not in sources[file].arrays:
+    arrays: dict[str, Array] = {}
+    for name, file in file_of.items():
+        stored = sources[file].arrays
+        if name not in stored:
             raise damaged(path, f"names {name[:100]!r}, which {file} does not hold", "get all of its files")
-        arrays.append(sources[file].arrays[name])
-    unlisted = sum(len(source.arrays) for source in sources.values()) - len(arrays)
-    warnings = (f"{unlisted} arrays are in the files but not in the index; they are left out",) if unlisted else ()
-    by_name = {array.name: array for array in arrays}
-    notes = {"files": tuple(sources), "index_metadata": index.get("metadata", {})}
-    return Source("index", path, by_name, warnings=warnings, notes=notes)
+        array = stored[name]
+        arrays[array.name] = array
+    total = sum(len(source.arrays) for source in sources.values())
+    unlisted = total - len(file_of)
+    warnings: tuple[str, ...] = ()
+    if unlisted:
+        are = agreeing(unlisted, "is", "are")
+        they_are = agreeing(unlisted, "it is", "they are")
+        warnings = (f"{counted(unlisted, 'array')} {are} in the files but not in the index; {they_are} left out",)
+    notes: Notes = {"files": tuple(sources), "index_metadata": index.get("metadata", {})}
+    return Source("index", path, arrays, warnings=warnings, notes=notes)
+
+
+def _checked_places(path: Path, places: object) -> dict[str, str]:
+    """The index's map from arrays to files, all of which must lie beside it."""
+    if not isinstance(places, dict) or not places:
+        raise damaged(path, "is no index of weights (it lacks a weight_map)")
+    for file in places.values():
+        if not isinstance(file, str):
+            raise damaged(path, "is no index of weights (it lacks a weight_map)")
+        is_plain_name = bool(file) and file == Path(file).name and "\\" not in file and "\0" not in file
+        if not is_plain_name:
+            raise damaged(path, f"names a file outside its folder ({file[:100]!r})", "get it from its author")
+    return places
 
 
 def _reader(name: str) -> Callable[[Path], Source]:
-    return safetensors_file.read if name.endswith((".safetensors", ".safetensors" + _INDEX)) else torch_file.read
+    if name.endswith((".safetensors", ".safetensors" + _INDEX)):
+        return safetensors_file.read
+    return torch_file.read
 
 
 def _json(path: Path) -> dict[str, Any]:

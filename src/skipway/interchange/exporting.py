@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,14 +12,15 @@ from skipway.data.preprocessing import Preprocessing, picture_values, rule_text
 from skipway.errors import StorageError
 from skipway.interchange.form import Form
 from skipway.interchange.forms import find_form
-from skipway.interchange.importing import ImportOptions, read_files, read_weights
+from skipway.interchange.importing import read_files, read_weights
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import to_source
 from skipway.interchange.mapping.scheme import Scheme
+from skipway.interchange.options import ImportOptions
 from skipway.interchange.outputs import check_outputs, form_files
 from skipway.interchange.reading import read_any
 from skipway.interchange.report import Found
-from skipway.reporting import joined_lines
+from skipway.reporting import counted, joined_lines
 from skipway.weights.bundle import Bundle, load_bundle
 
 
@@ -50,13 +51,17 @@ class Exported:
 
     def describe(self) -> str:
         """The same as text."""
-        rule, silent = self.preprocessing, "" if self.stated else "; the file does not say so"
+        rule = self.preprocessing
+        pictures = f"{rule.size} pixels a side, {rule_text(rule)}"
+        if not self.stated:
+            pictures += "; the file does not say so"
         lines = [
             f"network   {self.model}, by the names of {self.form}",
             f"arrays    {self.arrays} written, and equal when they are read again",
-            f"pictures  {rule.size} pixels a side, {rule_text(rule)}{silent}",
-            *(f"file      {file}" for file in self.files),
+            f"pictures  {pictures}",
         ]
+        for file in self.files:
+            lines.append(f"file      {file}")
         return joined_lines(lines)
 
 
@@ -93,7 +98,7 @@ class Converted:
         """The same as text."""
         found = self.found
         lines = [
-            f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
+            f"from      {counted(found.used, 'array')} by the names of {found.scheme} in a {found.format} file, "
             f"{len(found.left)} left over",
             *(f"left      {name}" for name in found.left),
             *found.decisions.describe(),
@@ -115,14 +120,14 @@ def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bo
 
 
 def convert_weights(
-    file: Path, to: Path, *, form: str = "", overwrite: bool = False, **options: Unpack[ImportOptions]
+    file: Path, to: Path, options: ImportOptions, *, form: str = "", overwrite: bool = False
 ) -> Converted:
     """From one framework's weight file to another's: an import and an export, without the model file in between.
 
     Arguments and errors are those of `import_weights` and `export_weights`.
     """
     check_outputs(form_files(to, form), read_files(file, options), overwrite=overwrite)
-    found = read_weights(file, **options)
+    found = read_weights(file, options)
     return Converted(found, _exported(found.bundle, to, form))
 
 
@@ -131,7 +136,7 @@ def _exported(bundle: Bundle, to: Path, name: str) -> Exported:
     arrays = _arrays(bundle, form, scheme)
     form.write(to, bundle, arrays)
     _read_again(to, arrays)
-    stated = form.described is not None and bundle.preprocessing.mean_image is None
+    stated = form.describes is not None and bundle.preprocessing.mean_image is None
     return Exported(bundle.spec.name, form.name, len(arrays), form.files(to), bundle.preprocessing, stated)
 
 
@@ -152,13 +157,15 @@ def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]
 def _read_again(to: Path, arrays: dict[str, np.ndarray]) -> None:
     """Raises StorageError unless the file gives the arrays back bit for bit."""
     source = read_any(to)
-    same = set(source.arrays) == set(arrays) and all(
-        _is_same(source.arrays[name].read(), array) for name, array in arrays.items()
-    )
-    if not same:
+    is_same = set(source.arrays) == set(arrays)
+    for name, array in arrays.items():
+        is_same = is_same and _has_same_bits(source.arrays[name].read(), array)
+    if not is_same:
         raise StorageError(f"{to} does not give back what was written; write it to another disk")
 
 
-def _is_same(read: np.ndarray, written: np.ndarray) -> bool:
-    """Whether both have the same bits, which a NaN has, too."""
-    return read.shape == written.shape and read.dtype == written.dtype and read.tobytes() == written.tobytes()
+def _has_same_bits(read: np.ndarray, written: np.ndarray) -> bool:
+    """Whether both have the same bits, which holds for a NaN, too."""
+    if read.shape != written.shape or read.dtype != written.dtype:
+        return False
+    return read.tobytes() == written.tobytes()

@@ -17,6 +17,7 @@ from skipway.interchange.mapping.keys import Key, keys_of
 from skipway.interchange.mapping.layouts import source_shape
 from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.mapping.shapes import infer_stack
+from skipway.interchange.mapping.table import namings_of_form
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
@@ -25,43 +26,61 @@ from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle
 
 Arrays = Mapping[str, np.ndarray]
-SchemeFor = Callable[[Spec], Scheme | None]
 
 # What a network's frameworks take from elsewhere, or not at all: the rest of a spec must be that of the form's row.
 FREE = ("name", "input_size", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
 
 
+def _one_file(to: Path) -> tuple[Path, ...]:
+    return (to,)
+
+
+def _order_of_ours(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG001 (forms are asked alike)
+    return keys
+
+
 @dataclass(frozen=True)
 class Form:
-    """`rows` pairs the names that a form uses with the row of the catalog that these names are used for; a form that
-    describes the network in its file has no rows, and `described` gives its names. `endings` mean the form by
-    themselves, `named` only with its name. `scope` puts the network's bare name before every array's.
+    """One way to write weights for another framework.
 
-    `files` are those that a path stands for; `write` fills them with arrays in the order that `order` brings our keys
-    into, and with what of the rest of a model file the form can say.
+    Attributes:
+        name: What `--form` calls it.
+        endings: Endings of a path that mean this form by themselves.
+        write: Writes the arrays, in order, and what else of the model file the form can say.
+        named: Endings that mean this form only together with its name.
+        scope: Whether the network's bare name stands before the name of every array.
+        files: The files that a path stands for.
+        order: Brings our keys into the order in which the arrays are written.
+        describes: Gives the names where the file describes its network; other forms take theirs from the table.
     """
 
     name: str
-    rows: tuple[tuple[SchemeFor, str], ...]
     endings: tuple[str, ...]
     write: Callable[[Path, Bundle, Arrays], None]
     named: tuple[str, ...] = ()
     scope: bool = False
-    files: Callable[[Path], tuple[Path, ...]] = lambda to: (to,)
-    order: Callable[[Spec, list[Key]], list[Key]] = lambda spec, keys: keys  # noqa: ARG005
-    described: SchemeFor | None = None
+    files: Callable[[Path], tuple[Path, ...]] = _one_file
+    order: Callable[[Spec, list[Key]], list[Key]] = _order_of_ours
+    describes: Callable[[Spec], Scheme | None] | None = None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows of the catalog whose names the form uses; none where the file describes the network itself."""
+        return tuple(naming.row for naming in namings_of_form(self.name))
 
     def scheme(self, spec: Spec) -> Scheme | None:
         """The names for this network, or None where the form cannot hold it."""
-        if isinstance(spec, ResNetV1Spec) and (spec.shortcut == "projection_all" or spec.carry != "identity"):
-            return None  # experiments of the papers, which no names that we read tell from the network they change
-        if self.described is not None:
-            return self.described(spec)
-        if isinstance(spec, StackSpec) and [block.name for block in spec.blocks] != _stage_names(spec):
+        if _is_experiment(spec):
             return None
-        for scheme_for, name in self.rows:
-            row = find_spec(name)
-            scheme = scheme_for(spec) if type(row) is type(spec) else None
+        if self.describes is not None:
+            return self.describes(spec)
+        if isinstance(spec, StackSpec) and not _has_plain_stages(spec):
+            return None
+        for naming in namings_of_form(self.name):
+            row = find_spec(naming.row)
+            if type(row) is not type(spec):
+                continue
+            scheme = naming.scheme_for(spec)
             if scheme is not None and _is_same(spec, _read_back(spec, scheme, row)):
                 return scheme
         return None
@@ -69,29 +88,47 @@ class Form:
     def takes(self, to: Path, form: str) -> bool:
         """Whether a path, with the form's name or without, means this form."""
         ending = ending_of(to)
-        return (not form and ending in self.endings) or (form == self.name and ending in self.endings + self.named)
+        if not form:
+            return ending in self.endings
+        return form == self.name and ending in self.endings + self.named
 
     def describe(self) -> str:
         """Name and endings: `hugging_face (.bin, with --form also .pth)`."""
-        more = f"with --form {'also ' if self.endings else ''}{', '.join(self.named)}"
-        return f"{self.name} ({', '.join([*self.endings, *([more] if self.named else [])])})"
+        parts = list(self.endings)
+        if self.named:
+            also = "also " if self.endings else ""
+            parts.append(f"with --form {also}{', '.join(self.named)}")
+        return f"{self.name} ({', '.join(parts)})"
 
 
 def ending_of(to: Path) -> str:
     """A path's ending, `.ckpt` for TensorFlow's numbered prefixes: model.ckpt-1000."""
     ending = to.suffix.lower()
-    return ".ckpt" if ending.startswith(".ckpt-") else ending
+    if ending.startswith(".ckpt-"):
+        return ".ckpt"
+    return ending
 
 
-def _stage_names(spec: StackSpec) -> list[str]:
-    return [f"stage{number}" for number in range(1, len(spec.blocks) + 1)]
+def _is_experiment(spec: Spec) -> bool:
+    """Whether it is an experiment of the papers, whose names are those of the network that it changes."""
+    if not isinstance(spec, ResNetV1Spec):
+        return False
+    return spec.shortcut == "projection_all" or spec.carry != "identity"
+
+
+def _has_plain_stages(spec: StackSpec) -> bool:
+    names = [block.name for block in spec.blocks]
+    expected = [f"stage{number}" for number in range(1, len(names) + 1)]
+    return names == expected
 
 
 def _read_back(spec: Spec, scheme: Scheme, row: Spec) -> Spec | None:
     """What an import makes of the names and shapes that this scheme gives the network."""
-    keys = keys_of(spec)
-    places = {key.name: scheme.place(key, spec) for key in keys}
-    shapes = {place.source: source_shape(key.shape, place) for key in keys if (place := places[key.name]) is not None}
+    shapes = {}
+    for key in keys_of(spec):
+        place = scheme.place(key, spec)
+        if place is not None:
+            shapes[place.source] = source_shape(key.shape, place)
     if isinstance(row, StackSpec):
         return infer_stack(shapes, scheme, row)
     assert isinstance(row, AlexNetSpec)
@@ -100,6 +137,9 @@ def _read_back(spec: Spec, scheme: Scheme, row: Spec) -> Spec | None:
 
 def _is_same(spec: Spec, found: Spec | None) -> bool:
     """Whether both are one network; pictures of another size count where the classifier does not depend on it."""
-    if found is None or found.flattened(found.input_size) != spec.flattened(spec.input_size):
+    if found is None:
         return False
-    return found.replaced({field: getattr(spec, field) for field in FREE}) == spec
+    if found.flattened(found.input_size) != spec.flattened(spec.input_size):
+        return False
+    own = {field: getattr(spec, field) for field in FREE}
+    return found.replaced(own) == spec

@@ -32,17 +32,27 @@ def check_outputs(files: Iterable[Path], read: Iterable[Path | None], *, overwri
 
 def form_files(to: Path, form: str) -> tuple[Path, ...]:
     """The files that `to` may stand for by its ending, before it is known which network goes into them."""
-    files = (file for one in FORMS if one.takes(to, form) for file in one.files(to))
-    return tuple(dict.fromkeys(files)) or (to,)
+    files: dict[Path, None] = {}  # in order, each once
+    for known in FORMS:
+        if known.takes(to, form):
+            files.update(dict.fromkeys(known.files(to)))
+    if not files:
+        return (to,)
+    return tuple(files)
 
 
 def _is_read(file: Path, path: Path) -> bool:
     try:
         if path.is_dir():
             return file.resolve().is_relative_to(path.resolve())
-        return file.exists() and any(one.exists() and file.samefile(one) for one in _read_with(path))
+        if not file.exists():
+            return False
+        for other in _read_with(path):
+            if other.exists() and file.samefile(other):
+                return True
     except (OSError, ValueError):  # a name that cannot be: reading or writing will say so
-        return False
+        pass
+    return False
 
 
 def _exists(file: Path) -> bool:
@@ -58,9 +68,13 @@ def _read_with(path: Path) -> Iterator[Path]:
     yield path.with_suffix(".prototxt")
     if path.name.endswith(".index.json"):
         yield from path.parent.iterdir()
-    elif not path.is_file() or tf_checkpoint.looks_like(b"", path):
-        try:
-            prefix = find(path).prefix
-        except (OSError, ValueError, ModelFileError):  # no checkpoint: reading it will say what it is
-            return
-        yield from (one for one in prefix.parent.iterdir() if one.name.startswith(f"{prefix.name}."))
+        return
+    if path.is_file() and not tf_checkpoint.looks_like(b"", path):
+        return
+    try:
+        prefix = find(path).prefix
+    except (OSError, ValueError, ModelFileError):  # no checkpoint: reading it will say what it is
+        return
+    for other in prefix.parent.iterdir():
+        if other.name.startswith(f"{prefix.name}."):
+            yield other

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 from skipway.errors import ModelFileError
 from skipway.interchange import directory
@@ -21,8 +21,19 @@ from skipway.interchange.torch import read as torch_file
 from skipway.interchange.torch import safetensors as safetensors_file
 from skipway.interchange.torch.state import Average
 
+
+class Reader(Protocol):
+    """What every module that reads a format offers."""
+
+    def looks_like(self, head: bytes, path: Path) -> bool:
+        """Whether a file that begins with `head` has this format."""
+
+    def read(self, path: Path) -> Source:
+        """The file's arrays. Raises ModelFileError."""
+
+
 # Asked in this order: signatures first, formats that are recognized by their structure last.
-_READERS: tuple[ModuleType, ...] = (
+_READERS: tuple[Reader, ...] = (
     keras_h5,
     keras_zip,
     npy,
@@ -45,8 +56,11 @@ def read_any(path: Path, average: Average = "raw") -> Source:
         return tf_checkpoint.read(path)
     head = checked_head(path)
     for reader in _READERS:
-        if reader.looks_like(head, path):
-            return torch_file.read(path, average) if reader is torch_file else reader.read(path)
+        if not reader.looks_like(head, path):
+            continue
+        if reader is torch_file:
+            return torch_file.read(path, average)
+        return reader.read(path)
     if head.startswith(SIGNATURE):
         members(path)  # says what is wrong with a broken one
     raise ModelFileError(f"{path} is no weight file that skipway reads but {describe_bytes(head)}")

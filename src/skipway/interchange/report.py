@@ -11,10 +11,10 @@ from skipway.data.preprocessing import Preprocessing, picture_values, rule_text
 from skipway.interchange.preparation.choosing import Choice
 from skipway.interchange.source import Source
 from skipway.interchange.tensorflow.names import Kind, classified
-from skipway.reporting import escaped, joined_lines
+from skipway.reporting import counted, escaped, joined_lines
 from skipway.weights.bundle import Bundle
 
-_MOST_TOLD = 4
+_MOST_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,10 @@ class Imported:
         if self.statistics:
             lines.insert(
                 -1,
-                "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
-                "unreadable left out".format(**self.statistics),
+                "norms     running statistics recomputed over {counted_pictures} ({split} of {data}), {unreadable} "
+                "unreadable left out".format(
+                    **self.statistics, counted_pictures=counted(self.statistics["pictures"], "picture")
+                ),
             )
         return joined_lines(lines)
 
@@ -114,29 +116,34 @@ class Found:
 
 def notes_of(source: Source, average: str) -> tuple[str, ...]:
     """What a file holds beside the weights that were taken: averages, an optimizer, where training stood."""
-    notes, told = source.notes, []
-    both = notes.get("averages") == ("raw", "ema") or _has_averages(source)
-    if both:
-        told.append(
-            "averaged weights, not the last ones, are taken; --average raw takes those"
-            if average == "ema"
-            else "the file holds averaged weights, too: --average ema takes them"
-        )
-    if stood := notes.get("checkpoint"):
-        told.append(f"the file says: {_some([f'{key} {value}' for key, value in stood.items()])}")
-    if left := notes.get("left_out"):
-        told.append(f"not read: {_some(left)}")
-    if count := notes.get("optimizer_weights"):
-        told.append(f"not read: {count} arrays of the optimizer")
-    return tuple(told)
+    notes = source.notes
+    lines = []
+    if notes.get("averages") == ("raw", "ema") or _has_averages(source):
+        if average == "ema":
+            lines.append("averaged weights, not the last ones, are taken; --average raw takes those")
+        else:
+            lines.append("the file holds averaged weights, too: --average ema takes them")
+    checkpoint = notes.get("checkpoint")
+    if checkpoint:
+        values = [f"{key} {value}" for key, value in checkpoint.items()]
+        lines.append(f"the file says: {_some(values)}")
+    left_out = notes.get("left_out")
+    if left_out:
+        lines.append(f"not read: {_some(left_out)}")
+    count = notes.get("optimizer_weights")
+    if count:
+        lines.append(f"not read: {counted(count, 'array')} of the optimizer")
+    return tuple(lines)
 
 
 def _has_averages(source: Source) -> bool:
-    if not source.format.startswith("TensorFlow"):
+    """Whether a TensorFlow file has moving averages beside the variables."""
+    if source.framework != "tensorflow":
         return False
-    return any(classified(name, source.arrays).kind is Kind.AVERAGE for name in source.arrays)
+    kinds = [classified(name, source.arrays).kind for name in source.arrays]
+    return Kind.AVERAGE in kinds
 
 
 def _some(texts: Sequence[str]) -> str:
-    shown = [escaped(text) for text in texts[:_MOST_TOLD]]
-    return ", ".join(shown) + (", ..." if len(texts) > _MOST_TOLD else "")
+    shown = ", ".join(escaped(text) for text in texts[:_MOST_SHOWN])
+    return f"{shown}, ..." if len(texts) > _MOST_SHOWN else shown

@@ -8,85 +8,131 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from skipway.data.preprocessing import Preprocessing
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.keras.numbered import SCHEME as KERAS_ORDER
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.open_settings import Stated, open_settings, taken_by_custom
 from skipway.interchange.mapping.resnet_names import CIFAR_TORCH, FC_SHORTCUT
 from skipway.interchange.options import ImportOptions
-from skipway.interchange.preparation.choosing import Choice, Preparation, Witness
+from skipway.interchange.preparation.choosing import Choice, Preparation
 from skipway.interchange.preparation.conventions import prepared, stated
 from skipway.interchange.preparation.input_mean import convention, input_mean
+from skipway.interchange.preparation.witness import Witness
 from skipway.interchange.source import Source
 from skipway.models.network import Spec
 from skipway.weights.bundle import Bundle
 from skipway.weights.statistics_fit import POOR
 
+# Names of akamaster's networks, which were trained with ImageNet's statistics.
+_TRAINED_ON_IMAGENET_STATISTICS = {CIFAR_TORCH.name, FC_SHORTCUT.name}
+
 
 @dataclass(frozen=True)
-class Taken:
-    """The network and the preparation that were taken, by which convention, and what the user should know.
-    `rule_is_unknown` where neither user nor file nor statistics speak for the preparation."""
+class Settled:
+    """The network and the preparation of its pictures, by which convention, and what the user should know.
+
+    `rule_is_unknown` where neither the user nor the file nor its statistics say how pictures are prepared.
+    """
 
     spec: Spec
     rule: Preprocessing
     convention: str
     choice: Choice
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     rule_is_unknown: bool
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The preparation to begin with: its convention, the rule itself where the file states it, and the doubts."""
+
+    convention: str
+    rule: Preprocessing | None
+    doubts: tuple[Doubt, ...]
 
 
 def settle(
     source: Source, match: Match, tensors: dict[str, Tensor], labels: tuple[str, ...], options: ImportOptions
-) -> Taken:
-    """Ask the user's options, then the file, then its statistics. Raises ModelFileError where two networks are left."""
-    row, said = bool(options.get("model")), _stated(options)
-    settings = open_settings(match, row=row, stated=said, every=options.get("fit", False))
-    name, mean, known = options.get("preprocessing", ""), options.get("mean"), None
-    doubts: list[str] = []
-    if not name:
-        known, doubts = (None, []) if mean else stated(source, match.spec, match.scheme)
-        name, doubts = ("the file", doubts) if known else _convention(match, tensors)
-    fixed = bool(options.get("preprocessing") or known or mean)
-    spec, rule = (match.spec, known) if known else prepared(match.spec, name, mean)
-    preparation = Preparation(name, lambda spec: known or prepared(spec, name, mean)[1])
-    bundle = Bundle(spec, rule, labels, tensors)
-    asked = Witness(bundle, settings, preparation, fixed, options.get("fit", False), options.get("pictures"))
-    choice = asked.choose()
-    spoken = choice.taken is not None and choice.taken.figure <= POOR
-    if choice.preparation != preparation or (spoken and match.scheme in _ASSUMED):
-        doubts = []  # what was assumed at first is not so, or is told with figures
-    answered = fixed or spoken or (match.scheme in {"keras_graph", KERAS_ORDER} and bool(doubts))
-    return Taken(
+) -> Settled:
+    """Ask the user's options first, then the file, then its statistics.
+
+    Raises ModelFileError where two networks are left open.
+    """
+    row_is_given = bool(options.model)
+    stated_settings = Stated(options.shortcut_pad, options.stem_stride, options.stem_pool)
+    settings = open_settings(match, row=row_is_given, stated=stated_settings, every=options.fit)
+    start = _start(source, match, tensors, options)
+
+    def rule_for(spec: Spec) -> Preprocessing:
+        if start.rule is not None:
+            return start.rule
+        return prepared(spec, start.convention, options.mean)[1]
+
+    spec = match.spec
+    if start.rule is None:
+        spec, _ = prepared(match.spec, start.convention, options.mean)
+    preparation = Preparation(start.convention, rule_for)
+    is_fixed = bool(options.preprocessing or start.rule or options.mean)
+    bundle = Bundle(spec, rule_for(match.spec), labels, tensors)
+    choice = Witness(bundle, settings, preparation, is_fixed, options.fit, options.pictures).choose()
+
+    fits = choice.taken is not None and choice.taken.figure <= POOR
+    doubts = start.doubts
+    if choice.preparation != preparation:
+        doubts = ()  # what was assumed at first is not so
+    elif fits and match.scheme in _TRAINED_ON_IMAGENET_STATISTICS:
+        doubts = ()  # the figures say it
+    layers_say = match.scheme in {"keras_graph", KERAS_ORDER} and bool(doubts)
+    return Settled(
         spec=choice.spec,
         rule=choice.preparation.of(choice.spec),
         convention=choice.preparation.words,
         choice=choice,
-        doubts=(*taken_by_custom(match, row=row, stated=said), *doubts, *choice.doubts),
-        rule_is_unknown=not answered,
+        doubts=(*taken_by_custom(match, row=row_is_given, stated=stated_settings), *doubts, *choice.doubts),
+        rule_is_unknown=not (is_fixed or fits or layers_say),
     )
 
 
-def _stated(options: ImportOptions) -> Stated:
-    return Stated(options.get("shortcut_pad", ""), options.get("stem_stride", 0), options.get("stem_pool", ""))
+def _start(source: Source, match: Match, tensors: Mapping[str, Tensor], options: ImportOptions) -> _Start:
+    """The preparation that the user names, that the file states, or that is the custom of these networks."""
+    if options.preprocessing:
+        return _Start(options.preprocessing, None, ())
+    if options.mean is None:
+        rule, doubts = stated(source, match.spec, match.scheme)
+        if rule is not None:
+            return _Start("the file", rule, doubts)
+    return _by_custom(match, tensors)
 
 
-# Wordings of akamaster's networks, which were trained with ImageNet's statistics.
-_ASSUMED = {CIFAR_TORCH.name, FC_SHORTCUT.name}
-
-
-def _convention(match: Match, tensors: Mapping[str, Tensor]) -> tuple[str, list[str]]:
-    """The convention of the row, of who uses these names, or of what the first normalization has seen; and a doubt
-    where it might be another."""
-    if match.scheme in _ASSUMED and match.spec.name.endswith(".cifar"):
-        doubt = "nothing in the file tells how its pictures were standardized: taken as ImageNet's means and deviations"
-        return "imagenet_statistics", [f"{doubt}; --preprocessing cifar takes CIFAR-10's own"]
+def _by_custom(match: Match, tensors: Mapping[str, Tensor]) -> _Start:
+    """The convention of whoever uses these names, of what the first normalization has seen, or of the row."""
+    if match.scheme in _TRAINED_ON_IMAGENET_STATISTICS and match.spec.name.endswith(".cifar"):
+        text = (
+            "nothing in the file tells how its pictures were standardized: taken as ImageNet's means and deviations; "
+            "--preprocessing cifar takes CIFAR-10's own"
+        )
+        return _Start("imagenet_statistics", None, (Doubt("pictures", text),))
     if match.spec.name.endswith(".keras_file"):
-        stem = [tensors.get(f"stem.{name}") for name in ("conv.weight", "conv.bias", "norm.running_mean")]
-        weight, bias, kept = (None if one is None else one.numpy() for one in stem)
-        seen = input_mean(weight, bias, kept) if weight is not None and kept is not None else None
-        name = None if seen is None else convention(seen)
-        if seen is not None and name is not None:
-            means = ", ".join(f"{one:.3g}" for one in seen.channels)
-            told = f"the first normalization has seen pictures with channel means of about {means}"
-            return name, [f"{told}: taken as --preprocessing {name}"]
-    return match.spec.preprocessing, []
+        by_norm = _by_first_normalization(tensors)
+        if by_norm is not None:
+            return by_norm
+    return _Start(match.spec.preprocessing, None, ())
+
+
+def _by_first_normalization(tensors: Mapping[str, Tensor]) -> _Start | None:
+    """The convention whose pictures have the means that the first normalization stores, None where none has."""
+    weight = tensors.get("stem.conv.weight")
+    bias = tensors.get("stem.conv.bias")
+    running_mean = tensors.get("stem.norm.running_mean")
+    if weight is None or running_mean is None:
+        return None
+    seen = input_mean(weight.numpy(), None if bias is None else bias.numpy(), running_mean.numpy())
+    name = None if seen is None else convention(seen)
+    if seen is None or name is None:
+        return None
+    means = ", ".join(f"{mean:.3g}" for mean in seen.channels)
+    text = (
+        f"the first normalization has seen pictures with channel means of about {means}: taken as "
+        f"--preprocessing {name}"
+    )
+    return _Start(name, None, (Doubt("pictures", text),))

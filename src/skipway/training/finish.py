@@ -16,7 +16,7 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.report import Report, write_report
 from skipway.machine import versions
 from skipway.models.network import Network
-from skipway.reporting import joined_lines
+from skipway.reporting import agreeing, counted, joined_lines
 from skipway.training.loop import EVALUATION_BATCH, Loop
 from skipway.training.recipe import recipe_to_toml
 from skipway.training.statistics import recompute_statistics
@@ -60,7 +60,7 @@ class RunResult:
         found = self.evaluation
         part = "held out" if self.split == "val" else "trained on"
         figures = f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, loss {found.loss:.4f}"
-        pictures = f"{found.count:,} pictures {part}"
+        pictures = f"{counted(found.count, 'picture')} {part}"
         speed = f"{self.images_per_second:,.0f} pictures/s"
         model = shlex.quote(str(self.model))
         folder = shlex.quote(str(self.folder))
@@ -172,7 +172,10 @@ def _loop_remarks(loop: Loop) -> list[str]:
         remarks.append(f"the weights are a moving average (decay {loop.recipe.ema})")
     bad_count = len(loop.material.bad)
     if bad_count:
-        remarks.append(f"{bad_count} unreadable pictures were left out; bad_files.csv lists them")
+        pictures = counted(bad_count, "unreadable picture")
+        verb = agreeing(bad_count, "was", "were")
+        pronoun = agreeing(bad_count, "it", "them")
+        remarks.append(f"{pictures} {verb} left out; bad_files.csv lists {pronoun}")
     return remarks
 
 
@@ -231,11 +234,12 @@ def _report(loop: Loop, network: Network, result: RunResult) -> Report:
     """The contents of the report."""
     material = loop.material
     held_out = 0 if material.val is None else len(material.val)
-    counts = f"{len(material.train):,} pictures to train, {held_out:,} held out, {len(material.labels)} classes"
+    trained = counted(len(material.train), "picture")
+    classes = counted(len(material.labels), "class")
     facts = {
         "network": network.spec.name,
-        "data": f"{loop.start.request.data}: {counts}",
-        "training time": f"{result.seconds:.1f} s for {result.epochs} epochs",
+        "data": f"{loop.start.request.data}: {trained} to train, {held_out:,} held out, {classes}",
+        "training time": f"{result.seconds:.1f} s for {counted(result.epochs, 'epoch')}",
         "pictures per second": f"{result.images_per_second:,.1f} in training (median over epochs)",
         "seed": str(loop.start.request.seed),
         **versions(loop.world.device),

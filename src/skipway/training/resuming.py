@@ -6,6 +6,7 @@ from pathlib import Path
 
 from skipway.data.identity import NONE_SEEN, Seen
 from skipway.errors import ModelFileError, RunError
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter
 from skipway.training.folder import CONFIG, PICTURES, place_of_run
 from skipway.training.job import Material
@@ -86,9 +87,11 @@ def require_same_world(folder: Path, noted: object, progress: Progress, voice: R
         raise RunError(f"{folder} was trained by {shown} processes, says its checkpoint; restore it from a copy")
     now = world_size()
     if noted != now:
+        processes = counted(noted, "process")
+        verb = agreeing(now, "is", "are")
         raise RunError(
-            f"{folder} was trained by {noted} processes, and there are {now} now, which would give other "
-            f"weights; {resume_command(folder, noted)}"
+            f"{folder} was trained by {processes}, and now there {verb} {now}, which would give other weights; "
+            f"{resume_command(folder, noted)}"
         )
 
 
@@ -122,9 +125,11 @@ def require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
     progress = checkpoint.progress
     if _is_possible(loop, progress):
         return
+    epochs = counted(len(progress.history), "epoch")
+    pictures = counted(progress.seen, "picture")
     raise RunError(
-        f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {len(progress.history):,} epochs and "
-        f"{progress.seen:,} pictures, which do not agree; restore it from a copy, or begin a new run"
+        f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {epochs} and {pictures}, which do not "
+        "agree; restore it from a copy, or begin a new run"
     )
 
 

@@ -20,6 +20,7 @@ from skipway.errors import RecipeError, RunError, SkipwayError
 from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
 from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, put_back_message, refuse_existing, replacing
@@ -233,7 +234,10 @@ def _require_trainable(start: Start, plan: Plan, world: World) -> None:
     """Raises RecipeError for a recipe that these pictures, this network or these processes do not allow."""
     recipe, material = start.recipe, start.material
     if plan.steps_per_epoch < 1:
-        raise RecipeError(f"{len(material.train)} pictures leave no batch for {world.size} processes; add pictures")
+        count = len(material.train)
+        verb = agreeing(count, "leaves", "leave")
+        processes = counted(world.size, "process")
+        raise RecipeError(f"{counted(count, 'picture')} {verb} no batch for {processes}; add pictures")
     if recipe.batch_size < 2 * world.size:
         has_norms = any(isinstance(module, nn.BatchNorm2d) for module in start.network.modules())
         if has_norms:
@@ -277,15 +281,20 @@ def _announce(loop: Loop) -> None:
     say = loop.reporter.say
     held_out = "none held out" if material.val is None else f"{len(material.val):,} held out"
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    pictures = counted(len(material.train), "picture")
+    classes = counted(len(material.labels), "class")
     say(
         f"{spec.name} ({parameters:,} parameters, {spec.input_size} pixels) on {material.name}: "
-        f"{len(material.train):,} pictures to train, {held_out}, {len(material.labels)} classes"
+        f"{pictures} to train, {held_out}, {classes}"
     )
-    say(
-        f"recipe {loop.recipe.name}: {loop.total:,} steps of {loop.recipe.batch_size} pictures, "
-        f"{loop.epochs} epochs, on {loop.world.device} -> {loop.folder}"
-    )
+    steps = counted(loop.total, "step")
+    batch = counted(loop.recipe.batch_size, "picture")
+    epochs = counted(loop.epochs, "epoch")
+    say(f"recipe {loop.recipe.name}: {steps} of {batch}, {epochs}, on {loop.world.device} -> {loop.folder}")
     for line in loop.start.identity.leaks():
         say(f"warning: {line}")
-    if material.bad:
-        say(f"{len(material.bad)} unreadable pictures are left out: {loop.folder / 'bad_files.csv'}")
+    bad_count = len(material.bad)
+    if bad_count:
+        bad_pictures = counted(bad_count, "unreadable picture")
+        verb = agreeing(bad_count, "is", "are")
+        say(f"{bad_pictures} {verb} left out: {loop.folder / 'bad_files.csv'}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SpecError, UnknownNameError
 from skipway.models.network import Network, Spec
+from skipway.reporting import counted
 from skipway.training.choice import preprocessing_for
 from skipway.training.memory import require_memory
 from skipway.training.recipe import Recipe
@@ -71,7 +72,7 @@ def network_from(
             kept[name] = tensor
     network.load_state_dict(kept, strict=False)
     names = ", ".join(sorted(reset)) or "none"
-    say(f"from {file}: {len(kept)} tensors kept, {len(own) - len(kept)} reset ({names})")
+    say(f"from {file}: {counted(len(kept), 'tensor')} kept, {len(own) - len(kept)} reset ({names})")
     return network, preprocessing
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skipway.reporting import escaped
+from skipway.reporting import counted, escaped
 from skipway.user_cache.manifest import BadManifestError, read_manifest
 from skipway.user_cache.place import (
     BOUND_VARIABLE,
@@ -56,11 +56,10 @@ class CacheReport:
 
     def describe(self) -> str:
         """The report as text, with a line for each entry."""
-        count = len(self.entries)
-        noun = "entry" if count == 1 else "entries"
+        entries = counted(len(self.entries), "entry")
         sizes = f"{_megabytes(self.size_bytes)} of {_megabytes(self.bound_bytes)} at most"
         hint = f"{PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size"
-        lines = [f"{escaped(str(self.folder))}: {count} {noun}, {sizes} ({hint})"]
+        lines = [f"{escaped(str(self.folder))}: {entries}, {sizes} ({hint})"]
         if self.pictures_bytes:
             lines.append(f"remembered about picture files: {_megabytes(self.pictures_bytes)}")
         if self.cleared or self.busy:

@@ -16,6 +16,7 @@ from skipway.errors import ModelFileError, ReadError, SkipwayError, is_out_of_me
 from skipway.files import read_error, require_file
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
+from skipway.reporting import agreeing, counted
 from skipway.weights.agreement import (
     ITEMS_PER_TENSOR,
     MAX_TENSORS,
@@ -99,7 +100,7 @@ def _metadata_and_tensors(path: Path) -> tuple[dict[str, str], Declared]:
         metadata = opened.metadata() or {}
         names = list(opened.keys())
         if len(names) > MAX_TENSORS:
-            raise damaged(path, f"{len(names):,} tensors")
+            raise damaged(path, counted(len(names), "tensor"))
         for name in names:
             tensor = opened.get_slice(name)
             code = str(tensor.get_dtype())
@@ -186,7 +187,9 @@ def _unpacked(path: Path, entry: str, declared: Declared) -> dict[str, Any]:
     # A list a character long becomes an object of 60 bytes, and a million of them keep the garbage collector busy.
     lists = entry.count("[") + entry.count("{")
     if lists > MAX_LISTS + ITEMS_PER_TENSOR * len(declared):
-        raise ModelFileError(f"its header has far more lists and tables than {len(declared):,} tensors need")
+        tensors = counted(len(declared), "tensor")
+        verb = agreeing(len(declared), "needs", "need")
+        raise ModelFileError(f"its header has far more lists and tables than {tensors} {verb}")
     header = json.loads(entry)
     if not isinstance(header, dict):
         raise ModelFileError("its header is no table")
@@ -236,11 +239,11 @@ def require_readable(spec: Spec, preprocessing: Preprocessing) -> None:
 def require_consistent(spec: Spec, preprocessing: Preprocessing, labels: Sequence[str]) -> None:
     """Raises ModelFileError unless each class has a label and the pictures are those that the network takes."""
     if len(labels) != spec.num_classes:
-        raise ModelFileError(f"{len(labels)} labels for {spec.num_classes} classes; give one for each")
+        classes = counted(spec.num_classes, "class")
+        raise ModelFileError(f"{counted(len(labels), 'label')} for {classes}; give one for each")
     if preprocessing.depth != spec.in_channels:
-        raise ModelFileError(
-            f"preprocessing gives {preprocessing.depth} channels, {spec.name} takes {spec.in_channels}; make them equal"
-        )
+        channels = counted(preprocessing.depth, "channel")
+        raise ModelFileError(f"preprocessing gives {channels}, {spec.name} takes {spec.in_channels}; make them equal")
     if preprocessing.size != spec.input_size:
         raise ModelFileError(
             f"preprocessing gives {preprocessing.size} pixels a side, {spec.name} takes {spec.input_size}; make them "

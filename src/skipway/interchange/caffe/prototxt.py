@@ -23,7 +23,7 @@ from skipway.interchange.caffe.net import check_names, in_phase, inputs_of, laye
 from skipway.interchange.caffe.upgrade import form_of, upgraded
 from skipway.interchange.containers.protobuf import WireError
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Source
+from skipway.interchange.source import Notes, Source
 
 MAX_BYTES = 4 << 20  # the deepest published ResNet takes 200 kB
 MAX_DEPTH = 32
@@ -77,7 +77,7 @@ def _source(path: Path, net: Message, phase: str) -> Source:
     if not layers:
         raise WireError(f"it has no layers in phase {phase}")
     warnings = check_names(layers, LEARNING)
-    notes = {"name": str(last(net, "name", "")), "form": form_of(net), "inputs": inputs_of(net, layers)}
+    notes: Notes = {"name": str(last(net, "name", "")), "form": form_of(net), "inputs": inputs_of(net, layers)}
     return Source("prototxt", path, {}, tuple(layers), warnings, notes)
 
 

@@ -9,7 +9,7 @@ from skipway.errors import ModelFileError
 from skipway.interchange.caffe import prototxt
 from skipway.interchange.caffe.check import mismatches
 from skipway.interchange.caffe.prototxt import LEARNING
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, Notes, Source
 
 _WITHOUT_GROUPS = ": group is 1, "  # as some published ones of AlexNet have it; the weights tell
 
@@ -45,7 +45,7 @@ def _described(source: Source, text: Path) -> Source:
         )
     layers = tuple(dataclasses.replace(layer, arrays=_arrays(layer, source)) for layer in found.layers)
     warnings = [f"{text.name} leaves out groups, which the weights have: {line}" for line in odd if line not in wrong]
-    notes = {**source.notes, "inputs": found.notes["inputs"], "prototxt": text.name}
+    notes: Notes = {**source.notes, "inputs": found.notes["inputs"], "prototxt": text.name}
     return dataclasses.replace(source, layers=layers, warnings=(*source.warnings, *warnings), notes=notes)
 
 

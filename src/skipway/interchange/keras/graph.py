@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from skipway.errors import ModelFileError
 from skipway.interchange.source import Layer, Source
+from skipway.reporting import counted
 
 _KINDS = {
     "Conv2D": "conv",
@@ -96,7 +97,7 @@ class Graph:
 
     def fail(self, node: Node | None, told: str) -> NoReturn:
         """Refuse the file for one of its layers, or as a whole."""
-        subject = "its network" if node is None else f"its {node.told}"
+        subject = "its network" if node is None else f"its {node.describe}"
         raise ModelFileError(
             f"{self.source.path}: {subject} {told}; a file's own description is followed for ResNets of basic and "
             "bottleneck units: where it is another network of the catalog, name that one"
@@ -170,7 +171,7 @@ class Graph:
             if "calls" in node.layer.fields:
                 self.fail(node, "is applied more than once")
             if node.kind not in {"input", "sum"} and len(node.inputs) != 1:
-                self.fail(node, f"takes {len(node.inputs)} values")
+                self.fail(node, f"takes {counted(len(node.inputs), 'value')}")
         return {name: nodes[name] for name in order}
 
     def _joined(self, nodes: dict[str, Node]) -> dict[str, Node]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from skipway.errors import SpecError
+from skipway.interchange.doubt import PICTURES_UNKNOWN, Doubt
 from skipway.interchange.keras import read_h5 as keras_h5
 from skipway.interchange.keras.network import KerasNetwork, keras_network, sorted_layers
 from skipway.interchange.mapping.keys import keys_of
@@ -56,7 +57,7 @@ class _Unit:
     projects: bool
 
 
-def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, list[str]] | None:
+def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, tuple[Doubt, ...]] | None:
     """The one network whose layers have these shapes in this order, and what the user should know of it; None where
     there is none, or more than one. A `row` that is asked for may add up its units in either order."""
     if source.format != keras_h5.FORMAT or source.layers or source.notes.get("keras_version") == "1":
@@ -78,17 +79,18 @@ def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, list
     if len(found) != 1:
         return None
     code, spec, places = found[0]
-    return Match(spec, SCHEME, places, (), ()), [] if row else _doubts(code, spec)
+    return Match(spec, SCHEME, places, (), ()), () if row else _doubts(code, spec)
 
 
-def _doubts(code: Code, spec: StackSpec) -> list[str]:
-    doubts = [
+def _doubts(code: Code, spec: StackSpec) -> tuple[Doubt, ...]:
+    text = (
         f"the file does not tell one layer from another but by its place and shape: taken as {code.told}, with its "
         "strides, padding, epsilon and order of summands; --model NAME takes another network"
-    ]
+    )
+    doubt = Doubt("network", text)
     if spec.name.endswith(".keras_file"):
-        doubts.append("the file does not say how its pictures were prepared: values from 0 to 1 are assumed")
-    return doubts
+        return doubt, PICTURES_UNKNOWN
+    return (doubt,)
 
 
 def _codes() -> tuple[Code, ...]:

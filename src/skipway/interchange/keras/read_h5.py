@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5 import Tree, has_signature, opened_tree
@@ -21,7 +21,7 @@ from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.config import Model, parse_config
 from skipway.interchange.keras.names import is_keras_1, weight_parts
 from skipway.interchange.keras.variables import CONTAINERS, read_numbered
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, Notes, Source
 
 FORMAT = "keras_h5"
 PREPROCESSING = "skipway_preprocessing"  # how pictures are prepared, in whole models that we wrote
@@ -61,7 +61,7 @@ def _source(tree: Tree) -> Source:
     if notes.get("backend") == "theano":
         warnings.append("written with Theano, which applies kernels turned by 180 degrees")
     layers = layers_with_arrays(model, owners)
-    return Source(FORMAT, tree.shown, MappingProxyType(arrays), layers, tuple(warnings), MappingProxyType(notes))
+    return Source(FORMAT, tree.shown, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
 
 
 def config_of(tree: Tree, text: str | None) -> Model | None:

@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5 import opened_tree
@@ -21,7 +21,7 @@ from skipway.interchange.containers.zips import SIGNATURE, Member, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.read_h5 import PREPROCESSING, config_of, layers_with_arrays
 from skipway.interchange.keras.variables import read_numbered
-from skipway.interchange.source import Source
+from skipway.interchange.source import Notes, Source
 
 FORMAT = "keras_zip"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -54,7 +54,7 @@ def read(path: Path) -> Source:
     notes = {**notes, **model.notes, **stored, "model": model.name}
     layers = layers_with_arrays(model, owners)
     warnings = [*model.warnings, *warnings]
-    return Source(FORMAT, path, MappingProxyType(arrays), layers, tuple(warnings), MappingProxyType(notes))
+    return Source(FORMAT, path, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
 
 
 def _text(path: Path, member: Member) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skipway.interchange.doubt import PICTURES_UNKNOWN, Doubt
 from skipway.interchange.keras.graph import Graph, Node
 from skipway.interchange.keras.input import follow_scaling
 from skipway.interchange.keras.layers import Layers
@@ -36,7 +37,7 @@ class Recognized:
 
     spec: StackSpec
     places: dict[str, Place | None]
-    warnings: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
 
 
 def recognize(source: Source) -> Recognized | None:
@@ -60,7 +61,7 @@ class _Reading:
         self._version = 1 if any(graph.nodes[name].kind == "norm" for node in graph.sums for name in node.inputs) else 2
         self._units = Units(graph, self._layers, self._version)
         self._found: dict[str, Node] = {}  # by the name of our module
-        self._warnings: list[str] = []
+        self._doubts: list[Doubt] = []
         self._passed: set[str] = set()  # layers that prepare pictures
         self._scaled = False
 
@@ -83,11 +84,9 @@ class _Reading:
         fields["norm"] = self._norm()
         spec = _named(ResNetV1Spec(**fields) if self._version == 1 else ResNetV2Spec(**fields))
         if spec.name not in CATALOG and not self._scaled:
-            self._warnings.append(
-                "the file does not say how its pictures were prepared: values from 0 to 1 are assumed"
-            )
+            self._doubts.append(PICTURES_UNKNOWN)
         self._check_all_found()
-        return Recognized(spec, self._places(spec), (*self._units.warnings, *self._warnings))
+        return Recognized(spec, self._places(spec), (*self._units.doubts, *self._doubts))
 
     def _next(self, node: Node, kind: str) -> Node:
         """The only user of a value, of that kind."""
@@ -189,9 +188,11 @@ class _Reading:
             self._layers.check_norm(node)
         decays = Counter(float(node.field("momentum", default=0.99)) for node in norms)
         if len(decays) > 1:
-            self._warnings.append(f"its normalizations have {len(decays)} decays; the most frequent is taken for all")
+            text = f"its normalizations have {len(decays)} decays; the most frequent is taken for all"
+            self._doubts.append(Doubt("network", text))
         if any(node.field("scale") is False or node.field("center") is False for node in norms):
-            self._warnings.append("its normalizations do without scale or shift: ours have 1 and 0 there")
+            text = "its normalizations do without scale or shift: ours have 1 and 0 there"
+            self._doubts.append(Doubt("network", text))
         decay = decays.most_common(1)[0][0]
         return Norm(self._layers.epsilon(norms), round(1 - decay, 12))
 

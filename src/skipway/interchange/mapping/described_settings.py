@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from skipway.errors import ModelFileError
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.source import Layer, Source
 from skipway.models.alexnet import After, AlexNetSpec, Conv, ResponseNorm
 from skipway.models.blocks import Norm, StackSpec
@@ -17,26 +18,27 @@ from skipway.models.resnet_v1 import ResNetV1Spec
 _AFTER: Mapping[str, After] = {"LRN": "norm", "Pooling": "pool"}
 
 
-def settled(spec: Spec, scheme: str, source: Source) -> tuple[Spec, list[str]]:
+def settled(spec: Spec, scheme: str, source: Source) -> tuple[Spec, tuple[Doubt, ...]]:
     """A network that names and shapes gave, with what the file's layers say of it; and what nothing in the file says,
     each with the option that decides it. Raises ModelFileError for a setting that the network cannot have."""
     if isinstance(spec, AlexNetSpec) and scheme in {"caffe", "npy"}:
         if any(layer.kind == "LRN" for layer in source.layers):
-            return _alexnet(spec, source.layers, source), []
-        return spec, [_order_doubt(spec)]
+            return _alexnet(spec, source.layers, source), ()
+        return spec, (_order_doubt(spec),)
     if scheme == "caffe" and isinstance(spec, ResNetV1Spec):
-        return _resnet(spec, source.layers), []
+        return _resnet(spec, source.layers), ()
     if scheme == "keras_branches" and isinstance(spec, StackSpec) and spec.name.endswith(".keras"):
         return _old_keras(spec)
-    return spec, []
+    return spec, ()
 
 
-def _order_doubt(spec: Spec) -> str:
+def _order_doubt(spec: Spec) -> Doubt:
     other = "alexnet.caffenet" if spec.name == "alexnet.caffe" else "alexnet.caffe"
-    return (
+    text = (
         f"arrays alone do not tell whether the network pools or normalizes first: taken as {spec.name}; "
         f"--model {other} takes the other order"
     )
+    return Doubt("network", text)
 
 
 def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> AlexNetSpec:
@@ -82,7 +84,7 @@ def _side(layers: Sequence[Layer], source: Source) -> int:
         side = _first(_given(layer, "transform_param"), "crop_size", 0)
         if side:
             return side
-    shapes = [shape for shape in cast(Mapping[str, Any], source.notes.get("inputs", {})).values() if len(shape) == 4]
+    shapes = [shape for shape in source.notes.get("inputs", {}).values() if len(shape) == 4]
     return int(shapes[0][2]) if shapes else 0
 
 
@@ -97,13 +99,13 @@ def _resnet(spec: ResNetV1Spec, layers: Sequence[Layer]) -> ResNetV1Spec:
     )
 
 
-def _old_keras(spec: StackSpec) -> tuple[StackSpec, list[str]]:
+def _old_keras(spec: StackSpec) -> tuple[StackSpec, tuple[Doubt, ...]]:
     """Keras's applications had the layer's own epsilon until 2.2.5, when they took other names."""
-    doubt = (
+    text = (
         "weights of Keras before 2.2.5, without a description of their network: its epsilon of 1e-3 and its padded "
         "max pool are assumed; the whole model's file would tell"
     )
-    return spec.replaced({"norm": Norm(1e-3, 0.01)}), [doubt]
+    return spec.replaced({"norm": Norm(1e-3, 0.01)}), (Doubt("network", text),)
 
 
 def _given(layer: Layer, name: str) -> Mapping[str, Any]:

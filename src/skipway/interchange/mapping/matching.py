@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from skipway.errors import ModelFileError
-from skipway.interchange.mapping import alexnet_names as alexnet
 from skipway.interchange.mapping import resnet_names as resnet
 from skipway.interchange.mapping.alexnet_names import infer_alexnet
 from skipway.interchange.mapping.layouts import Place
 from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.mapping.shapes import infer_stack
+from skipway.interchange.mapping.table import candidates
 from skipway.interchange.source import Array, Source
 from skipway.interchange.tensorflow import graph as tf_graph
 from skipway.interchange.tensorflow.frozen import variables
@@ -21,31 +20,9 @@ from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
+from skipway.reporting import counted
 
-# A scheme, and the rows whose layout it is. Names alone cannot tell two layouts of one scheme apart: the first that
-# explains as much as any other is taken, and `--model` decides otherwise.
-CANDIDATES: tuple[tuple[Scheme, str], ...] = (
-    *((scheme, "resnet_v1_50.torchvision") for scheme in resnet.TORCH),
-    *((scheme, "resnet_v1_20.cifar") for scheme in (resnet.CIFAR_TORCH, *resnet.TORCH)),
-    (resnet.HUGGING_FACE, "resnet_v1_50.torchvision"),
-    (resnet.TIMM_V2, "resnet_v2_50.timm"),
-    (resnet.SLIM, "resnet_v1_50.slim"),
-    (resnet.SLIM, "resnet_v2_50.slim"),
-    (resnet.KERAS, "resnet_v1_50.keras"),
-    (resnet.KERAS, "resnet_v2_50.keras"),
-    (resnet.CAFFE, "resnet_v1_50.original"),
-    (resnet.CAFFE, "resnet_v1_101.original"),
-    (resnet.CAFFE, "resnet_v1_152.original"),
-    (alexnet.TORCHVISION, "alexnet.owt"),
-    (alexnet.CAFFE, "alexnet.caffe"),
-    (alexnet.CAFFE, "alexnet.caffenet"),
-    (alexnet.NPY, "alexnet.caffe"),
-    (alexnet.NPY, "alexnet.caffenet"),
-)
-
-_HIDDEN = ("fc6", "fc7")
 _CLASSIFIER = "predictions"  # of the networks of Keras's applications
-_MOST_CANDIDATES = 60  # of classifiers: a file of a thousand matrices is none of these networks
 
 
 @dataclass(frozen=True)
@@ -67,7 +44,7 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     """
     arrays = variables(source) if source.format == tf_graph.FORMAT else dict(source.arrays)
     averaged = source.notes.get("average") == "ema"
-    if source.format.startswith("TensorFlow"):
+    if source.framework == "tensorflow":
         _check_named(source, arrays)
         kinds = {name: classified(name, arrays) for name in arrays}
         averaged = any(one.kind is Kind.AVERAGE for one in kinds.values())
@@ -78,18 +55,18 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
         scopes = {name.partition("/")[0] for name in arrays}
         if len(scopes) == 1 and all("/" in name for name in arrays):
             arrays = {name.partition("/")[2]: array for name, array in arrays.items()}
-    elif source.format == "caffemodel":
+    elif source.framework == "caffe":
         kinds_of = {name: layer.kind for layer in source.layers for name in layer.arrays}
         arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
-    elif source.format.startswith("keras"):
+    elif source.framework == "keras":
         # Statistics of pictures, by which a layer prepares them: no tensors of the network.
-        counted = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
-        arrays = {name: array for name, array in arrays.items() if name not in counted}
+        statistics = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
+        arrays = {name: array for name, array in arrays.items() if name not in statistics}
         arrays = arrays if source.layers else _unnested(arrays)
     if average == "ema" and not averaged:
         some = ", ".join(list(arrays)[:3])
         raise ModelFileError(
-            f"{source.path} holds no averaged weights, but one set of {len(arrays)} arrays ({some}, ...); "
+            f"{source.path} holds no averaged weights, but one set of {counted(len(arrays), 'array')} ({some}, ...); "
             "leave out --average ema"
         )
     return arrays
@@ -141,7 +118,7 @@ def _squeezed(array: Array, kind: str) -> Array:
 
 def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Iterator[Match]:
     """Every reading of a file's names and shapes; `rows`, where there are any, are the only ones that count."""
-    for scheme, base in (*CANDIDATES, *_classifier_candidates(shapes)):
+    for scheme, base in candidates(shapes):
         row = find_spec(base)
         spec: Spec | None = None
         if isinstance(row, StackSpec):
@@ -165,28 +142,6 @@ def _odd_stem(spec: Spec, scheme: Scheme, row: Spec) -> bool:
 def best(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Match | None:
     """The reading that leaves over and lacks the least, the first of equals; None where no scheme fits at all."""
     return min(matches(shapes, rows), key=lambda one: len(one.left) + len(one.missing), default=None)
-
-
-def _classifier_candidates(shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[Scheme, str]]:
-    """Schemes whose classifier is called as this file calls it: Caffe's ResNets and AlexNets, which are given another
-    name when they are trained for other classes, caffe-tensorflow's, and Keras's older ResNets."""
-    candidates: list[tuple[Scheme, str]] = []
-    for name, shape in shapes.items():
-        classifier, _, weight = name.rpartition("/")
-        if len(shape) != 2:
-            continue
-        alexnets = () if classifier in _HIDDEN else ("alexnet.caffe", "alexnet.caffenet")
-        if weight == "kernel":
-            # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
-            signs = re.fullmatch(r"fc\d+", classifier) and classifier != "fc1000"
-            row = "resnet_v1_50.signs" if signs else "resnet_v1_50.keras"
-            candidates.append((resnet.keras_branches(classifier), row))
-        elif weight == "0":
-            candidates += [(resnet.caffe(classifier), f"resnet_v1_{depth}.original") for depth in (50, 101, 152)]
-            candidates += [(alexnet.caffe(classifier), row) for row in alexnets]
-        elif weight == "weights":
-            candidates += [(alexnet.npy(classifier), row) for row in alexnets]
-    return candidates[:_MOST_CANDIDATES]
 
 
 def _match(spec: Spec, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]]) -> Match:

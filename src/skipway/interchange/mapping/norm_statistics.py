@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from skipway.errors import ModelFileError, UnknownNameError
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.source import Source
@@ -15,7 +16,7 @@ NORMS = ("running", "batch")
 _SIGNS = "resnet_v1_50.signs"
 
 
-def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, list[str]]:
+def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, tuple[Doubt, ...]]:
     """The network with the statistics that `norm` names, and what the user should know of them. "" takes the running
     ones, and says so where the file's code has others.
 
@@ -28,20 +29,21 @@ def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, list[st
         if not isinstance(spec, StackSpec):
             raise ModelFileError(f"{spec.name} has no batch normalization; leave out --norm batch")
         live = dataclasses.replace(spec.norm, statistics=_as_its_code(match, source))
-        told = (
+        text = (
             "evaluation normalizes with the statistics of the batch, so that the answer for a picture depends on the "
             "pictures beside it; --norm running takes the file's running statistics instead"
         )
-        return dataclasses.replace(match, spec=spec.replaced({"norm": live})), [told]
+        return dataclasses.replace(match, spec=spec.replaced({"norm": live})), (Doubt("statistics", text),)
     unsaid = spec.name == _SIGNS and not source.layers
     if norm or not (unsaid or any(layer.fields.get("live") for layer in source.layers)):
-        return match, []
-    return match, [
+        return match, ()
+    text = (
         "the code that wrote the file normalizes with the statistics of the batch wherever it was called with "
         "training=True; here evaluation uses the running statistics of the file, so answers differ from that code's: "
         "`import --norm batch` does as it did, `import --statistics DATA` recomputes the running statistics over your "
         "training pictures"
-    ]
+    )
+    return match, (Doubt("statistics", text),)
 
 
 def _as_its_code(match: Match, source: Source) -> Statistics:

@@ -10,13 +10,14 @@ from itertools import product
 from typing import Any
 
 from skipway.errors import ModelFileError, UnknownNameError
+from skipway.interchange.choices import NO_POOL, SHORTCUT_PADS, STEM_POOLS
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.resnet_names import CIFAR_TORCH, HUGGING_FACE, KERAS, SLIM, TIMM_V2, TORCH_NAMES
 from skipway.models.blocks import StackSpec, Stem
 from skipway.models.layers import PoolPadding
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
-from skipway.weights.choices import NO_POOL, SHORTCUT_PADS, STEM_POOLS
 
 # Three draws of crops, six to ten networks (docs/log.md). Where zeros stood elsewhere the figure was 1.4 to 24 times as
 # high, never lower. Another stride of the stem, with the side of the picture to it, fitted up to 2.1 times better.
@@ -121,14 +122,15 @@ def _padding(match: Match, wanted: str) -> Setting:
     return Setting(variants, "--shortcut-pad after, both or before", open=not known, assumed=assumed)
 
 
-def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[str]:
+def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[Doubt]:
     """What to say of a stem whose stride and pool no shape shows, and that is taken as CIFAR's networks have it."""
     if row or stated.stem_stride or stated.stem_pool or not _is_customary(match):
         return []
-    return [
+    text = (
         f"a 3x3 stem of {_CIFAR_WIDTH} channels and {_CIFAR_STAGES} stages are CIFAR's: taken with stride 1, no pool "
         "and 32 pixels; --stem-stride and --stem-pool say otherwise, and --fit compares"
-    ]
+    )
+    return [Doubt("network", text)]
 
 
 def _is_customary(match: Match) -> bool:

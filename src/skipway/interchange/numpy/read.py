@@ -21,7 +21,7 @@ from skipway.interchange.containers.zips import members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy import pickle as numpy_pickle
 from skipway.interchange.numpy.pickle import PickledArray, numeric_dtype
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, Notes, Source
 
 SIGNATURE = b"\x93NUMPY"
 PAIR = ("weights", "biases")
@@ -58,7 +58,7 @@ def read(path: Path) -> Source:
     arrays, layers, left_out = _flattened(path, root, whole)
     if not arrays:
         raise damaged(path, "holds no arrays", _SAVE_AGAIN)
-    notes = {"form": "dictionary of layers" if layers else "dictionary of arrays", "left_out": left_out}
+    notes: Notes = {"form": "dictionary of layers" if layers else "dictionary of arrays", "left_out": left_out}
     return Source("npy", path, named(path, arrays), tuple(layers), notes=notes)
 
 

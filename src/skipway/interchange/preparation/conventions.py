@@ -10,12 +10,14 @@ from skipway.data.preprocessing import Preprocessing, preset
 from skipway.errors import ModelFileError, SkipwayError
 from skipway.interchange.caffe import read as caffe
 from skipway.interchange.caffe.read import MEAN
+from skipway.interchange.doubt import Doubt
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.input import input_scaling
 from skipway.interchange.keras.read_h5 import PREPROCESSING
 from skipway.interchange.numpy import read as npy
 from skipway.interchange.source import Array, Source
 from skipway.models.network import Spec
+from skipway.reporting import counted
 
 # TF-Slim's README has its ResNet v2 weights, of 1,001 classes, evaluated at 299 pixels; the code's own default is 224.
 _SLIM_V2_SIDE = 299
@@ -32,22 +34,28 @@ def prepared(spec: Spec, name: str, mean: Path | None = None) -> tuple[Spec, Pre
     return spec, with_mean(rule, mean) if mean else rule
 
 
-def stated(source: Source, spec: Spec, scheme: str) -> tuple[Preprocessing | None, list[str]]:
-    """What a file says of its pictures, and a line that tells so where layers of the network say it. Whole models that
-    we exported say all of it; Keras's layers the values, and the geometry is the convention's. Raises ModelFileError.
+def stated(source: Source, spec: Spec, scheme: str) -> tuple[Preprocessing | None, tuple[Doubt, ...]]:
+    """What a file says of its pictures, and a line about it where layers of the network say it.
+
+    Whole models that we exported say all of it. Keras's layers say the values; the geometry is the convention's.
+    Returns None where the file says nothing. Raises ModelFileError.
     """
-    if (plain := source.notes.get(PREPROCESSING)) is not None:
+    plain = source.notes.get("skipway_preprocessing")
+    if plain is not None:
         try:
-            return Preprocessing.from_dict(plain, where=PREPROCESSING), []
+            return Preprocessing.from_dict(plain, where=PREPROCESSING), ()
         except SkipwayError as error:
             raise ModelFileError(f"{source.path}: {error}; or name the convention with --preprocessing") from None
-    scaling = input_scaling(source) if scheme == "keras_graph" else None
+    if scheme != "keras_graph":
+        return None, ()
+    scaling = input_scaling(source)
     if scaling is None:
-        return None, []
-    rule = scaling.of(preset(spec.preprocessing, spec.input_size, grey=spec.in_channels == 1))
+        return None, ()
+    convention = preset(spec.preprocessing, spec.input_size, grey=spec.in_channels == 1)
+    rule = scaling.of(convention)
     layers = ", ".join(f"'{name[:80]}'" for name in scaling.names)
-    told = f"counts times {rule.scale:.4g}, minus {rule.mean}, over {rule.std}, in {rule.channels} order"
-    return rule, [f"the network's own layers {layers} prepare its pictures: {told}"]
+    values = f"counts times {rule.scale:.4g}, minus {rule.mean}, over {rule.std}, in {rule.channels} order"
+    return rule, (Doubt("pictures", f"the network's own layers {layers} prepare its pictures: {values}"),)
 
 
 def with_mean(rule: Preprocessing, file: Path) -> Preprocessing:
@@ -59,13 +67,13 @@ def with_mean(rule: Preprocessing, file: Path) -> Preprocessing:
             f"{rule.channels}, counts times {rule.scale:.4g}; give --preprocessing caffe or caffe_resnet with it"
         )
     array = _mean_array(file)
-    shape = _three(array.shape)
+    shape = _with_three_axes(array.shape)
     if len(shape) != 3:
         raise ModelFileError(f"{file} has the shape {array.shape}; give a mean image (C, H, W) or a mean pixel (C,)")
     try:
         if shape == (rule.depth, 1, 1):
-            mean = tuple(MeanImage(array.read().reshape(shape)).channels)
-            return replace(rule, mean=mean, mean_image=None)
+            pixel = MeanImage(array.read().reshape(shape))
+            return replace(rule, mean=tuple(pixel.channels), mean_image=None)
         rule.check_mean_image(shape)  # before any number is read
         image = MeanImage(array.read().reshape(shape))
     except ModelFileError:
@@ -75,13 +83,15 @@ def with_mean(rule: Preprocessing, file: Path) -> Preprocessing:
     return replace(rule, mean=image.channels, mean_image=image)
 
 
-def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _with_three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A mean's shape as (C, H, W): a pixel has no sides, a blob of Caffe four axes, a grey picture perhaps two."""
     if len(shape) == 4 and shape[0] == 1:
         return shape[1:]
     if len(shape) == 2:
         return (1, *shape)
-    return (*shape, 1, 1) if len(shape) == 1 else shape
+    if len(shape) == 1:
+        return (*shape, 1, 1)
+    return shape
 
 
 def _mean_array(file: Path) -> Array:
@@ -89,7 +99,9 @@ def _mean_array(file: Path) -> Array:
     if npy.looks_like(head, file):
         arrays = npy.read(file).arrays
         if len(arrays) != 1:
-            raise ModelFileError(f"{file} holds {len(arrays)} arrays; give the mean alone, saved with numpy.save")
+            raise ModelFileError(
+                f"{file} holds {counted(len(arrays), 'array')}; give the mean alone, saved with numpy.save"
+            )
         return next(iter(arrays.values()))
     if caffe.looks_like_mean(head, file):
         return caffe.read_mean(file).arrays[MEAN]

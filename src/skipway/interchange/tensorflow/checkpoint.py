@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.interchange.source import Source
+from skipway.interchange.source import Notes, Source
 from skipway.interchange.tensorflow.bundle import read_bundle, write_bundle
 from skipway.interchange.tensorflow.paths import find
 from skipway.interchange.tensorflow.sstable import is_table
@@ -58,7 +58,7 @@ def read(path: Path) -> Source:
         format=f"TensorFlow checkpoint {found.version}",
         path=found.prefix,
         arrays=MappingProxyType(contents.arrays),
-        notes=MappingProxyType(notes),
+        notes=cast(Notes, notes),
     )
 
 

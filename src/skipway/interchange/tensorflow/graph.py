@@ -95,7 +95,7 @@ def read(path: Path) -> Source:
         arrays=MappingProxyType(arrays),
         layers=tuple(layer for layer, _ in nodes),
         warnings=() if versioned else (_CUT_OFF,),
-        notes=MappingProxyType({"others": others}),
+        notes={"others": others},
     )
 
 

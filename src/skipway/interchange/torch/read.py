@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.blobs import Blob, FileBlob, damaged, item_dtype, named
@@ -20,7 +20,7 @@ from skipway.interchange.containers.pickle_values import Global, PickleError
 from skipway.interchange.containers.zips import SIGNATURE, Member, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy.pickle import PickledArray
-from skipway.interchange.source import Source
+from skipway.interchange.source import Notes, Source
 from skipway.interchange.torch.pickle import KNOWN, Storage, refused, storage_dtype, unpickled
 from skipway.interchange.torch.state import Average, unwrapped
 from skipway.interchange.torch.tar import is_tar, place, read_tar
@@ -59,7 +59,9 @@ def read(path: Path, average: Average = "raw") -> Source:
         value.array(name, blob) if isinstance(value, PickledArray) else value.array(name, path)
         for name, value in state.tensors.items()
     ]
-    return Source("torch", path, named(path, arrays), warnings=state.warnings, notes={"form": form, **state.notes})
+    return Source(
+        "torch", path, named(path, arrays), warnings=state.warnings, notes=cast(Notes, {"form": form, **state.notes})
+    )
 
 
 def _read_zip(path: Path) -> tuple[Any, Blob]:
