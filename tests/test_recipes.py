@@ -16,14 +16,13 @@ from skipway.errors import RecipeError, SkipwayError, UnknownNameError
 from skipway.training.loop import total_steps
 from skipway.training.recipe import (
     Recipe,
-    find_recipe,
     read_recipe,
     read_toml,
     recipe_from_dict,
     recipe_to_toml,
     updated,
 )
-from skipway.training.recipes import RECIPES
+from skipway.training.recipes import RECIPES, find_recipe
 from skipway.training.schedule import learning_rate
 
 # Every field differs from its default, so that none can be dropped unseen.

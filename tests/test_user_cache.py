@@ -15,7 +15,7 @@ import pytest
 from skipway.cli import main
 from skipway.errors import CacheError
 from skipway.user_cache import cache_folder, claimed_entry, inspect_cache, prepare_font_folder, scratch_entry, store
-from skipway.user_cache.entry import Entry
+from skipway.user_cache.entry import CacheEntry
 from skipway.user_cache.place import private_cache_folder, remove, size_bound
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -321,7 +321,7 @@ def test_clearing_deletes_nothing_but_entries(user_cache: Path, tmp_path: Path) 
 def test_an_entrys_folder_ends_with_it() -> None:
     entry = scratch_entry()
     folder = entry.folder
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, CacheEntry)
     entry.keep("part", lambda to: to.write_text("x"))
     del entry
     assert not folder.parent.exists()

@@ -11,7 +11,8 @@ from skipway.benchmark.subject import find_subject
 from skipway.benchmark.work import training_work
 from skipway.drawing.counting import count
 from skipway.machine import pick_device, versions
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 
 _ENDLESS = 10**9  # updates; the schedule is constant
 

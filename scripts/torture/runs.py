@@ -19,7 +19,8 @@ from PIL import Image
 from skipway.data.augmentation import Augmentation
 from skipway.errors import SkipwayError
 from skipway.training.console import Silent
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 from skipway.training.run import resume, train
 from skipway.training.state import checkpoints, read_checkpoint
 from skipway.weights.bundle import load_bundle

@@ -21,7 +21,8 @@ from skipway.drawing.summary import summarize
 from skipway.errors import SkipwayError, SpecError, UnknownNameError
 from skipway.models.catalog import create_model
 from skipway.training.console import Silent
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 from skipway.training.updater import Updater
 
 CPU = torch.device("cpu")

@@ -16,10 +16,11 @@ import torch
 from skipway.errors import RunError, SkipwayError
 from skipway.training.console import Silent
 from skipway.training.job import gather
+from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe
 from skipway.training.resuming import read_config
 from skipway.training.run import resume, train
-from skipway.training.state import DamagedError, Progress, checkpoints, newest_checkpoint, read_checkpoint, write_sealed
+from skipway.training.state import DamagedError, checkpoints, newest_checkpoint, read_checkpoint, write_sealed
 from skipway.weights.bundle import load_bundle
 from tests.training.conftest import write_classes
 

@@ -237,7 +237,7 @@ def test_ctrl_c_after_a_step_keeps_the_new_run(run: Path, data: Path, monkeypatc
     after_step = Loop._after_step
 
     def asked(self: Loop) -> None:
-        self._stop_asked = True
+        self._stop.asked = True
         after_step(self)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="stopped at step 1"):

@@ -22,7 +22,8 @@ from skipway.inference.engines import ENGINES, PRECISIONS, Precision
 from skipway.machine import pick_device
 from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 
 MODES = ("forward", "train")
 # Of the memory, for the lower bound of what a trial takes: a unit's input, its output and what lies between them are

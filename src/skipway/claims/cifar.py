@@ -15,7 +15,8 @@ from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.models.rows.depths import CIFAR_STEM
-from skipway.training.recipe import Recipe, find_recipe
+from skipway.training.recipe import Recipe
+from skipway.training.recipes import find_recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -193,8 +193,8 @@ def predict(
 @commands.command()
 def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")] = "", json_: Json = False) -> None:
     """List the recipes, or print one as TOML to start your own from."""
-    from skipway.training.recipe import find_recipe, recipe_to_toml
-    from skipway.training.recipes import RECIPES
+    from skipway.training.recipe import recipe_to_toml
+    from skipway.training.recipes import RECIPES, find_recipe
 
     if name:
         recipe = find_recipe(name)

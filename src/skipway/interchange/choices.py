@@ -1,4 +1,4 @@
-"""What some options of an import may be, for the help and for the check; it loads nothing that reads weights."""
+"""The possible values of some options of an import, for the help and for the check. Imports nothing heavy."""
 
 from __future__ import annotations
 

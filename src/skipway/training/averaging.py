@@ -18,18 +18,24 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.shadow = copy.deepcopy(network).requires_grad_(requires_grad=False)
-        self._pairs = [
-            (mine, theirs)
-            for mine, theirs in zip(_tensors(self.shadow), _tensors(network), strict=True)
-            if mine.is_floating_point()
-        ]
+        # Tensors of whole numbers, such as counters of batches, have no average.
+        self._averages: list[Tensor] = []
+        self._sources: list[Tensor] = []
+        for average, source in zip(_tensors(self.shadow), _tensors(network), strict=True):
+            if average.is_floating_point():
+                self._averages.append(average)
+                self._sources.append(source)
 
     def update(self, step: int) -> None:
         """Follow the network after update number `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        early_decay = (1 + step) / (10 + step)
+        decay = min(self.decay, early_decay)
         with torch.no_grad():
-            torch._foreach_lerp_([mine for mine, _ in self._pairs], [theirs for _, theirs in self._pairs], 1 - decay)
+            torch._foreach_lerp_(self._averages, self._sources, 1 - decay)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
+    """All parameters, then all buffers."""
+    parameters = list(network.parameters())
+    buffers = list(network.buffers())
+    return parameters + buffers

@@ -9,7 +9,7 @@ from skipway.models.network import Spec
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """A row of the catalog, a picture side in pixels (0: the row's own), and the reason in one line."""
 
     model: str
@@ -17,24 +17,31 @@ class Choice:
     reason: str
 
 
-def choose_model(side: int, count: int, *, grey: bool) -> Choice:
+def choose_model(side: int, count: int, *, grey: bool) -> ModelChoice:
     """The network for `count` pictures whose shorter side is typically `side` pixels.
 
     Small pictures need a stem that does not throw pixels away; few pictures need few layers.
     """
-    seen = f"{count:,} {'grey' if grey else 'colour'} pictures of about {side} pixels"
+    colour = "grey" if grey else "colour"
+    pictures = f"{count:,} {colour} pictures of about {side} pixels"
     if grey and side <= 32:
-        return Choice("alexnet.mnist", 0, f"{seen}: small and grey, the MNIST AlexNet trains fastest")
+        reason = f"{pictures}: small and grey, the MNIST AlexNet trains fastest"
+        return ModelChoice("alexnet.mnist", 0, reason)
     if side <= 44:
-        return Choice("resnet_v1_20.cifar", 0, f"{seen}: a stem without stride keeps their detail")
+        reason = f"{pictures}: a stem without stride keeps their detail"
+        return ModelChoice("resnet_v1_20.cifar", 0, reason)
     if side <= 96:
-        return Choice("resnet_v1_50.signs", 0, f"{seen}: made for 64 pixels a side")
+        reason = f"{pictures}: made for 64 pixels a side"
+        return ModelChoice("resnet_v1_50.signs", 0, reason)
     if count < 20_000:
         size = 224 if side >= 200 else 128
-        return Choice("resnet_v1_18.torchvision", size, f"{seen}: too few to fill a deeper network")
-    return Choice("resnet_v2_50.slim", 224, f"{seen}: enough for 50 layers")
+        reason = f"{pictures}: too few to fill a deeper network"
+        return ModelChoice("resnet_v1_18.torchvision", size, reason)
+    reason = f"{pictures}: enough for 50 layers"
+    return ModelChoice("resnet_v2_50.slim", 224, reason)
 
 
 def preprocessing_for(spec: Spec) -> Preprocessing:
-    """The source's picture convention at the spec's own input size."""
-    return preset(spec.preprocessing, spec.input_size, grey=spec.in_channels == 1)
+    """The preprocessing that the source of a spec uses, at the spec's own input size."""
+    grey = spec.in_channels == 1
+    return preset(spec.preprocessing, spec.input_size, grey=grey)

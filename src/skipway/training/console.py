@@ -1,17 +1,20 @@
-"""What a person sees while a run goes on: a live line on a terminal, one line an epoch elsewhere."""
+"""What a person sees during a run: a live line on a terminal, one line for each epoch elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from skipway.reporting import escaped
 
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
 
 class Reporter(Protocol):
-    """Receives what a run has to tell."""
+    """Receives what a run reports."""
 
     def say(self, text: str) -> None:
         """One line of plain text; names in it may hold anything."""
@@ -60,7 +63,7 @@ class Console:
             console=self.terminal,
             transient=True,
         )
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._last = 0.0
 
     def __enter__(self) -> Self:
@@ -78,30 +81,44 @@ class Console:
         self.terminal.print(escaped(text), markup=False)
 
     def counting(self, what: str, done: int, total: int) -> None:
-        self._show(what, done, total, "", force=done == total)
-        if self.live and done == total and what in self._tasks:
-            self.progress.remove_task(self._tasks.pop(what))  # type: ignore[arg-type]
+        complete = done == total
+        self._show(what, done, total, "", force=complete)
+        if not complete:
+            return
+        task = self._tasks.pop(what, None)
+        if task is not None:
+            self.progress.remove_task(task)
 
     def step(self, epoch: int, done: int, total: int, figures: dict[str, float]) -> None:
-        text = (
-            f"epoch {epoch}  loss {figures['loss']:.3f}  rate {figures['learning_rate']:.2e}  "
-            f"{figures['images_per_second']:,.0f} pictures/s"
-        )
+        loss = figures["loss"]
+        rate = figures["learning_rate"]
+        speed = figures["images_per_second"]
+        text = f"epoch {epoch}  loss {loss:.3f}  rate {rate:.2e}  {speed:,.0f} pictures/s"
         self._show("training", done, total, text, force=False)
 
     def epoch(self, row: dict[str, float], epochs: int) -> None:
-        judged = f"val loss {row['val_loss']:.4f}  val top-1 {row['val_top1']:.2%}  " if "val_top1" in row else ""
-        self.say(
-            f"epoch {row['epoch']:.0f}/{epochs}  loss {row['train_loss']:.4f}  top-1 {row['train_top1']:.2%}  "
-            f"{judged}rate {row['learning_rate']:.2e}  {row['images_per_second']:,.0f} pictures/s  "
-            f"{row['seconds']:.0f} s"
-        )
+        parts = [f"epoch {row['epoch']:.0f}/{epochs}"]
+        parts.append(f"loss {row['train_loss']:.4f}")
+        parts.append(f"top-1 {row['train_top1']:.2%}")
+        if "val_top1" in row:
+            parts.append(f"val loss {row['val_loss']:.4f}")
+            parts.append(f"val top-1 {row['val_top1']:.2%}")
+        parts.append(f"rate {row['learning_rate']:.2e}")
+        parts.append(f"{row['images_per_second']:,.0f} pictures/s")
+        parts.append(f"{row['seconds']:.0f} s")
+        self.say("  ".join(parts))
 
     def _show(self, what: str, done: int, total: int, figures: str, *, force: bool) -> None:
+        """Draw the live line, at most ten times a second unless `force` is set."""
+        if not self.live:
+            return
         now = time.monotonic()
-        if not self.live or (now - self._last < 0.1 and not force):
+        too_soon = now - self._last < 0.1
+        if too_soon and not force:
             return
         self._last = now
-        if what not in self._tasks:
-            self._tasks[what] = self.progress.add_task(what, total=total, figures=figures)
-        self.progress.update(self._tasks[what], completed=done, figures=figures)  # type: ignore[arg-type]
+        task = self._tasks.get(what)
+        if task is None:
+            task = self.progress.add_task(what, total=total, figures=figures)
+            self._tasks[what] = task
+        self.progress.update(task, completed=done, figures=figures)

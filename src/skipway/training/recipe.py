@@ -23,106 +23,72 @@ _MAX_BYTES = 1 << 20  # of a TOML file; a recipe takes two thousand
 class Recipe:
     """How to train. A step is one update of the weights.
 
-    Length: `epochs`, or `pictures` in total where it is given (the last epoch may then be cut short).
-
-    Optimizer: `sgd` with `momentum` and `nesterov`, `adam`, `adamw` with `betas` and `epsilon`; `weight_decay` (L2 in
-    the gradient for sgd and adam, decoupled for adamw), left off norms and biases unless `decay_norm_and_bias`.
-    `batch_size` pictures make an update, over all ranks, computed in `accumulation` parts; gradients longer than
-    `clip_norm` (0: off) are shortened to it.
-
-    Schedule: `constant`; `step`, times `step_factor` at each of `milestones` (shares of the run); `cosine`, to
-    `final_share` of the peak; `one_cycle`, up for `rise` of the run by a cosine, then down to `final_share` by one
-    (Smith 2018). `warmup` is a share of the run with a linear rise, not for `one_cycle`.
-
-    Loss: cross-entropy with `label_smoothing`; `class_weights="auto"` weighs classes by their inverse frequency.
-
-    Weights: `initialization` replaces the source's own (`source`); `dropout` its drop rates (below 0: as the source);
-    `norm_momentum` batch normalization's (0: as the source); `zero_residual` starts each residual branch's last
-    normalization at 0, which makes every block the identity (Goyal et al. 2017). `ema` averages the weights with
-    this decay (0: off), after a start in which it is smaller. `freeze` names stages that stay as they are, their
-    batch statistics too. `recompute_statistics`: after the last epoch the running statistics of batch normalization
-    are computed afresh over the training pictures.
-
-    Outcome: `keep` the `best` epoch by validation top-1 (then loss), or the `last`. `early_stopping` ends after so
-    many epochs without a better one (0: off). A checkpoint every `checkpoint_steps` steps (0: every epoch), the
-    newest `keep_checkpoints` of which stay. `validation` is the share held out where the data have no val part;
-    0 holds nothing out and trains on a val part, too.
-
-    `precision`: `auto` is bf16 on a GPU and fp32 on a CPU. `compile`: `auto` compiles the network on a GPU for runs of
-    2,000 steps and more, which earn back the minute that it takes; `on` does so anywhere.
+    Raises RecipeError for a value that is of another type, out of range, or in conflict with another one.
     """
 
     name: str = "custom"
-    source: str = ""
+    source: str = ""  # where the recipe comes from, in words
+
+    # Length. Each update takes a batch.
     epochs: int = 10
-    pictures: int = 0
-    batch_size: int = 32
-    drop_last: bool = False
-    accumulation: int = 1
+    pictures: int = 0  # in all epochs together, in place of `epochs`; the last epoch may be cut short (0: off)
+    batch_size: int = 32  # pictures of an update, over all processes
+    drop_last: bool = False  # leave out an epoch's last batch where it is smaller
+    accumulation: int = 1  # parts of a batch, which are computed one after the other
+
+    # Optimizer.
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    decay_norm_and_bias: bool = False
-    clip_norm: float = 0.0
+    learning_rate: float = 1e-3  # the peak of the schedule
+    momentum: float = 0.9  # of sgd
+    nesterov: bool = False  # of sgd
+    betas: tuple[float, float] = (0.9, 0.999)  # of adam and adamw
+    epsilon: float = 1e-8  # of adam and adamw
+    weight_decay: float = 0.0  # L2 in the gradient for sgd and adam, decoupled for adamw
+    decay_norm_and_bias: bool = False  # whether norms and biases decay, too
+    clip_norm: float = 0.0  # gradients longer than this are shortened to it (0: off)
+
+    # Schedule: `constant`; `step`, times `step_factor` at each milestone; `cosine`, from the peak to `final_share` of
+    # it; `one_cycle`, by a cosine up to the peak and by another down to `final_share` of it (Smith 2018).
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
-    warmup: float = 0.0
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup: float = 0.0  # share of the run with a linear rise, not for one_cycle
+    milestones: tuple[float, ...] = (0.5, 0.75)  # shares of the run
     step_factor: float = 0.1
-    rise: float = 0.3
-    final_share: float = 0.0
+    rise: float = 0.3  # share of the run in which the rate of one_cycle rises
+    final_share: float = 0.0  # share of the peak
+
+    # Loss: cross-entropy.
     label_smoothing: float = 0.0
-    class_weights: Literal["none", "auto"] = "none"
-    initialization: str = "source"
-    dropout: float = -1.0
-    norm_momentum: float = 0.0
-    zero_residual: bool = False
-    ema: float = 0.0
-    freeze: tuple[str, ...] = ()
-    recompute_statistics: bool = False
-    keep: Literal["best", "last"] = "best"
-    early_stopping: int = 0
-    checkpoint_steps: int = 0
-    keep_checkpoints: int = 2
-    validation: float = 0.1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    class_weights: Literal["none", "auto"] = "none"  # auto: the inverse frequencies of the classes
+
+    # Network and weights.
+    initialization: str = "source"  # how the first weights are drawn; `source`: as the network's source draws them
+    dropout: float = -1.0  # drop rate (below 0: the source's)
+    norm_momentum: float = 0.0  # of batch normalization (0: the source's)
+    zero_residual: bool = False  # the last norm of each residual branch begins at 0: every block is the identity
+    ema: float = 0.0  # decay of the weights' moving average (0: off); smaller at the start
+    freeze: tuple[str, ...] = ()  # stages whose weights and batch statistics do not change
+    recompute_statistics: bool = False  # after the last epoch, the running statistics over the training pictures
+
+    # Outcome.
+    keep: Literal["best", "last"] = "best"  # the epoch whose weights are kept; best by validation top-1, then by loss
+    early_stopping: int = 0  # epochs without a better one after which the run ends (0: off)
+    checkpoint_steps: int = 0  # steps between two checkpoints (0: an epoch)
+    keep_checkpoints: int = 2  # how many of the newest checkpoints stay
+    validation: float = 0.1  # share held out where the data have no val part; 0 also trains on a val part
+
+    # Computation.
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    # auto: on a GPU, for runs of 2,000 steps and more, which earn back the minute that compiling takes.
     compile: Literal["auto", "on", "off"] = "auto"
+
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         floated(self)
         self._require_types()
-        for name, hint in typing.get_type_hints(Recipe).items():
-            value, choices = getattr(self, name), typing.get_args(hint)
-            if typing.get_origin(hint) is Literal and value not in choices:
-                raise RecipeError(f"{name} is {value!r}; give one of {', '.join(choices)}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise RecipeError(f"{name} is {value}; give a finite number")
-        for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give 1 or more")
-        for name in ("pictures", "clip_norm", "early_stopping", "checkpoint_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give 0 or more")
-        for name in ("learning_rate", "epsilon", "step_factor"):
-            if getattr(self, name) <= 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give a number above 0")
-        for name in ("momentum", "label_smoothing", "ema", "validation", "warmup", "final_share", "norm_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; give a number from 0 up to but not 1")
-        if self.dropout >= 1:
-            raise RecipeError(
-                f"dropout is {self.dropout}; give a drop rate below 1, or a negative one for the source's"
-            )
-        if not 0 < self.rise < 1:
-            raise RecipeError(f"rise is {self.rise}; give a share of the run between 0 and 1")
-        if any(not 0 < one < 1 for one in self.milestones) or list(self.milestones) != sorted(self.milestones):
-            raise RecipeError(f"milestones are {list(self.milestones)}; give rising shares of the run between 0 and 1")
-        if any(not 0 <= beta < 1 for beta in self.betas):
-            raise RecipeError(f"betas are {list(self.betas)}; give two numbers from 0 up to but not 1")
+        self._require_choices()
+        self._require_ranges()
+        self._require_lists()
         if self.nesterov and not self.momentum:
             raise RecipeError("nesterov is true but momentum is 0; give a momentum, or nesterov = false")
         if self.accumulation > self.batch_size:
@@ -132,14 +98,62 @@ class Recipe:
         """Raises RecipeError for a number, text or flag of another type; choices are checked with their values."""
         nouns = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         for name, hint in typing.get_type_hints(Recipe).items():
+            noun = nouns.get(hint)
             value = getattr(self, name)
-            if hint in nouns and type(value) is not hint:
-                raise RecipeError(f"{name} is {value!r}; give {nouns[hint]}")
+            if noun is not None and type(value) is not hint:
+                raise RecipeError(f"{name} is {value!r}; give {noun}")
+
+    def _require_choices(self) -> None:
+        """Raises RecipeError for a value that is not among a field's choices, and for a number that is not finite."""
+        for name, hint in typing.get_type_hints(Recipe).items():
+            value = getattr(self, name)
+            if typing.get_origin(hint) is Literal:
+                choices = typing.get_args(hint)
+                if value not in choices:
+                    raise RecipeError(f"{name} is {value!r}; give one of {', '.join(choices)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"{name} is {value}; give a finite number")
+
+    def _require_ranges(self) -> None:
+        """Raises RecipeError for a number that is too small or too large."""
+        for name in ("epochs", "batch_size", "accumulation", "keep_checkpoints"):
+            value = getattr(self, name)
+            if value < 1:
+                raise RecipeError(f"{name} is {value}; give 1 or more")
+        for name in ("pictures", "clip_norm", "early_stopping", "checkpoint_steps", "weight_decay"):
+            value = getattr(self, name)
+            if value < 0:
+                raise RecipeError(f"{name} is {value}; give 0 or more")
+        for name in ("learning_rate", "epsilon", "step_factor"):
+            value = getattr(self, name)
+            if value <= 0:
+                raise RecipeError(f"{name} is {value}; give a number above 0")
+        for name in ("momentum", "label_smoothing", "ema", "validation", "warmup", "final_share", "norm_momentum"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise RecipeError(f"{name} is {value}; give a number from 0 up to but not 1")
+        if self.dropout >= 1:
+            raise RecipeError(
+                f"dropout is {self.dropout}; give a drop rate below 1, or a negative one for the source's"
+            )
+        if not 0 < self.rise < 1:
+            raise RecipeError(f"rise is {self.rise}; give a share of the run between 0 and 1")
+
+    def _require_lists(self) -> None:
+        """Raises RecipeError for milestones outside the run or out of order, and for betas that are no decay."""
+        milestones = list(self.milestones)
+        inside_run = all(0 < milestone < 1 for milestone in milestones)
+        if not inside_run or milestones != sorted(milestones):
+            raise RecipeError(f"milestones are {milestones}; give rising shares of the run between 0 and 1")
+        betas = list(self.betas)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise RecipeError(f"betas are {betas}; give two numbers from 0 up to but not 1")
 
     def differences_from(self, other: Recipe) -> list[str]:
-        """Keys whose values differ, those of the augmentation as `augmentation.crop`."""
-        own, others = _flat(self), _flat(other)
-        return [key for key in own if own[key] != others[key]]
+        """Names of the fields whose values differ; those of the augmentation as in `augmentation.crop`."""
+        own_fields = _flat(self)
+        other_fields = _flat(other)
+        return [name for name in own_fields if own_fields[name] != other_fields[name]]
 
     def replaced(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed."""
@@ -147,75 +161,86 @@ class Recipe:
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe and of its augmentation in one mapping."""
     plain = dataclasses.asdict(recipe)
-    inner = plain.pop("augmentation")
-    return plain | {f"augmentation.{key}": value for key, value in inner.items()}
+    augmentation = plain.pop("augmentation")
+    for name, value in augmentation.items():
+        plain[f"augmentation.{name}"] = value
+    return plain
 
 
 def recipe_to_toml(recipe: Recipe, run: dict[str, Any] | None = None) -> str:
     """The recipe as TOML; `run` adds a table that readers of recipes skip."""
     plain = dataclasses.asdict(recipe)
     augmentation = plain.pop("augmentation")
-    parts = [_table(plain), "[augmentation]\n" + _table(augmentation)]
+    text = _table(plain)
+    text += "\n[augmentation]\n" + _table(augmentation)
     if run is not None:
-        parts.append("[run]\n" + _table(run))
-    return "\n".join(parts)
+        text += "\n[run]\n" + _table(run)
+    return text
+
+
+def _table(values: dict[str, Any]) -> str:
+    """A TOML table, a line for each value.
+
+    A finite JSON number, a boolean, a text or a list of them is TOML as well, except that TOML wants DEL escaped.
+    """
+    lines: list[str] = []
+    for key, value in values.items():
+        text = json.dumps(value, ensure_ascii=False)
+        text = text.replace("\x7f", "\\u007f")
+        lines.append(f"{key} = {text}\n")
+    return "".join(lines)
 
 
 def read_recipe(file: Path) -> Recipe:
     """A recipe from TOML. Keys that are left out have their defaults. Raises RecipeError or UnknownNameError."""
-    return recipe_from_dict(read_toml(file), str(file))
+    plain = read_toml(file)
+    return recipe_from_dict(plain, str(file))
 
 
 def recipe_from_dict(plain: dict[str, Any], where: str) -> Recipe:
-    """A recipe from plain values; a table `run` is skipped."""
-    return from_plain(Recipe, {key: value for key, value in plain.items() if key != "run"}, f"recipe {where}")
+    """A recipe from plain values; a table `run` is skipped. `where` names their source in error messages.
+
+    Raises RecipeError, UnknownNameError or ValueMismatchError.
+    """
+    fields = dict(plain)
+    fields.pop("run", None)
+    return from_plain(Recipe, fields, f"recipe {where}")
 
 
 def read_toml(file: Path) -> dict[str, Any]:
     """Plain values of a TOML file. Raises RecipeError."""
     try:
-        text = read_bounded(file, _MAX_BYTES).decode("utf-8-sig")  # Windows editors like to begin with a mark
+        content = read_bounded(file, _MAX_BYTES)
     except ReadError as error:
         raise RecipeError(f"{file} cannot be read (it {error.what}); {error.fix}") from None
+    try:
+        text = content.decode("utf-8-sig")  # Windows editors like to begin with a mark
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file} is no TOML ({error}); save it as UTF-8") from None
-    return parse_toml(text.replace("\r\n", "\n"), str(file))
+    text = text.replace("\r\n", "\n")
+    return parse_toml(text, str(file))
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """Plain values of TOML. `where` starts the error messages. Raises RecipeError."""
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # tomllib's own, and that of a number without end
+    except (ValueError, RecursionError) as error:  # tomllib's own error is a ValueError, as is one of a huge number
         raise RecipeError(f"{where} is no TOML ({error}); correct that line") from None
 
 
-def find_recipe(name: str) -> Recipe:
-    """A recipe by its name in the table or by its TOML file. Raises UnknownNameError or RecipeError."""
-    from skipway.errors import UnknownNameError
-    from skipway.training.recipes import RECIPES
-
-    if not isinstance(name, str):
-        raise RecipeError(f"recipe is {type(name).__name__}; give a name, a .toml file or a Recipe")
-    if name.endswith(".toml"):
-        return read_recipe(Path(name))
-    if name not in RECIPES:
-        raise UnknownNameError("recipe", name, RECIPES, hint="or give a .toml file")
-    return RECIPES[name]
-
-
-def _table(values: dict[str, Any]) -> str:
-    # A finite JSON number, a boolean, a text or list of them is TOML as well, but that TOML wants DEL spelt out.
-    texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
-    return "".join(f"{key} = {text}\n" for key, text in texts.items())
-
-
 def updated(recipe: Recipe, *, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> Recipe:
-    """The recipe with what the command line overrides; a number of epochs replaces a number of pictures."""
+    """The recipe with the options of the command line in place of its own fields.
+
+    A number of epochs also removes a number of pictures. Raises RecipeError, with the name of the option where it is
+    the option that is wrong.
+    """
     changes: dict[str, Any] = {}
     if epochs is not None:
-        changes |= {"epochs": epochs, "pictures": 0}
+        changes["epochs"] = epochs
+        changes["pictures"] = 0
     if batch_size is not None:
         changes["batch_size"] = batch_size
     if learning_rate is not None:
@@ -223,5 +248,9 @@ def updated(recipe: Recipe, *, epochs: int | None, batch_size: int | None, learn
     try:
         return recipe.replaced(**changes)
     except SkipwayError as error:
-        name, _, rest = str(error).partition(" ")
-        raise RecipeError(f"--{name.replace('_', '-')} {rest}" if name in changes else str(error)) from None
+        message = str(error)
+        field_name, _, rest = message.partition(" ")
+        if field_name in changes:
+            option = field_name.replace("_", "-")
+            message = f"--{option} {rest}"
+        raise RecipeError(message) from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from skipway.data.augmentation import Augmentation
-from skipway.training.recipe import Recipe
+from skipway.errors import RecipeError, UnknownNameError
+from skipway.training.recipe import Recipe, read_recipe
 
 # What both of ours share. The last epoch is kept: the rate has fallen to 0 there, and a handful of held-out pictures
 # chooses worse. A small batch gives small data enough updates.
@@ -145,3 +148,14 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (QUICK, STRONG, ALEXNET, ALEXNET_MNIST, FLOWERS17, SIGNS, IMAGENET_RESNET, CIFAR_RESNET)
 }
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by its name in the table or by its TOML file. Raises UnknownNameError or RecipeError."""
+    if not isinstance(name, str):
+        raise RecipeError(f"recipe is {type(name).__name__}; give a name, a .toml file or a Recipe")
+    if name.endswith(".toml"):
+        return read_recipe(Path(name))
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES, hint="or give a .toml file")
+    return RECIPES[name]

@@ -1,4 +1,4 @@
-"""What a training was asked for, settled: the options of a call or command become the `[run]` of config.toml."""
+"""The options of a training call or command, checked, as the table `[run]` of config.toml keeps them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,31 @@ from skipway.data.workers import MAX_WORKERS
 from skipway.errors import DataError, RecipeError, RunError
 from skipway.models.catalog import find_spec, spec_from_dict
 from skipway.models.network import Spec
-from skipway.training.recipe import Recipe, find_recipe, updated
+from skipway.training.recipe import Recipe, updated
+from skipway.training.recipes import find_recipe
 from skipway.values import refuse_unknown_options, verify
 from skipway.weights.agreement import MAX_SIDE
 
-_FREE = frozenset(("data", "device", "workers", "out"))  # of a request: what may change between a run and its resume
+_FREE = frozenset(("data", "device", "workers", "out"))  # fields that may change between a run and its resume
 
 
 @dataclass(frozen=True)
 class Request:
-    """A training command: what `skipway train` was asked, as the `[run]` table of config.toml keeps it.
+    """A training command: what `skipway train` was asked, as the `[run]` table of config.toml keeps it."""
 
-    `val` is a fraction, a folder, the name of a split of the data, or empty for the recipe's choice. `spec` is JSON, of
-    a network that is no row of the catalog.
-    """
-
-    data: str
-    model: str = ""
-    spec: str = ""
-    source_model: str = ""
-    val: str = ""
-    image_size: int = 0
+    data: str  # a folder, or a name that `open_source` knows
+    model: str = ""  # of the catalog
+    spec: str = ""  # JSON, of a network that is no row of the catalog
+    source_model: str = ""  # a model file whose weights the run starts from
+    val: str = ""  # a fraction, a folder, the name of a split of the data, or empty for the recipe's choice
+    image_size: int = 0  # pixels a side, 0 for the network's own
     seed: int = 0
     device: str = "auto"
-    workers: int = -1
-    out: str = ""
+    workers: int = -1  # processes that decode pictures, -1 for as many as fit
+    out: str = ""  # the run folder
 
     def __post_init__(self) -> None:
+        # First: a large seed deserves a message about the option, not about a field.
         if type(self.seed) is int and not 0 <= self.seed < 2**63:
             raise RecipeError(f"--seed is {self.seed}; give a number from 0 up to but not 2**63")
         verify(self, "the run")
@@ -56,27 +54,33 @@ class Request:
         return asdict(self)
 
     def differences_from(self, plain: Mapping[str, Any]) -> list[str]:
-        """Fields that decide what a run ends with and that differ from those of an earlier `to_dict`."""
-        return [name for name, value in self.to_dict().items() if name not in _FREE and plain.get(name) != value]
+        """Names of the fields that differ from those of an earlier `to_dict`, as far as the result depends on them."""
+        found: list[str] = []
+        for name, value in self.to_dict().items():
+            if name not in _FREE and plain.get(name) != value:
+                found.append(name)
+        return found
 
     def network(self) -> Spec:
-        """What `model` names, or `spec` describes. Raises UnknownNameError, and RunError for a spec that is none."""
+        """The network that `model` names or `spec` describes. Raises UnknownNameError, and RunError for a bad spec."""
         if not self.spec:
             return find_spec(self.model)
         try:
-            return spec_from_dict(json.loads(self.spec))
+            plain = json.loads(self.spec)
+            return spec_from_dict(plain)
         except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"the spec of the run is damaged ({str(error)[:200]}); begin a new run") from None
+            cause = str(error)[:200]
+            raise RunError(f"the spec of the run is damaged ({cause}); begin a new run") from None
 
 
 class Options(TypedDict, total=False):
-    """What `skipway train` can be told beside the data.
+    """The options of `skipway train` beside the data.
 
-    `model` is a name of the catalog or any spec, or `source_model` a model file to start from, or neither: then one is
-    chosen by the pictures. `recipe` is a name, a TOML file or a Recipe, of which `epochs`, `batch_size` and
-    `learning_rate` replace fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a
-    fraction (0 holds nothing out and trains on a val part, too), a folder or the name of a split. `workers` decode
-    pictures (-1: as fits). `out` defaults to `runs/<data>-<model>`.
+    `model` is a name of the catalog or any spec, and `source_model` is a model file to start from. Without both, the
+    pictures decide which network is trained. `recipe` is a name, a TOML file or a Recipe; `epochs`, `batch_size` and
+    `learning_rate` replace its fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a
+    fraction (0 holds nothing out and trains on a val part, too), a folder or the name of a split. `workers` is the
+    number of processes that decode pictures (-1: as many as fit). `out` defaults to `runs/<data>-<model>`.
     """
 
     model: str | Spec
@@ -94,41 +98,59 @@ class Options(TypedDict, total=False):
 
 
 def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, Recipe]:
-    """Options in their settled form. Raises UnknownNameError and RecipeError."""
-    model, source_model = options.get("model", ""), str(options.get("source_model", ""))
+    """The request and the recipe that some options mean. Raises DataError, UnknownNameError and RecipeError."""
+    model = options.get("model", "")
+    source_model = str(options.get("source_model", ""))
     if model and source_model:
         raise RecipeError("--model and --from exclude each other; give one")
     refuse_unknown_options("train", options, Options)
     if not isinstance(data, str | Path) or not str(data):
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
-    for text in (str(data), source_model, str(options.get("val", "")), str(options.get("out") or "")):
+    val = str(options.get("val", ""))
+    out = str(options.get("out") or "")
+    for text in (str(data), source_model, val, out):
         require_text(text)
-    out = options.get("out") or ""
-    recipe = options.get("recipe", "quick")
-    recipe = updated(
-        recipe if isinstance(recipe, Recipe) else find_recipe(recipe),
-        epochs=options.get("epochs"),
-        batch_size=options.get("batch_size"),
-        learning_rate=options.get("learning_rate"),
-    )
-    described = model if isinstance(model, Spec) else find_spec(model) if model else None
+    recipe = _recipe_of(options)
+    model_name, spec_json = _described(model)
     request = Request(
         data=absolute(str(data)),
-        model="" if described is None else described.name,
-        spec=json.dumps(model.to_dict()) if isinstance(model, Spec) else "",
+        model=model_name,
+        spec=spec_json,
         source_model=absolute(source_model),
-        val=_place_or_split(str(options.get("val", ""))),
+        val=_place_or_split(val),
         image_size=options.get("image_size", 0),
         seed=options.get("seed", 0),
         device=options.get("device", "auto"),
         workers=options.get("workers", -1),
-        out=str(out),
+        out=out,
     )
     return request, recipe
 
 
+def _recipe_of(options: Options) -> Recipe:
+    """The recipe that the options name, with the fields that they replace."""
+    recipe = options.get("recipe", "quick")
+    if not isinstance(recipe, Recipe):
+        recipe = find_recipe(recipe)
+    return updated(
+        recipe,
+        epochs=options.get("epochs"),
+        batch_size=options.get("batch_size"),
+        learning_rate=options.get("learning_rate"),
+    )
+
+
+def _described(model: str | Spec) -> tuple[str, str]:
+    """The full name of a model, and its JSON where it is a spec; both empty for an empty name."""
+    if isinstance(model, Spec):
+        return model.name, json.dumps(model.to_dict())
+    if not model:
+        return "", ""
+    return find_spec(model).name, ""
+
+
 def require_text(text: str) -> None:
-    # config.toml and the report are UTF-8, which cannot hold the odd bytes that a file name may.
+    """Raises DataError for a name that UTF-8 cannot hold, as config.toml and the report are UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -136,13 +158,23 @@ def require_text(text: str) -> None:
 
 
 def absolute(text: str) -> str:
-    """A path that exists as seen from anywhere, for a resume from another folder; other texts as they are."""
-    form, colon, path = text.partition(":")
-    if colon and not Path(text).exists():
-        return f"{form}:{Path(path).resolve()}" if Path(path).is_dir() else text
-    return str(Path(text).resolve()) if text and Path(text).exists() else text
+    """A path that exists as seen from anywhere, for a resume from another folder; other texts as they are.
+
+    Data may be named with their form before the folder, as in `mnist:DIR`.
+    """
+    if not text:
+        return text
+    path = Path(text)
+    if path.exists():
+        return str(path.resolve())
+    form, colon, rest = text.partition(":")
+    if colon and Path(rest).is_dir():
+        return f"{form}:{Path(rest).resolve()}"
+    return text
 
 
 def _place_or_split(text: str) -> str:
-    """The name of a part of the data stays one, even where a folder here happens to be called that."""
-    return text if text in {"val", "test"} else absolute(text)
+    """The name of a part of the data stays as it is, even where a folder here happens to have that name."""
+    if text in {"val", "test"}:
+        return text
+    return absolute(text)

@@ -1,5 +1,4 @@
-"""What a run folder says is held against the run that goes on in it, and put back into it: config, processes, pictures,
-progress, tensors."""
+"""Checks that a run can continue as it began: config, processes, pictures, progress; and its tensors put back."""
 
 from __future__ import annotations
 
@@ -11,11 +10,13 @@ from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter
 from skipway.training.folder import CONFIG, PICTURES, place_of_run
 from skipway.training.job import Material
-from skipway.training.loop import Loop, resume_command
+from skipway.training.loop import Loop
 from skipway.training.optimizer import restore_optimizer
+from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict
 from skipway.training.request import Request
-from skipway.training.state import Checkpoint, Progress
+from skipway.training.state import Checkpoint
+from skipway.training.stopping import resume_command
 from skipway.training.updater import Updater
 from skipway.values import from_plain
 from skipway.weights.identity import identity_of
@@ -29,7 +30,7 @@ def require_folder(run: Path | str) -> Path:
     folder = Path(run)
     try:
         there = folder.is_dir()
-    except OSError:  # a name that cannot be
+    except OSError:  # for a name that the system does not allow
         there = False
     if not there:
         raise RunError(f"no run folder {folder}; `skipway train` makes one")
@@ -37,8 +38,9 @@ def require_folder(run: Path | str) -> Path:
 
 
 def device_of(folder: Path) -> str:
-    """The device that the run was begun on; it may lie aside, for one that came to nothing."""
-    return read_config(place_of_run(folder))[0].device
+    """The name of the device that the run was begun on. Raises what `read_config` raises."""
+    request, _ = read_config(place_of_run(folder))
+    return request.device
 
 
 def read_config(folder: Path) -> tuple[Request, Recipe]:
@@ -47,28 +49,31 @@ def read_config(folder: Path) -> tuple[Request, Recipe]:
     if not file.is_file():
         raise RunError(f"{folder} is no run folder (it has no {CONFIG}); `skipway train` makes one")
     plain = read_toml(file)
-    return from_plain(Request, plain.get("run", {}), f"{file}: run"), recipe_from_dict(plain, str(file))
+    request = from_plain(Request, plain.get("run", {}), f"{file}: run")
+    recipe = recipe_from_dict(plain, str(file))
+    return request, recipe
 
 
 def require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
-    """RunError unless config.toml asks for what the checkpoint's run was asked for."""
-    begun = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
-    edited = recipe.differences_from(recipe_from_dict(begun, "of the checkpoint"))
-    asked = checkpoint.contents.get("request")  # checkpoints of format 1 have none
-    if isinstance(asked, dict):
-        edited += request.differences_from(asked)
+    """Raises RunError unless config.toml says the same as when the run began."""
+    plain = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
+    first_recipe = recipe_from_dict(plain, "of the checkpoint")
+    edited = recipe.differences_from(first_recipe)
+    first_request = checkpoint.contents.get("request")  # checkpoints of format 1 have none
+    if isinstance(first_request, dict):
+        edited += request.differences_from(first_request)
     if edited:
+        names = ", ".join(edited)
         raise RunError(
-            f"{config} was edited since the run began ({', '.join(edited)}); undo that, or begin a new run with "
-            f"--recipe {config}"
+            f"{config} was edited since the run began ({names}); undo that, or begin a new run with --recipe {config}"
         )
 
 
 def require_same_world(folder: Path, noted: object, progress: Progress, voice: Reporter) -> None:
-    """RunError when the run was trained by another number of processes than there are now.
+    """Raises RunError when the run was trained by another number of processes than there are now.
 
-    The parts of a batch, the draws of dropout and the order of the sums depend on it. `noted` is None in checkpoints
-    of older versions.
+    The parts of a batch, the draws of dropout and the order of the sums depend on it. `noted` is the number in the
+    checkpoint, None in checkpoints of older versions.
     """
     if noted is None:
         if progress.seen:
@@ -78,30 +83,34 @@ def require_same_world(folder: Path, noted: object, progress: Progress, voice: R
             )
         return
     if type(noted) is not int or noted < 1:
-        raise RunError(
-            f"{folder} was trained by {str(noted)[:40]} processes, says its checkpoint; restore it from a copy"
-        )
+        shown = str(noted)[:40]
+        raise RunError(f"{folder} was trained by {shown} processes, says its checkpoint; restore it from a copy")
     now = world_size()
     if noted != now:
+        processes = counted(noted, "process")
+        verb = agreeing(now, "is", "are")
         raise RunError(
-            f"{folder} was trained by {counted(noted, 'process')}, and now there {agreeing(now, 'is', 'are')} {now}, "
-            f"which would give other weights; {resume_command(folder, noted)}"
+            f"{folder} was trained by {processes}, and now there {verb} {now}, which would give other weights; "
+            f"{resume_command(folder, noted)}"
         )
 
 
 def require_place(folder: Path, request: Request) -> None:
-    """RunError where the folder or file that the pictures came from is gone."""
-    place = Path(request.data.rpartition(":")[2])
-    if place.is_absolute() and "{" not in place.name and not place.exists():
-        raise RunError(
-            f"the pictures of {folder} lay in {place}, which is not there; say where they lie now with --data DIR"
-        )
+    """Raises RunError where the folder or file that the pictures came from is gone."""
+    _, _, text = request.data.rpartition(":")  # a form such as `mnist:` may stand before the folder
+    place = Path(text)
+    is_pattern = "{" in place.name  # of several files
+    if not place.is_absolute() or is_pattern or place.exists():
+        return
+    raise RunError(
+        f"the pictures of {folder} lay in {place}, which is not there; say where they lie now with --data DIR"
+    )
 
 
 def require_same_pictures(folder: Path, request: Request, material: Material, checkpoint: Checkpoint) -> None:
-    """RunError, naming the first pictures that differ, unless these are the pictures that the run began with."""
-    now = material.fingerprint if checkpoint.sealed else material.name_fingerprint
-    if now == checkpoint.contents["fingerprint"]:
+    """Raises RunError, with the names of the first that differ, unless the run began with these pictures."""
+    fingerprint = material.fingerprint if checkpoint.sealed else material.name_fingerprint
+    if fingerprint == checkpoint.contents["fingerprint"]:
         return
     differences = material.pictures.differences_from(folder / PICTURES)
     shown = f" ({differences})" if differences else ""
@@ -112,36 +121,59 @@ def require_same_pictures(folder: Path, request: Request, material: Material, ch
 
 
 def require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
-    """RunError for progress that this run cannot have made."""
-    progress, per_epoch = checkpoint.progress, loop.plan.steps_per_epoch
-    epochs = -(-progress.step // per_epoch) if progress.step == loop.total else progress.step // per_epoch
-    # The last step of an epoch may have been saved before its validation.
-    due = {epochs, epochs - 1} if progress.step % per_epoch == 0 or progress.step == loop.total else {epochs}
-    possible = progress.step <= loop.total and (progress.stopped_early or len(progress.history) in due)
-    if not possible or progress.seen > loop.plan.length:
-        history, seen = counted(len(progress.history), "epoch"), counted(progress.seen, "picture")
-        raise RunError(
-            f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {history} and {seen}, which "
-            "do not agree; restore it from a copy, or begin a new run"
-        )
+    """Raises RunError for progress that this run cannot have made."""
+    progress = checkpoint.progress
+    if _is_possible(loop, progress):
+        return
+    epochs = counted(len(progress.history), "epoch")
+    pictures = counted(progress.seen, "picture")
+    raise RunError(
+        f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {epochs} and {pictures}, which do not "
+        "agree; restore it from a copy, or begin a new run"
+    )
+
+
+def _is_possible(loop: Loop, progress: Progress) -> bool:
+    """Whether steps, epochs and pictures agree with each other."""
+    if progress.step > loop.total or progress.seen > loop.plan.length:
+        return False
+    if progress.stopped_early:
+        return True
+    epochs, steps_of_next = divmod(progress.step, loop.plan.steps_per_epoch)
+    at_end = progress.step == loop.total
+    if at_end and steps_of_next:
+        epochs += 1  # the last epoch may be cut short
+    if len(progress.history) == epochs:
+        return True
+    # The last step of an epoch may have been saved before the epoch's validation.
+    before_validation = at_end or steps_of_next == 0
+    return before_validation and len(progress.history) == epochs - 1
 
 
 def earlier_pictures(checkpoint: Checkpoint) -> Seen | None:
-    """The pictures that a run's first weights had met, None for unknown ones. Raises RunError."""
+    """The pictures that a run's first weights were trained on, None for unknown ones. Raises RunError."""
     plain = checkpoint.contents.get("earlier")  # checkpoints of format 1 have none
+    if not isinstance(plain, dict):
+        return NONE_SEEN
     try:
-        found = identity_of(plain) if isinstance(plain, dict) else None
+        identity = identity_of(plain)
     except (ModelFileError, AttributeError, TypeError) as error:
         raise RunError(f"{checkpoint.file} is damaged ({error}); restore it from a copy") from None
-    if found is None:
+    if identity is None:
         return NONE_SEEN
-    return found.trained if found.complete else None
+    if not identity.complete:
+        return None
+    return identity.trained
 
 
 def restore(updater: Updater, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's tensors back into an updater. Its sums are those of all ranks: the main one
-    takes them. Raises RunError where they are not of its network."""
-    contents, progress = checkpoint.contents, checkpoint.progress
+    """Put a checkpoint's tensors back into an updater.
+
+    The checkpoint's sums are those of all ranks: the main rank takes them, and the others begin at 0. Raises RunError
+    where the tensors are not of the updater's network.
+    """
+    contents = checkpoint.contents
+    progress = checkpoint.progress
     try:
         updater.network.load_state_dict(contents["network"])
         restore_optimizer(updater.optimizer, contents["optimizer"])
@@ -149,11 +181,14 @@ def restore(updater: Updater, checkpoint: Checkpoint) -> None:
         if updater.average is not None:
             updater.average.shadow.load_state_dict(contents["average"])
         if not updater.world.main:
-            progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
+            progress.loss_sum = 0.0
+            progress.right = 0
+            progress.seen = 0
         updater.loss_sum.fill_(progress.loss_sum)
         updater.right.fill_(progress.right)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        short = " ".join(str(error).split())[:200]
+        words = str(error).split()
+        cause = " ".join(words)[:200]
         raise RunError(
-            f"{checkpoint.file} does not fit its own network ({short}); restore it from a copy, or begin a new run"
+            f"{checkpoint.file} does not fit its own network ({cause}); restore it from a copy, or begin a new run"
         ) from None

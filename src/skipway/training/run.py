@@ -23,7 +23,7 @@ from skipway.models.network import Spec
 from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, refuse_existing, replacing, told_back
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, put_back_message, refuse_existing, replacing
 from skipway.training.job import (
     Start,
     adapt_recipe,
@@ -33,13 +33,8 @@ from skipway.training.job import (
     settle,
     starting_network,
 )
-from skipway.training.loop import (
-    EVALUATION_BATCH,
-    Loop,
-    StoppedError,
-    resume_command,
-    total_steps,
-)
+from skipway.training.loop import EVALUATION_BATCH, Loop, total_steps
+from skipway.training.progress import Progress
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.request import Options, Request, absolute, request_of
 from skipway.training.resuming import (
@@ -55,7 +50,8 @@ from skipway.training.resuming import (
     restore,
 )
 from skipway.training.start import freeze_stages, set_norm_momentum
-from skipway.training.state import Progress, checkpoints, newest_checkpoint
+from skipway.training.state import checkpoints, newest_checkpoint
+from skipway.training.stopping import StoppedError, resume_command
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
 from skipway.world.holding import held
@@ -79,8 +75,9 @@ def train(
         start = prepared(request, recipe, voice, overwrite=overwrite)
         loop = build_loop(start, world, voice)
         world.advise(f"{resume_command(start.folder, world.size)} continues from the last checkpoint")
-        with held(start.folder, world), _stopped_with_a_way_on(start.folder, world):
-            on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
+        with held(start.folder, world), _advice_when_stopped(start.folder, world):
+            # Again: another process may have begun a run there since `prepared`.
+            on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))
             on_main(world, lambda: require_readable(start.folder, start.material))
             with replacing(start.folder, voice.say) if world.main else nullcontext():
                 on_main(world, lambda: _write_start(start))
@@ -91,20 +88,21 @@ def train(
 
 
 @contextmanager
-def _stopped_with_a_way_on(folder: Path, world: World) -> Iterator[None]:
-    """Ctrl-C anywhere, not only between two steps, says how to go on where there is a checkpoint."""
+def _advice_when_stopped(folder: Path, world: World) -> Iterator[None]:
+    """Turn Ctrl-C without a message into a StoppedError that says how to continue, where there is a checkpoint."""
     try:
         yield
     except KeyboardInterrupt as stop:
         if str(stop) or not checkpoints(folder):
             raise
-        again = resume_command(folder, world.size)
-        raise StoppedError(f"stopped; {again} continues from the last checkpoint") from None
+        command = resume_command(folder, world.size)
+        raise StoppedError(f"stopped; {command} continues from the last checkpoint") from None
 
 
 def _write_start(start: Start) -> None:
-    """What a resume needs beside checkpoints, and a reader: the recipe with the request, and the pictures."""
-    write_text(start.folder / CONFIG, recipe_to_toml(start.recipe, start.request.to_dict()))
+    """Write what a resume and a reader need beside checkpoints: the recipe with the request, and the pictures."""
+    config = recipe_to_toml(start.recipe, start.request.to_dict())
+    write_text(start.folder / CONFIG, config)
     start.material.pictures.write(start.folder / PICTURES)
     if start.material.bad:
         write_text(start.folder / BAD_FILES, bad_files_csv(start.material.bad))
@@ -116,36 +114,35 @@ def resume(
 ) -> RunResult:
     """Continue a run from its newest whole checkpoint to the end, as if it had never stopped.
 
-    `data` says where the pictures lie now, if they have moved. `workers` are as many as the run began with if
-    left out; the result does not depend on them.
+    `data` says where the pictures lie now, if they have moved. Without `workers` there are as many as the run began
+    with; the result does not depend on them.
 
-    Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
-    it, or where the pictures have changed since.
+    Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process
+    holds the folder, or where the pictures have changed since.
     """
     folder = require_folder(run)
-    with joined_world(device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
+    with joined_world(device_of(folder)) as world, held(folder, world), _advice_when_stopped(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
-            voice.say(told_back(folder))
+            voice.say(put_back_message(folder))
         loop = _continued(folder, data, workers, world, voice)
         if data:  # the next resume finds them, too
             settled = recipe_to_toml(loop.recipe, loop.start.request.to_dict())
             on_main(world, lambda: write_text(folder / CONFIG, settled))
-        voice.say(_where_it_stands(loop))
+        voice.say(_resumed_message(loop))
         loop.run()
         return finish(loop)
 
 
-def _where_it_stands(loop: Loop) -> str:
+def _resumed_message(loop: Loop) -> str:
+    """The line for the user on where a run continues."""
     progress = loop.progress
-    if progress.step < loop.total and not progress.stopped_early:
+    is_finished = progress.step >= loop.total or progress.stopped_early
+    if not is_finished:
         return f"{loop.folder}: continuing after step {progress.step:,} of {loop.total:,}"
-    model = loop.folder / "model.safetensors"
-    return (
-        f"{loop.folder}: this run is finished, and its result follows; "
-        f"`skipway train DATA --from {shlex.quote(str(model))}` trains on"
-    )
+    model = shlex.quote(str(loop.folder / "model.safetensors"))
+    return f"{loop.folder}: this run is finished, and its result follows; `skipway train DATA --from {model}` trains on"
 
 
 def _continued(folder: Path, data: str | Path, workers: int | None, world: World, voice: Reporter) -> Loop:
@@ -162,9 +159,11 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
     require_place(folder, request)
     material = gather(request, recipe, voice)
     require_same_pictures(folder, request, material, checkpoint)
-    network = checked_spec(contents["spec"], contents["network"], folder).build()
-    rule, mean_image = contents["preprocessing"], contents.get("mean_image")
-    preprocessing = Preprocessing.from_dict(rule, mean_image, "the checkpoint's preprocessing")
+    spec = checked_spec(contents["spec"], contents["network"], folder)
+    network = spec.build()
+    preprocessing = Preprocessing.from_dict(
+        contents["preprocessing"], contents.get("mean_image"), "the checkpoint's preprocessing"
+    )
     earlier = earlier_pictures(checkpoint)
     start = Start(folder, request, recipe, material, network, preprocessing, checkpoint.progress, earlier)
     loop = build_loop(start, world, voice)
@@ -174,15 +173,16 @@ def _continued(folder: Path, data: str | Path, workers: int | None, world: World
 
 
 def checked_spec(plain: Mapping[str, Any], weights: Mapping[str, Tensor], folder: Path) -> Spec:
-    """The network of a checkpoint, held against its weights before it is built. Raises RunError."""
+    """The spec of a checkpoint, compared with its weights before it is built. Raises RunError."""
     try:
         require_short_lists(plain, len(weights))
         spec = spec_from_dict(plain)
-        require_agreement(spec, {name: (tuple(one.shape), str(one.dtype)) for name, one in weights.items()})
+        declared = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in weights.items()}
+        require_agreement(spec, declared)
     except (SkipwayError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"the checkpoint of {folder} is damaged ({' '.join(str(error).split())[:300]}); begin a new run"
-        ) from None
+        words = str(error).split()
+        cause = " ".join(words)[:300]
+        raise RunError(f"the checkpoint of {folder} is damaged ({cause}); begin a new run") from None
     return spec
 
 
@@ -201,24 +201,20 @@ def prepared(request: Request, recipe: Recipe, reporter: Reporter, *, overwrite:
 
 
 def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
-    """Everything a run consists of, put together the same way for a new run and a resumed one."""
-    recipe, material, network, seed = start.recipe, start.material, start.network, start.request.seed
+    """The loop of a new run or a resumed one, put together in the same way. Raises RecipeError, UnknownNameError."""
+    recipe, material, network = start.recipe, start.material, start.network
+    seed = start.request.seed
     plan = Plan(len(material.train), recipe.batch_size, seed, recipe.drop_last, world.rank, world.size)
-    if plan.steps_per_epoch < 1:
-        count = len(material.train)
-        raise RecipeError(
-            f"{counted(count, 'picture')} {agreeing(count, 'leaves', 'leave')} no batch for "
-            f"{counted(world.size, 'process')}; add pictures"
-        )
-    if recipe.batch_size < 2 * world.size and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
-        raise RecipeError(
-            f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
-        )
-    if recipe.early_stopping and material.val is None:
-        raise RecipeError("early_stopping has no held-out pictures to judge by; hold some out or set it to 0")
+    _require_trainable(start, plan, world)
     if recipe.norm_momentum:
         set_norm_momentum(network, recipe.norm_momentum)
-    lit, weighed = recipe.augmentation.lighting > 0, recipe.class_weights == "auto"
+    frozen = freeze_stages(network, recipe.freeze)
+    class_weights = None
+    if recipe.class_weights == "auto":
+        class_weights = balanced_weights(material.train, len(material.labels))
+    colours = None
+    if recipe.augmentation.lighting > 0:
+        colours = principal_colours(material.train, start.preprocessing)
     updater = Updater(
         network,
         recipe,
@@ -226,22 +222,44 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
         world,
         seed=seed,
         total_steps=total_steps(recipe, plan),
-        frozen=freeze_stages(network, recipe.freeze),
-        class_weights=balanced_weights(material.train, len(material.labels)) if weighed else None,
-        colours=principal_colours(material.train, start.preprocessing) if lit else None,
+        frozen=frozen,
+        class_weights=class_weights,
+        colours=colours,
     )
-    return Loop(start, updater, plan, reporter, _worker_count(start, world, reporter))
+    workers = _worker_count(start, world, reporter)
+    return Loop(start, updater, plan, reporter, workers)
+
+
+def _require_trainable(start: Start, plan: Plan, world: World) -> None:
+    """Raises RecipeError for a recipe that these pictures, this network or these processes do not allow."""
+    recipe, material = start.recipe, start.material
+    if plan.steps_per_epoch < 1:
+        count = len(material.train)
+        verb = agreeing(count, "leaves", "leave")
+        processes = counted(world.size, "process")
+        raise RecipeError(f"{counted(count, 'picture')} {verb} no batch for {processes}; add pictures")
+    if recipe.batch_size < 2 * world.size:
+        has_norms = any(isinstance(module, nn.BatchNorm2d) for module in start.network.modules())
+        if has_norms:
+            raise RecipeError(
+                f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
+            )
+    if recipe.early_stopping and material.val is None:
+        raise RecipeError("early_stopping has no held-out pictures to judge by; hold some out or set it to 0")
 
 
 def _worker_count(start: Start, world: World, reporter: Reporter) -> int:
     """Worker processes of this rank, for training and at the same time for validation."""
-    judged = start.material.train if start.material.val is None else start.material.val
-    batch = batch_bytes(start.preprocessing, -(-start.recipe.batch_size // world.size))
-    batch += batch_bytes(start.preprocessing, min(EVALUATION_BATCH, len(judged)))
+    material = start.material
+    judged = material.train if material.val is None else material.val
+    training_batch = -(-start.recipe.batch_size // world.size)
+    evaluation_batch = min(EVALUATION_BATCH, len(judged))
+    bytes_of_batches = batch_bytes(start.preprocessing, training_batch)
+    bytes_of_batches += batch_bytes(start.preprocessing, evaluation_batch)
     return pick_workers(
         start.request.workers,
-        start.material.train,
-        batch,
+        material.train,
+        bytes_of_batches,
         reporter.say,
         cuda=world.device.type == "cuda",
         processes=min(world.size, local_size()),
@@ -250,24 +268,33 @@ def _worker_count(start: Start, world: World, reporter: Reporter) -> int:
 
 def heard(world: World, reporter: Reporter | None) -> Reporter:
     """The reporter on the main rank; the others, and a library call without one, are silent."""
-    return reporter if reporter is not None and world.main else Silent()
+    if reporter is None or not world.main:
+        return Silent()
+    return reporter
 
 
 def _announce(loop: Loop) -> None:
-    material, spec, say = loop.material, loop.updater.network.spec, loop.reporter.say
-    held = f"{len(material.val):,} held out" if material.val is not None else "none held out"
-    parameters = sum(one.numel() for one in loop.updater.network.parameters())
+    """Report the network, the pictures, the recipe and what is doubtful about the pictures."""
+    material = loop.material
+    network = loop.updater.network
+    spec = network.spec
+    say = loop.reporter.say
+    held_out = "none held out" if material.val is None else f"{len(material.val):,} held out"
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    pictures = counted(len(material.train), "picture")
+    classes = counted(len(material.labels), "class")
     say(
         f"{spec.name} ({parameters:,} parameters, {spec.input_size} pixels) on {material.name}: "
-        f"{counted(len(material.train), 'picture')} to train, {held}, {counted(len(material.labels), 'class')}"
+        f"{pictures} to train, {held_out}, {classes}"
     )
-    say(
-        f"recipe {loop.recipe.name}: {counted(loop.total, 'step')} of {counted(loop.recipe.batch_size, 'picture')}, "
-        f"{counted(loop.epochs, 'epoch')}, on {loop.world.device} -> {loop.folder}"
-    )
+    steps = counted(loop.total, "step")
+    batch = counted(loop.recipe.batch_size, "picture")
+    epochs = counted(loop.epochs, "epoch")
+    say(f"recipe {loop.recipe.name}: {steps} of {batch}, {epochs}, on {loop.world.device} -> {loop.folder}")
     for line in loop.start.identity.leaks():
         say(f"warning: {line}")
-    if material.bad:
-        bad = len(material.bad)
-        left_out = f"{counted(bad, 'unreadable picture')} {agreeing(bad, 'is', 'are')} left out"
-        say(f"{left_out}: {loop.folder / 'bad_files.csv'}")
+    bad_count = len(material.bad)
+    if bad_count:
+        bad_pictures = counted(bad_count, "unreadable picture")
+        verb = agreeing(bad_count, "is", "are")
+        say(f"{bad_pictures} {verb} left out: {loop.folder / 'bad_files.csv'}")

@@ -23,7 +23,10 @@ _HISTOGRAM_VALUES = 100_000
 
 
 class Events:
-    """Writes into `folder`. After a resume, events from `step` on that a killed run left behind are hidden."""
+    """Writes into `folder`. After a resume, TensorBoard hides the events from `step` on that a killed run left behind.
+
+    All methods raise StorageError where the folder cannot be written.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -33,7 +36,8 @@ class Events:
         # TensorBoard writes from its own thread: a failure reaches us with the next call and needs no traceback.
         threading.excepthook = _unless_storage
         with _written(folder):
-            self.writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
+            # A run that begins at step 0 leaves no events to hide.
+            self.writer: Any = SummaryWriter(str(folder), purge_step=step or None)
 
     def graph(self, network: Network) -> None:
         """The network's graph for one picture of its input size; its mode is kept."""
@@ -56,31 +60,33 @@ class Events:
     def examples(
         self, step: int, network: Network, split: Split, preprocessing: Preprocessing, labels: tuple[str, ...]
     ) -> None:
-        """A few pictures of the split, each with what it is and what the network says."""
+        """A few pictures of the split, each with its class, the network's answer and the answer's probability."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        places = range(0, len(split), max(len(split) // _EXAMPLES, 1))[:_EXAMPLES]
-        pixels = torch.stack([preprocessing.pixels(split.pictures[i]) for i in places])
+        distance = max(len(split) // _EXAMPLES, 1)
+        places = range(0, len(split), distance)[:_EXAMPLES]
+        pixels = torch.stack([preprocessing.pixels(split.pictures[place]) for place in places])
         was_training = network.training
         network.eval()
         with torch.inference_mode():
             inputs = preprocessing.standardized(pixels.to(_device(network)))
-            best, answers = network(inputs).float().softmax(1).max(1)
+            probabilities = network(inputs).float().softmax(1)
+            best, answers = probabilities.max(1)
         network.train(was_training)
         figure = Figure(figsize=(2 * len(places), 2.6))
         FigureCanvasAgg(figure)
-        for column, i in enumerate(places):
+        for column, place in enumerate(places):
             axes = figure.add_subplot(1, len(places), column + 1)
-            axes.imshow(pixels[column].byte().permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
-            right = int(answers[column]) == int(split.targets[i])
-            truth, answer = (escaped(labels[int(one)]) for one in (split.targets[i], answers[column]))
-            axes.set_title(
-                f"{answer[:14]} {float(best[column]):.0%}\n({truth[:14]})",
-                fontsize=9,
-                color="green" if right else "red",
-                parse_math=False,
-            )
+            picture = pixels[column].byte().permute(1, 2, 0).squeeze(-1)
+            axes.imshow(picture.numpy(), cmap="gray")
+            true_class = int(split.targets[place])
+            answered_class = int(answers[column])
+            truth = escaped(labels[true_class])
+            answer = escaped(labels[answered_class])
+            title = f"{answer[:14]} {float(best[column]):.0%}\n({truth[:14]})"
+            color = "green" if answered_class == true_class else "red"
+            axes.set_title(title, fontsize=9, color=color, parse_math=False)
             axes.axis("off")
         with warnings.catch_warnings(), _written(self.folder):
             warnings.simplefilter("ignore")  # labels may use letters that the font lacks: boxes must do
@@ -104,23 +110,27 @@ class Events:
 
 @contextmanager
 def _written(folder: Path) -> Iterator[None]:
-    """Turn a failure to write into one that names the folder and the fix."""
+    """Turn a failure to write into a StorageError that names the folder and the fix."""
     try:
         yield
     except OSError as error:
+        cause = error.strerror or error
         raise StorageError(
-            f"events could not be written to {folder} ({error.strerror or error}); free some space, then resume the run"
+            f"events could not be written to {folder} ({cause}); free some space, then resume the run"
         ) from None
 
 
 def _unless_storage(arguments: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread's error, unless it is one of the file system."""
     if not issubclass(arguments.exc_type, OSError):
         threading.__excepthook__(arguments)
 
 
 def _sampled(values: Tensor) -> Tensor:
+    """A flat tensor of evenly spaced values, float32, on the CPU."""
     flat = values.flatten().float()
-    return flat[:: max(flat.numel() // _HISTOGRAM_VALUES, 1)].cpu()
+    distance = max(flat.numel() // _HISTOGRAM_VALUES, 1)
+    return flat[::distance].cpu()
 
 
 def _device(network: nn.Module) -> torch.device:

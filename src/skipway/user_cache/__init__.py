@@ -1,6 +1,6 @@
-"""The one folder where skipway keeps what it can make again. What lies in it is read only as it was written."""
+"""The one folder where skipway keeps what it can make again. A file in it is read only if it is as it was written."""
 
-from skipway.user_cache.entry import Entry, scratch_entry
+from skipway.user_cache.entry import CacheEntry, scratch_entry
 from skipway.user_cache.place import (
     BOUND_VARIABLE,
     PLACE_VARIABLE,
@@ -14,8 +14,8 @@ from skipway.user_cache.store import claimed_entry
 __all__ = [
     "BOUND_VARIABLE",
     "PLACE_VARIABLE",
+    "CacheEntry",
     "CacheReport",
-    "Entry",
     "EntryFacts",
     "cache_folder",
     "claimed_entry",

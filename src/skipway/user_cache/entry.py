@@ -1,4 +1,4 @@
-"""One entry of the cache: artefacts made from one model, read back only while they are what was written."""
+"""One entry of the cache: files made from one model, read back only while they are what was written."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from skipway.errors import StorageError
 from skipway.user_cache.manifest import (
     NAME,
     BadManifestError,
+    FileRecord,
     ForeignFileError,
     Manifest,
-    Part,
     measure,
     read_manifest,
     walk,
@@ -24,11 +24,13 @@ from skipway.user_cache.manifest import (
 )
 from skipway.user_cache.place import private_folder, remove
 
+FileFacts = tuple[int, ...]  # what changes when a file is written to
 
-class Entry:
+
+class CacheEntry:
     """A folder with single files and whole folders in it, all of them in its list.
 
-    Whoever works with an entry has claimed it: no other process of ours writes there. What is not in the list is
+    Whoever works with an entry has claimed it: no other process of skipway writes there. What is not in the list is
     deleted when the entry is opened, and what differs from it when it is asked for. Raises CacheError for a folder in
     which others can write.
     """
@@ -37,45 +39,51 @@ class Entry:
         self.folder = private_folder(folder)
         self.changed = False
         self._about = about[:300]
+        self._files: dict[str, FileRecord] = {}
         try:
-            found = read_manifest(folder)
+            manifest = read_manifest(folder)
         except BadManifestError:
-            found = None
-        self._parts: dict[str, Part] = {} if found is None else dict(found.parts)
+            manifest = None
+        if manifest is not None:
+            self._files = dict(manifest.files)
         self._remove_unlisted()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is kept in it."""
-        return not self._parts
+        return not self._files
 
     def file(self, name: str) -> Path | None:
         """The file of that name as it was kept; None where there is none, or where it has changed since."""
-        path = self.folder / name
-        wanted = self._parts.get(name)
-        if wanted is None:
+        record = self._files.get(name)
+        if record is None:
             return None
+        path = self.folder / name
         try:
-            if measure(path) == wanted:
-                return path
+            is_unchanged = measure(path) == record
         except (OSError, ForeignFileError):
-            pass
+            is_unchanged = False
+        if is_unchanged:
+            return path
         self.drop(name)
         return None
 
     def content(self, name: str) -> bytes | None:
         """The bytes of the file of that name as it was kept, or None."""
         path = self.file(name)
-        return None if path is None else path.read_bytes()
+        if path is None:
+            return None
+        return path.read_bytes()
 
     def keep(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Let `write` make the file of that name, and note what it is. Raises StorageError."""
+        """Let `write` make the file of that name, and add it to the list. Raises StorageError."""
         from skipway.files import write_whole
 
         self.drop(name)
         path = self.folder / name
         write_whole(path, write)
-        self._note({name: measure(path)})
+        record = measure(path)
+        self._note({name: record})
         return path
 
     @contextmanager
@@ -83,10 +91,10 @@ class Entry:
         """A folder for a library that keeps files of its own, for as long as that works in it.
 
         It is empty unless every file in it is in the list, unchanged, and no other is there. What the library leaves is
-        noted at the end; where the library fails, nothing is kept.
+        added to the list at the end; where the library fails, nothing is kept.
         """
         path = self.folder / name
-        before = self._verified(name)
+        before = self._unchanged_facts(name)
         if before is None:
             self.drop(name)
         private_folder(path)
@@ -96,11 +104,11 @@ class Entry:
             self.drop(name)
             raise
         try:
-            self._close_folders(path)
+            _close_folders(path)
             if _facts(path) != before:
-                parts = {f"{name}/{file.relative_to(path).as_posix()}": measure(file) for file, _ in walk(path)}
+                records = _records(path, name)
                 self._forget(name)
-                self._note(parts)
+                self._note(records)
         except (OSError, ForeignFileError):
             self.drop(name)
 
@@ -109,69 +117,87 @@ class Entry:
         self._forget(name)
         remove(self.folder / name)
 
-    def _verified(self, name: str) -> dict[str, tuple[int, ...]] | None:
-        """The facts about every file of a folder that is as it was noted; None for any other."""
-        path = self.folder / name
-        wanted = {key: part for key, part in self._parts.items() if key.startswith(f"{name}/")}
-        if not wanted:
+    def _unchanged_facts(self, name: str) -> dict[str, FileFacts] | None:
+        """The facts about every file of a folder in which nothing has changed; None for any other."""
+        records = {key: record for key, record in self._files.items() if key.startswith(f"{name}/")}
+        if not records:
             return None
         try:
-            facts = _facts(path)
-            if {f"{name}/{file}" for file in facts} != set(wanted):
+            facts = _facts(self.folder / name)
+            keys = {f"{name}/{file}" for file in facts}
+            if keys != set(records):
                 return None
-            for key, part in wanted.items():
-                if measure(self.folder / key) != part:
+            for key, record in records.items():
+                if measure(self.folder / key) != record:
                     return None
         except (OSError, ForeignFileError):
             return None
         return facts
 
-    def _note(self, parts: dict[str, Part]) -> None:
-        self._parts |= parts
+    def _note(self, records: dict[str, FileRecord]) -> None:
+        """Add files to the list."""
+        self._files |= records
         self.changed = True
         self._write()
 
     def _forget(self, name: str) -> None:
-        left = {key: part for key, part in self._parts.items() if key != name and not key.startswith(f"{name}/")}
-        if left != self._parts:
-            self._parts = left
+        """Take a file, or all files of a folder, out of the list."""
+        left: dict[str, FileRecord] = {}
+        for key, record in self._files.items():
+            if key != name and not key.startswith(f"{name}/"):
+                left[key] = record
+        if left != self._files:
+            self._files = left
             self._write()
 
     def _write(self) -> None:
-        """What could not be noted for want of space serves this process and is made again by the next."""
+        """Write the list. Where there is no space for it, this process uses the files and the next makes them again."""
+        manifest = Manifest(self._about, self._files)
         try:
-            write_manifest(self.folder, Manifest(self._about, self._parts))
+            write_manifest(self.folder, manifest)
         except StorageError:
             remove(self.folder / NAME)
 
     def _remove_unlisted(self) -> None:
-        known = {key.partition("/")[0] for key in self._parts}
+        """Delete what the list does not have, and the list itself where it is empty or unreadable."""
+        known = {key.partition("/")[0] for key in self._files}
+        if known:
+            known.add(NAME)
         for child in list(self.folder.iterdir()):
-            is_list = child.name == NAME and known
-            if child.name not in known and not is_list:
+            if child.name not in known:
                 remove(child)
 
-    def _close_folders(self, path: Path) -> None:
-        """Libraries make folders as the umask says, which may let the group write."""
-        for folder, names, _ in os.walk(path, followlinks=False):
-            for name in names:
-                inner = Path(folder) / name
-                if not inner.is_symlink():
-                    inner.chmod(0o700)
 
-
-def scratch_entry() -> Entry:
+def scratch_entry() -> CacheEntry:
     """An entry in a folder of its own that ends with the object, or with the process."""
     folder = Path(tempfile.mkdtemp(prefix="skipway-engines-"))
-    entry = Entry(folder / "entry", "")
+    entry = CacheEntry(folder / "entry", "")
     weakref.finalize(entry, shutil.rmtree, folder, ignore_errors=True)
     return entry
 
 
-def _facts(folder: Path) -> dict[str, tuple[int, ...]]:
-    """What changes when a file is written to, for each file."""
-    found: dict[str, tuple[int, ...]] = {}
+def _facts(folder: Path) -> dict[str, FileFacts]:
+    """For each file of a folder, what changes when it is written to."""
+    found: dict[str, FileFacts] = {}
     for file, facts in walk(folder):
         name = file.relative_to(folder).as_posix()
         found[name] = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
     return found
+
+
+def _records(folder: Path, name: str) -> dict[str, FileRecord]:
+    """Size and digest of each file of a folder that the entry has under `name`."""
+    found: dict[str, FileRecord] = {}
+    for file, _ in walk(folder):
+        key = f"{name}/{file.relative_to(folder).as_posix()}"
+        found[key] = measure(file)
+    return found
+
+
+def _close_folders(path: Path) -> None:
+    """Make all folders below `path` private. Libraries make them as the umask says, which may let the group write."""
+    for folder, names, _ in os.walk(path, followlinks=False):
+        for name in names:
+            inner = Path(folder) / name
+            if not inner.is_symlink():
+                inner.chmod(0o700)

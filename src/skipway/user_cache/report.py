@@ -1,4 +1,4 @@
-"""What the cache holds, for its owner; and the emptying of it."""
+"""A report on what the cache holds, for its owner; and the deletion of its entries."""
 
 from __future__ import annotations
 
@@ -23,33 +23,31 @@ from skipway.user_cache.store import entry_folders, last_use, remove_entry, size
 
 @dataclass(frozen=True)
 class EntryFacts:
-    """An entry: the key's first 12 digits, what it is for, how large it is, when it was used last (seconds since
-    1970)."""
+    """What is known of an entry."""
 
-    key: str
-    about: str
+    key: str  # its first 12 digits
+    about: str  # what the entry was made for
     size_bytes: int
-    used: float
+    used: float  # when it was used last, in seconds since 1970
 
 
 @dataclass(frozen=True)
 class CacheReport:
-    """Where the cache is, how large it may be, and its entries, the one used last first.
-
-    `pictures_bytes` is the size of what is remembered about picture files. `cleared` counts entries that were deleted,
-    `busy` those that were not, since a process works in them.
-    """
+    """What the cache holds."""
 
     folder: Path
-    bound_bytes: int
-    entries: tuple[EntryFacts, ...]
-    pictures_bytes: int = 0
-    cleared: int = 0
-    busy: int = 0
+    bound_bytes: int  # how large the entries may be together
+    entries: tuple[EntryFacts, ...]  # the one used last first
+    pictures_bytes: int = 0  # the size of what is remembered about picture files
+    cleared: int = 0  # entries that were deleted
+    busy: int = 0  # entries that were to be deleted, but a process works in them
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "folder": str(self.folder), "size_bytes": self.size_bytes}
+        plain = asdict(self)
+        plain["folder"] = str(self.folder)
+        plain["size_bytes"] = self.size_bytes
+        return plain
 
     @property
     def size_bytes(self) -> int:
@@ -57,53 +55,65 @@ class CacheReport:
         return sum(entry.size_bytes for entry in self.entries)
 
     def describe(self) -> str:
-        """As text, a line an entry."""
-        lines = [
-            f"{escaped(str(self.folder))}: {counted(len(self.entries), 'entry')}, {_megabytes(self.size_bytes)} of "
-            f"{_megabytes(self.bound_bytes)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
-        ]
+        """The report as text, with a line for each entry."""
+        entries = counted(len(self.entries), "entry")
+        sizes = f"{_megabytes(self.size_bytes)} of {_megabytes(self.bound_bytes)} at most"
+        hint = f"{PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size"
+        lines = [f"{escaped(str(self.folder))}: {entries}, {sizes} ({hint})"]
         if self.pictures_bytes:
             lines.append(f"remembered about picture files: {_megabytes(self.pictures_bytes)}")
         if self.cleared or self.busy:
             lines.append(f"{self.cleared} deleted, {self.busy} in use by another process")
         for entry in self.entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-            lines.append(f"{entry.key}  {_megabytes(entry.size_bytes):>12}  used {used}  {escaped(entry.about)}")
+            size = _megabytes(entry.size_bytes)
+            lines.append(f"{entry.key}  {size:>12}  used {used}  {escaped(entry.about)}")
         return "\n".join(lines)
 
 
 def inspect_cache(*, clear: bool = False) -> CacheReport:
-    """What the cache holds; with `clear`, after deleting every entry that no process works in, and what is remembered
-    about pictures.
+    """What the cache holds; with `clear`, after a deletion.
 
-    Deletes nothing but entries, and follows no link. Raises CacheError for a folder that is not this user's alone.
+    The deletion takes every entry that no process works in, and what is remembered about pictures. It takes nothing
+    else, and follows no link. Raises CacheError for a folder that is not this user's alone.
     """
-    folder, bound = cache_folder(), size_bound()
-    if not folder.is_symlink() and not folder.exists():
+    folder = cache_folder()
+    bound = size_bound()
+    is_there = folder.is_symlink() or folder.exists()  # a link whose target is gone does not exist
+    if not is_there:
         return CacheReport(folder, bound, ())
     require_private(folder)
+    pictures = folder / PICTURES
     cleared = busy = 0
-    memory = folder / PICTURES
     if clear:
-        remove(memory)
+        remove(pictures)
         for entry in entry_folders(folder):
             if remove_entry(folder, entry):
                 cleared += 1
             else:
                 busy += 1
-    found = tuple(_facts(entry) for entry in reversed(entry_folders(folder)))
-    pictures_bytes = memory.lstat().st_size if memory.is_file() and not memory.is_symlink() else 0
-    return CacheReport(folder, bound, found, pictures_bytes, cleared, busy)
+    newest_first = reversed(entry_folders(folder))
+    entries = tuple(_facts(entry) for entry in newest_first)
+    pictures_bytes = 0
+    is_real_file = pictures.is_file() and not pictures.is_symlink()
+    if is_real_file:
+        pictures_bytes = pictures.lstat().st_size
+    return CacheReport(folder, bound, entries, pictures_bytes, cleared, busy)
 
 
 def _facts(folder: Path) -> EntryFacts:
+    """The facts about the entry in a folder."""
+    about = "not finished, or damaged"
     try:
         manifest = read_manifest(folder)
     except BadManifestError:
         manifest = None
-    about = "not finished, or damaged" if manifest is None else manifest.about
+    if manifest is not None:
+        about = manifest.about
     return EntryFacts(folder.name[:12], about, size_of(folder), last_use(folder))
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    """A number of bytes as text."""
+    megabytes = count / 1e6
+    return f"{megabytes:,.1f} MB"

@@ -1,1 +1,1 @@
-"""The model file, and weight files of other frameworks read into it and written from it."""
+"""The model file: weights, header and checks of both."""

@@ -1,4 +1,4 @@
-"""What a file says of a network is held against the file itself, by arithmetic, before anything is built.
+"""Checks that what a file says of a network agrees with the file's tensors, by arithmetic, before anything is built.
 
 A header is a few hundred bytes and may claim a thousand million layers. The tensors beside it bound what it may claim:
 each layer's must be there, in its shape, and no other. What no tensor shows (the side of the pictures, strides, the
@@ -24,7 +24,7 @@ MAX_TENSORS = 200_000  # ten times what the deepest network of the catalog has
 _MAX_COMPARISONS = 1 << 34  # of the max pools, for one picture: some 20 seconds
 ITEMS_PER_TENSOR = 8  # a row of three numbers stands for six tensors or more
 
-Declared = Mapping[str, tuple[Shape, str]]  # of each tensor its shape, and its type as torch writes it
+Declared = Mapping[str, tuple[Shape, str]]  # by name, each tensor's shape and its type as torch writes it
 
 
 def require_side(side: int, what: str) -> None:
@@ -57,38 +57,56 @@ def require_short_lists(plain: Any, tensors: int) -> None:
 
 
 def require_agreement(spec: Spec, declared: Declared) -> None:
-    """Raises ModelFileError unless the spec's limits hold and the tensors are those of its network, names, shapes and
-    types alike."""
+    """Raises ModelFileError unless the spec keeps its limits and the tensors are those of its network.
+
+    The tensors must have the network's names, shapes and types.
+    """
     require_side(spec.input_size, spec.name)
     for what, number in _unseen_numbers(spec):
         if number > MAX_SIDE:
             raise ModelFileError(f"{spec.name} has a {what} of {number:,}; give {MAX_SIDE:,} at the most")
-    _require_tensors(spec, declared)
+    unequal = _unequal_tensors(spec, declared)
+    if unequal:
+        name, shape = unequal[0]
+        there, kind = declared[name]
+        raise ModelFileError(
+            f"{name} is {there} {kind}, {spec.name} needs {shape} {_type_of(name)}; give weights of this network"
+        )
 
 
 def require_affordable(spec: Spec, file: Path, available: int | None = None) -> None:
-    """Raises ModelFileError where one picture costs more than this process has: memory (or `available` bytes), or the
-    work of pools that no network has a use for."""
+    """Raises ModelFileError where one picture costs more than this process can pay.
+
+    That is more memory than it has (or `available` bytes), or more work in pools than any network has a use for.
+    """
     price = price_of(spec)
     if price.comparisons > _MAX_COMPARISONS:
         raise ModelFileError(
             f"{file}: {spec.name} looks at {price.comparisons:.1e} values in the pools of one picture; get it from its "
             "author with smaller windows"
         )
-    available = memory_limit() if available is None else available
-    if available is not None and price.bytes > available:
-        raise ModelFileError(
-            f"{file}: {spec.name} needs {price.bytes / 2**30:,.1f} GiB or more for one picture of {spec.input_size} "
-            f"pixels, and there are {available / 2**30:,.1f}; use a machine with more memory"
-        )
+    if available is None:
+        available = memory_limit()
+    if available is None or price.bytes <= available:
+        return
+    needed_gib = price.bytes / 2**30
+    available_gib = available / 2**30
+    raise ModelFileError(
+        f"{file}: {spec.name} needs {needed_gib:,.1f} GiB or more for one picture of {spec.input_size} "
+        f"pixels, and there are {available_gib:,.1f}; use a machine with more memory"
+    )
 
 
 def _unseen_numbers(spec: Spec) -> Iterator[tuple[str, int]]:
-    """Numbers that no shape of a tensor depends on: what they are, and how large."""
+    """Numbers of a spec that no shape of a tensor depends on: what each is, and how large."""
     if isinstance(spec, AlexNetSpec):
-        yield from (("stride", row.stride) for row in spec.convs)
-        yield from (("padding", 0 if row.padding == "same" else row.padding) for row in spec.convs)
-        yield from (("pool's kernel", spec.pool.kernel), ("pool's stride", spec.pool.stride))
+        for row in spec.convs:
+            yield "stride", row.stride
+        for row in spec.convs:
+            if row.padding != "same":
+                yield "padding", row.padding
+        yield "pool's kernel", spec.pool.kernel
+        yield "pool's stride", spec.pool.stride
         yield "side of its average pool", spec.average_to
     if isinstance(spec, StackSpec):
         yield "stem's stride", spec.stem.stride
@@ -98,14 +116,24 @@ def _unseen_numbers(spec: Spec) -> Iterator[tuple[str, int]]:
                 yield "dilation", rate
 
 
-def _require_tensors(spec: Spec, declared: Declared) -> None:
+def _tensors_of(spec: Spec) -> Iterator[tuple[str, Shape]]:
+    """Name and shape of every tensor of a network, one layer after the other."""
+    for layer in layers_of(spec):
+        yield from layer.tensors
+
+
+def _unequal_tensors(spec: Spec, declared: Declared) -> list[tuple[str, Shape]]:
+    """The network's tensors that the file has in another shape or type.
+
+    Raises ModelFileError where the file lacks tensors or has others.
+    """
     missing: list[str] = []
     unequal: list[tuple[str, Shape]] = []
     found = 0
-    for name, shape in (one for layer in layers_of(spec) for one in layer.tensors):
+    for name, shape in _tensors_of(spec):
         if name not in declared:
             missing.append(name)
-            if len(missing) > len(declared) + 3:  # the rest of a thousand million are missing, too
+            if len(missing) > len(declared) + 3:  # the spec may claim a thousand million tensors: count no further
                 raise ModelFileError(
                     f"weights do not fit {spec.name}: it has more tensors than the {len(declared)} of the file, among "
                     f"them {missing[:3]}; give those of this network"
@@ -114,20 +142,19 @@ def _require_tensors(spec: Spec, declared: Declared) -> None:
         found += 1
         if declared[name] != (shape, _type_of(name)):
             unequal.append((name, shape))
-    surplus = len(declared) - found
-    if missing or surplus:
-        wanted = {name for layer in layers_of(spec) for name, _ in layer.tensors}
-        extra = sorted(set(declared) - wanted)
+    surplus_count = len(declared) - found
+    if missing or surplus_count:
+        wanted = {name for name, _ in _tensors_of(spec)}
+        surplus = sorted(set(declared) - wanted)
         raise ModelFileError(
             f"weights do not fit {spec.name}: {len(missing)} missing {sorted(missing)[:3]}, "
-            f"{surplus} surplus {extra[:3]}; give those of this network"
+            f"{surplus_count} surplus {surplus[:3]}; give those of this network"
         )
-    for name, shape in unequal:
-        there, kind = declared[name]
-        raise ModelFileError(
-            f"{name} is {there} {kind}, {spec.name} needs {shape} {_type_of(name)}; give weights of this network"
-        )
+    return unequal
 
 
 def _type_of(name: str) -> str:
-    return "torch.int64" if name.endswith(".num_batches_tracked") else "torch.float32"
+    """The type that a network's tensor of this name has."""
+    if name.endswith(".num_batches_tracked"):
+        return "torch.int64"
+    return "torch.float32"

@@ -28,7 +28,7 @@ from skipway.weights.model_header import (
     FORMAT,
     MAX_ENTRY,
     MEAN_IMAGE,
-    Header,
+    ModelHeader,
     damaged,
     read_header,
     require_consistent,
@@ -41,18 +41,15 @@ from skipway.weights.model_header import (
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model file's contents. `labels` are in the order of the logits; `provenance` and `metrics` are plain JSON.
-
-    `identity` tells which pictures the network was trained on, and which were held out; None where nobody knows, and
-    in what is handed to others.
-    """
+    """A model file's contents."""
 
     spec: Spec
     preprocessing: Preprocessing
-    labels: tuple[str, ...]
-    tensors: dict[str, Tensor]
-    provenance: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...]  # in the order of the logits
+    tensors: dict[str, Tensor]  # the network's state dict
+    provenance: dict[str, Any] = field(default_factory=dict)  # where the weights come from, plain JSON
+    metrics: dict[str, Any] = field(default_factory=dict)  # how good they are, plain JSON
+    # The pictures that the network was trained on, and those held out. None for unknown ones, and in files for others.
     identity: Identity | None = None
 
     def __post_init__(self) -> None:
@@ -61,26 +58,30 @@ class Bundle:
     def network(self) -> Network:
         """The network with these weights, in evaluation mode. Raises ModelFileError where they do not fit."""
         try:
-            with torch.device("meta"):  # no time for first weights that are overwritten at once
+            with torch.device("meta"):  # to draw first weights would take time, and these replace them at once
                 network = self.spec.build()
-        except RuntimeError as error:  # of torch, for sizes beyond all bounds
+        except RuntimeError as error:  # torch raises it for sizes beyond all bounds
             raise ModelFileError(f"{self.spec.name} cannot be built ({short(error)}); correct its spec") from None
         _check_tensors(network, self.tensors)
         network.load_state_dict(self.tensors, assign=True)
-        return _materialized(network, self.spec).eval()
+        _fill_constants(network)
+        return network.eval()
 
 
 def for_others(bundle: Bundle) -> Bundle:
-    """The model without what is nobody else's affair: the list of its training pictures, and paths of this machine."""
+    """The model without private facts: the list of its training pictures, and paths of this machine."""
     provenance = dict(bundle.provenance)
-    if isinstance(provenance.get("data"), str):
-        provenance["data"] = PurePath(provenance["data"]).name
+    data = provenance.get("data")
+    if isinstance(data, str):
+        provenance["data"] = PurePath(data).name
     return replace(bundle, provenance=provenance, identity=None)
 
 
 def save_bundle(file: Path, bundle: Bundle) -> None:
-    """Write the model file whole or not at all. Raises StorageError, and ModelFileError for what `load_bundle` would
-    refuse."""
+    """Write the model file whole or not at all.
+
+    Raises StorageError, and ModelFileError for what `load_bundle` would refuse.
+    """
     require_readable(bundle.spec, bundle.preprocessing)
     header = {
         "format": FORMAT,
@@ -92,23 +93,24 @@ def save_bundle(file: Path, bundle: Bundle) -> None:
         "metrics": bundle.metrics,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bundle.tensors.items()}
-    if bundle.preprocessing.mean_values is not None:
-        tensors[MEAN_IMAGE] = bundle.preprocessing.mean_values
+    mean_values = bundle.preprocessing.mean_values
+    if mean_values is not None:
+        tensors[MEAN_IMAGE] = mean_values
     if bundle.identity is not None:
         tensors |= identity_tensors(bundle.identity)
     header["digest"] = _digest(tensors)
     header["seal"] = seal_of(header)
-    metadata = {"skipway": json.dumps(header)}
-    if len(metadata["skipway"]) > MAX_ENTRY:
+    entry = json.dumps(header)
+    if len(entry) > MAX_ENTRY:
         raise ModelFileError(f"{file} would have a header of more than {MAX_ENTRY:,} characters; give shorter labels")
-    write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
+    write_whole(file, lambda temporary: save_file(tensors, temporary, {"skipway": entry}))
 
 
 def load_bundle(file: Path | str) -> Bundle:
     """Read a model file and make sure that its weights fit its network.
 
-    The header is held against the tensors' shapes by arithmetic first: nothing is built or loaded for a file that is
-    refused for what it claims. Raises ModelFileError when it is missing, damaged, foreign or of a newer format, and
+    The header is compared with the tensors' shapes by arithmetic first: for a file that makes false claims nothing is
+    built or loaded. Raises ModelFileError when the file is missing, damaged, foreign or of a newer format, and
     ReadError when the system could not read it.
     """
     if not isinstance(file, str | PurePath):
@@ -134,22 +136,32 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of names and bytes: safetensors itself would not notice a flipped bit."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
+        flat = tensors[name].reshape(-1)
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _bundle_of(header: Header, tensors: dict[str, Tensor]) -> Bundle:
+def _bundle_of(header: ModelHeader, tensors: dict[str, Tensor]) -> Bundle:
+    """The contents of a model file. The mean image is taken out of `tensors`."""
     mean_image = tensors.pop(MEAN_IMAGE, None)
-    identity = identity_of(tensors)
-    network = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     preprocessing = header.preprocessing
     if mean_image is not None:
         preprocessing = replace(preprocessing, mean_image=MeanImage(mean_image))
-    return Bundle(header.spec, preprocessing, header.labels, network, header.provenance, header.metrics, identity)
+    network_tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+    return Bundle(
+        spec=header.spec,
+        preprocessing=preprocessing,
+        labels=header.labels,
+        tensors=network_tensors,
+        provenance=header.provenance,
+        metrics=header.metrics,
+        identity=identity_of(tensors),
+    )
 
 
 def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:
+    """Raises ModelFileError unless the tensors have the names, shapes and types of the network's state dict."""
     wanted = network.state_dict()
     missing = sorted(set(wanted) - set(tensors))
     surplus = sorted(set(tensors) - set(wanted))
@@ -158,24 +170,28 @@ def _check_tensors(network: Network, tensors: dict[str, Tensor]) -> None:
             f"weights do not fit {network.spec.name}: {len(missing)} missing {missing[:3]}, "
             f"{len(surplus)} surplus {surplus[:3]}; give those of this network"
         )
-    for name, tensor in wanted.items():
-        if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
+    for name, own in wanted.items():
+        given = tensors[name]
+        if given.shape != own.shape or given.dtype != own.dtype:
             raise ModelFileError(
-                f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}, "
-                f"{network.spec.name} needs {tuple(tensor.shape)} {tensor.dtype}; give weights of this network"
+                f"{name} is {tuple(given.shape)} {given.dtype}, "
+                f"{network.spec.name} needs {tuple(own.shape)} {own.dtype}; give weights of this network"
             )
 
 
-def _materialized(network: Network, spec: Spec) -> Network:
-    """Fill what a state dict does not carry: constants such as the bands of response normalization."""
-    absent = {name for name, buffer in network.named_buffers() if buffer.is_meta}
-    if not absent:
-        return network
-    for owner in network.modules():
-        rebuild = getattr(owner, "reset_constants", None)
-        if rebuild is not None:
-            rebuild()
-    left = [name for name, buffer in network.named_buffers() if buffer.is_meta]
+def _fill_constants(network: Network) -> None:
+    """Compute what a state dict does not carry: constants such as the bands of response normalization."""
+    if not _empty_buffers(network):
+        return
+    for module in network.modules():
+        compute = getattr(module, "reset_constants", None)
+        if compute is not None:
+            compute()
+    left = _empty_buffers(network)
     if left:
-        raise RuntimeError(f"{spec.name}: constants {left} have no reset_constants")
-    return network
+        raise RuntimeError(f"{network.spec.name}: constants {left} have no reset_constants")
+
+
+def _empty_buffers(network: Network) -> list[str]:
+    """Names of the buffers that have no values yet."""
+    return [name for name, buffer in network.named_buffers() if buffer.is_meta]

@@ -10,14 +10,15 @@ _COUNT = 1000
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """The 1,000 names in their order.
+    """The 1,000 names in the order of the classes.
 
-    They are read from torchvision's source: to import the package takes 160 MB of memory and a second, which an import
-    of weights that needs nothing else of it would pay. Where they are not found there, it is imported after all.
+    They are read from torchvision's source: to import the package takes 160 MB of memory and a second, and an import
+    of weights needs nothing else of it. Where they are not found there, the package is imported after all.
     """
     found = find_spec("torchvision")
     if found is not None and found.origin is not None:
-        names = _listed(Path(found.origin).parent / "models" / "_meta.py", "_IMAGENET_CATEGORIES")
+        package = Path(found.origin).parent
+        names = _assigned_list(package / "models" / "_meta.py", "_IMAGENET_CATEGORIES")
         if len(names) == _COUNT:
             return names
     from torchvision.models import ResNet50_Weights
@@ -25,12 +26,18 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _listed(file: Path, name: str) -> tuple[str, ...]:
+def _assigned_list(file: Path, name: str) -> tuple[str, ...]:
     """The texts of a list that a Python file assigns to a name; () where it does not."""
     try:
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-                return tuple(str(one) for one in ast.literal_eval(node.value))
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if not isinstance(node, ast.Assign):
+                continue
+            targets = [ast.unparse(target) for target in node.targets]
+            if targets == [name]:
+                values = ast.literal_eval(node.value)
+                return tuple(str(value) for value in values)
     except (OSError, SyntaxError, ValueError, TypeError):
-        pass
+        # Another version of torchvision may keep the names elsewhere.
+        return ()
     return ()

@@ -18,36 +18,50 @@ def labels_for(count: int, given: Sequence[str]) -> tuple[tuple[str, ...], str]:
     Raises ModelFileError for labels that name two classes alike.
     """
     if given:
-        # ImageNet itself has two cranes and two maillots.
-        repeated = [] if len(given) in IMAGENET else [label for label in given if given.count(label) > 1]
-        if repeated:
-            raise ModelFileError(
-                f"the labels name two classes '{repeated[0][:100]}'; give each class a name of its own"
-            )
+        _require_distinct(given)
         return tuple(given), "those of --labels"
     if count == 0:
         return (), "none, for the file has no classifier"
+    labels = default_labels(count)
     if count in IMAGENET:
-        return default_labels(count), f"ImageNet's, for there are {count:,} classes; --labels FILE gives others"
-    return default_labels(count), f"numbers from 0 to {count - 1}; --labels FILE names the classes"
+        return labels, f"ImageNet's, for there are {count:,} classes; --labels FILE gives others"
+    return labels, f"numbers from 0 to {count - 1}; --labels FILE names the classes"
+
+
+def _require_distinct(labels: Sequence[str]) -> None:
+    """Raises ModelFileError for a label that occurs twice. ImageNet itself has two cranes and two maillots."""
+    if len(labels) in IMAGENET:
+        return
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ModelFileError(f"the labels name two classes '{label[:100]}'; give each class a name of its own")
 
 
 def default_labels(count: int) -> tuple[str, ...]:
     """ImageNet's 1,000 classes, TF-Slim's 1,001 with the background first, or numbers."""
-    if count in IMAGENET:
-        names = imagenet_names()
-        return names if count == 1000 else ("background", *names)
-    return tuple(str(number) for number in range(count))
+    if count not in IMAGENET:
+        return tuple(str(number) for number in range(count))
+    names = imagenet_names()
+    if count == 1001:
+        names = ("background", *names)
+    return names
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
-    """The lines of a text file, in order. Raises ModelFileError."""
+    """The lines of a text file, in order, without empty ones. Raises ModelFileError."""
     try:
-        lines = read_bounded(file).decode("utf-8-sig").splitlines()
+        content = read_bounded(file)
     except ReadError as error:
         raise ModelFileError(f"{file} {error.what}; give a text file with a label on each line") from None
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ModelFileError(
             f"{file} cannot be read as text ({error}); give a file with a label on each line"
         ) from None
-    return tuple(line.strip() for line in lines if line.strip())
+    labels: list[str] = []
+    for line in text.splitlines():
+        label = line.strip()
+        if label:
+            labels.append(label)
+    return tuple(labels)

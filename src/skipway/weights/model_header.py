@@ -1,4 +1,4 @@
-"""The header of a model file: read, bounded and held against its tensors before one of them is loaded."""
+"""The header of a model file: read, bounded and compared with its tensors before one of them is loaded."""
 
 from __future__ import annotations
 
@@ -51,57 +51,70 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a model file says of itself; the mean image, if there is one, is still among the tensors."""
+class ModelHeader:
+    """What a model file says of itself."""
 
     spec: Spec
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]
+    preprocessing: Preprocessing  # without the mean image, which is still among the tensors
+    labels: tuple[str, ...]  # in the order of the logits
     provenance: dict[str, Any]
     metrics: dict[str, Any]
-    digest: str
-
-
-def read_header(path: Path) -> Header:
-    """The header of a model file whose tensors fit its network. Raises ModelFileError and ReadError."""
-    head = _head(path)
-    _require_model_file(path, head)
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            names = list(opened.keys())
-            if len(names) > MAX_TENSORS:
-                raise damaged(path, counted(len(names), "tensor"))
-            slices = {name: opened.get_slice(name) for name in names}
-            declared = {name: (tuple(one.get_shape()), _type_of(one.get_dtype())) for name, one in slices.items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    if "skipway" not in metadata:
-        raise ModelFileError(
-            f"{path} holds weights but no skipway header; {import_advice(path)} makes a model file of them"
-        )
-    try:
-        header = _checked(path, metadata["skipway"], declared)
-    except (SkipwayError, ValueError, TypeError, KeyError, RecursionError) as error:
-        if isinstance(error, _NewerFormatError):
-            raise ModelFileError(str(error)) from None
-        raise damaged(path, f"its header lacks {error}" if isinstance(error, KeyError) else short(error)) from None
-    require_affordable(header.spec, path)
-    return header
+    digest: str  # of the tensors: SHA-256, hexadecimal
 
 
 class _NewerFormatError(SkipwayError):
     """Written by a later version, whose header may look like anything."""
 
 
+def read_header(path: Path) -> ModelHeader:
+    """The header of a model file whose tensors fit its network. Raises ModelFileError and ReadError."""
+    _require_model_file(path, _first_bytes(path))
+    try:
+        metadata, declared = _metadata_and_tensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+    entry = metadata.get("skipway")
+    if entry is None:
+        raise ModelFileError(
+            f"{path} holds weights but no skipway header; {import_advice(path)} makes a model file of them"
+        )
+    try:
+        header = _checked(path, entry, declared)
+    except _NewerFormatError as error:
+        raise ModelFileError(str(error)) from None
+    except KeyError as error:
+        raise damaged(path, f"its header lacks {error}") from None
+    except (SkipwayError, ValueError, TypeError, RecursionError) as error:
+        raise damaged(path, short(error)) from None
+    require_affordable(header.spec, path)
+    return header
+
+
+def _metadata_and_tensors(path: Path) -> tuple[dict[str, str], Declared]:
+    """The metadata of a safetensors file, and the shapes and types of its tensors, none of which is loaded.
+
+    Raises ModelFileError for too many tensors, and what safetensors raises.
+    """
+    declared: dict[str, tuple[tuple[int, ...], str]] = {}
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata() or {}
+        names = list(opened.keys())
+        if len(names) > MAX_TENSORS:
+            raise damaged(path, counted(len(names), "tensor"))
+        for name in names:
+            tensor = opened.get_slice(name)
+            code = str(tensor.get_dtype())
+            declared[name] = (tuple(tensor.get_shape()), _TYPES.get(code, code))
+    return metadata, declared
+
+
 def damaged(path: Path, why: str) -> ModelFileError:
-    """A model file that cannot be used for a reason that lies in it."""
-    told = f"{path} is damaged or was not written by skipway ({why}); copy or train it again"
-    return ModelFileError(told)
+    """The error for a model file that cannot be used for a reason that lies in it."""
+    return ModelFileError(f"{path} is damaged or was not written by skipway ({why}); copy or train it again")
 
 
 def unreadable(path: Path, error: Exception) -> Exception:
-    """A model file that could not be read: damage, or what the system says."""
+    """The error for a model file that could not be read: damage, or what the system says."""
     if is_out_of_memory(error):
         return MemoryError(f"for {path}")
     if isinstance(error, OSError) and error.errno is not None:
@@ -110,11 +123,12 @@ def unreadable(path: Path, error: Exception) -> Exception:
 
 
 def short(error: Exception) -> str:
-    """An error's text in one line of bearable length."""
-    return " ".join(str(error).split())[:300]
+    """An error's text in one line of at most 300 characters."""
+    words = str(error).split()
+    return " ".join(words)[:300]
 
 
-def _head(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     """The first bytes of a regular file. Raises ModelFileError and ReadError."""
     try:
         require_file(path)
@@ -129,47 +143,34 @@ def _head(path: Path) -> bytes:
         raise read_error(path, error) from None
 
 
-def _require_model_file(path: Path, head: bytes) -> None:
-    """Raises ModelFileError for files of other kinds, naming the way from them, and for a header beyond all bounds."""
-    if head[8:9] == b"{":
-        length = int.from_bytes(head[:8], "little")
+def _require_model_file(path: Path, first_bytes: bytes) -> None:
+    """Raises ModelFileError for files of other kinds, with advice on their use, and for a header that is too long."""
+    is_safetensors = first_bytes[8:9] == b"{"
+    if is_safetensors:
+        length = int.from_bytes(first_bytes[:8], "little")
         if length > MAX_HEADER:
             raise ModelFileError(f"{path} is damaged or no model file (a header of {length:,} bytes); copy it again")
         return
-    if (told := describe_other_file(path, head)) is not None:
-        raise ModelFileError(told)
+    message = describe_other_file(path, first_bytes)
+    if message is not None:
+        raise ModelFileError(message)
 
 
-def _type_of(code: Any) -> str:
-    return _TYPES.get(str(code), str(code))
+def _checked(path: Path, entry: str, declared: Declared) -> ModelHeader:
+    """The header in the file's skipway entry, once its claims agree with the file's tensors.
 
-
-def _checked(path: Path, entry: str, declared: Declared) -> Header:
-    if len(entry) > MAX_ENTRY:
-        raise ModelFileError(f"its header says {len(entry):,} characters")
-    # A list a character long becomes an object of 60 bytes, and a million of them keep the garbage collector busy.
-    if entry.count("[") + entry.count("{") > MAX_LISTS + ITEMS_PER_TENSOR * len(declared):
-        tensors = f"{counted(len(declared), 'tensor')} {agreeing(len(declared), 'needs', 'need')}"
-        raise ModelFileError(f"its header has far more lists and tables than {tensors}")
-    header = json.loads(entry)
-    if not isinstance(header, dict):
-        raise ModelFileError("its header is no table")
-    if type(header["format"]) is not int or header["format"] < 1:
-        raise ModelFileError("its format is no number")
-    if header["format"] > FORMAT:
-        raise _NewerFormatError(
-            f"{path} was written by a newer skipway (format {short_number(header['format'])}); update this one"
-        )
-    if (header["format"] >= _SEALED or "seal" in header) and header["seal"] != seal_of(header):
-        raise ModelFileError("its header is not what was written")
+    Raises SkipwayError's children, and KeyError, TypeError, ValueError or RecursionError for a malformed entry.
+    """
+    header = _unpacked(path, entry, declared)
     require_short_lists(header["spec"], len(declared))
     require_short_lists(header["preprocessing"], 0)
     spec = spec_from_dict(header["spec"])
     preprocessing = _preprocessing(spec, header["preprocessing"], declared)
     labels = _labels(header["labels"])
     require_consistent(spec, preprocessing, labels)
-    require_agreement(spec, {name: there for name, there in declared.items() if not _is_beside(name)})
-    return Header(
+    own_tensors = {name: shape_and_type for name, shape_and_type in declared.items() if not _is_beside(name)}
+    require_agreement(spec, own_tensors)
+    return ModelHeader(
         spec=spec,
         preprocessing=preprocessing,
         labels=labels,
@@ -179,25 +180,54 @@ def _checked(path: Path, entry: str, declared: Declared) -> Header:
     )
 
 
+def _unpacked(path: Path, entry: str, declared: Declared) -> dict[str, Any]:
+    """The entry's JSON, bounded in size, of a known format and with the right seal."""
+    if len(entry) > MAX_ENTRY:
+        raise ModelFileError(f"its header says {len(entry):,} characters")
+    # A list a character long becomes an object of 60 bytes, and a million of them keep the garbage collector busy.
+    lists = entry.count("[") + entry.count("{")
+    if lists > MAX_LISTS + ITEMS_PER_TENSOR * len(declared):
+        tensors = counted(len(declared), "tensor")
+        verb = agreeing(len(declared), "needs", "need")
+        raise ModelFileError(f"its header has far more lists and tables than {tensors} {verb}")
+    header = json.loads(entry)
+    if not isinstance(header, dict):
+        raise ModelFileError("its header is no table")
+    version = header["format"]
+    if type(version) is not int or version < 1:
+        raise ModelFileError("its format is no number")
+    if version > FORMAT:
+        raise _NewerFormatError(
+            f"{path} was written by a newer skipway (format {short_number(version)}); update this one"
+        )
+    has_seal = version >= _SEALED or "seal" in header
+    if has_seal and header["seal"] != seal_of(header):
+        raise ModelFileError("its header is not what was written")
+    return header
+
+
 def seal_of(header: dict[str, Any]) -> str:
     """SHA-256, in hexadecimal, of all of a header but the seal itself."""
-    text = json.dumps({key: value for key, value in header.items() if key != "seal"}, sort_keys=True)
+    sealed = dict(header)
+    sealed.pop("seal", None)
+    text = json.dumps(sealed, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_beside(name: str) -> bool:
-    """Whether a tensor is none of the network's."""
+    """Whether a tensor stands beside those of the network: the mean image, or the list of training pictures."""
     return name == MEAN_IMAGE or name.startswith(PREFIX)
 
 
 def short_number(number: int) -> str:
-    """A whole number that may be of any length."""
-    return str(number) if abs(number) < 10**9 else "far above this one's"
+    """A whole number as text; one with many digits, as a file may claim it, in words."""
+    if abs(number) >= 10**9:
+        return "far above this one's"
+    return str(number)
 
 
 def require_readable(spec: Spec, preprocessing: Preprocessing) -> None:
-    """Raises ModelFileError for pictures of a size that a model file may not ask for, whoever typed it: the file could
-    not be read again."""
+    """Raises ModelFileError for pictures of a size that a model file may not ask for: it could not be read again."""
     require_side(spec.input_size, spec.name)
     require_side(preprocessing.size, "its preprocessing")
     if preprocessing.resize_to > _MAX_RESIZE * preprocessing.size:
@@ -207,16 +237,13 @@ def require_readable(spec: Spec, preprocessing: Preprocessing) -> None:
 
 
 def require_consistent(spec: Spec, preprocessing: Preprocessing, labels: Sequence[str]) -> None:
-    """Raises ModelFileError unless there is a label a class, and the pictures are those that the network takes."""
+    """Raises ModelFileError unless each class has a label and the pictures are those that the network takes."""
     if len(labels) != spec.num_classes:
-        raise ModelFileError(
-            f"{counted(len(labels), 'label')} for {counted(spec.num_classes, 'class')}; give one for each"
-        )
+        classes = counted(spec.num_classes, "class")
+        raise ModelFileError(f"{counted(len(labels), 'label')} for {classes}; give one for each")
     if preprocessing.depth != spec.in_channels:
-        raise ModelFileError(
-            f"preprocessing gives {counted(preprocessing.depth, 'channel')}, {spec.name} takes {spec.in_channels}; "
-            "make them equal"
-        )
+        channels = counted(preprocessing.depth, "channel")
+        raise ModelFileError(f"preprocessing gives {channels}, {spec.name} takes {spec.in_channels}; make them equal")
     if preprocessing.size != spec.input_size:
         raise ModelFileError(
             f"preprocessing gives {preprocessing.size} pixels a side, {spec.name} takes {spec.input_size}; make them "
@@ -225,20 +252,25 @@ def require_consistent(spec: Spec, preprocessing: Preprocessing, labels: Sequenc
 
 
 def _preprocessing(spec: Spec, plain: Any, declared: Declared) -> Preprocessing:
+    """The preprocessing of a header. Raises SkipwayError's children, also for a mean image of the wrong shape."""
     found = Preprocessing.from_dict(plain)
     require_readable(spec, found)
     if MEAN_IMAGE in declared:
-        found.check_mean_image(declared[MEAN_IMAGE][0])
+        shape, _ = declared[MEAN_IMAGE]
+        found.check_mean_image(shape)
     return found
 
 
 def _labels(plain: Any) -> tuple[str, ...]:
-    if not isinstance(plain, list) or not all(isinstance(label, str) for label in plain):
+    """The labels of a header. Raises ModelFileError."""
+    is_list_of_texts = isinstance(plain, list) and all(isinstance(label, str) for label in plain)
+    if not is_list_of_texts:
         raise ModelFileError("labels must be a list of texts")
     return tuple(plain)
 
 
 def _table(header: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table of a header, empty where it is left out. Raises ModelFileError."""
     found = header.get(key, {})
     if not isinstance(found, dict):
         raise ModelFileError(f"its {key} is no table")

@@ -1,4 +1,4 @@
-"""What a file is that is no model file of ours, by its first bytes and its name, and the way from it to one."""
+"""What kind of file something is that is no model file of skipway, and the command that makes one of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WEIGHTS_OF_A_FOLDER = ("model.safetensors", "pytorch_model.bin")  # as the Hugg
 
 
 def describe_other_file(path: Path, head: bytes) -> str | None:
-    """What an error says about a file of another kind that begins with `head`; None where the kind is not known."""
+    """The message of an error about a file of another kind that begins with `head`; None for an unknown kind."""
     ending = path.suffix.lower()
     if ending in _GRAPHS and head:
         return (
@@ -42,10 +42,14 @@ def describe_other_file(path: Path, head: bytes) -> str | None:
 
 
 def describe_absent_file(path: Path) -> str:
-    """What an error says where `path` is no file: a run folder, weights in several files, or nothing."""
-    if path.is_dir() and (path / "config.toml").is_file() and (path / "model.safetensors").is_file():
-        return f"{path} is a run folder, no model file; give {path / 'model.safetensors'}"
-    if _is_folder_of_weights(path) or _is_checkpoint_prefix(path):
+    """The message of an error where `path` is no file: a run folder, weights in several files, or nothing."""
+    model = path / "model.safetensors"
+    config = path / "config.toml"
+    is_run = path.is_dir() and config.is_file() and model.is_file()
+    if is_run:
+        return f"{path} is a run folder, no model file; give {model}"
+    holds_weights = _is_folder_of_weights(path) or _is_checkpoint_prefix(path)
+    if holds_weights:
         return f"{path} holds weights of another framework, no model file of skipway; {import_advice(path)} makes one"
     return f"no model file {path}; `skipway train` writes one as RUN/model.safetensors"
 
@@ -53,50 +57,64 @@ def describe_absent_file(path: Path) -> str:
 def import_advice(path: Path) -> str:
     """The command that makes a model file of `path`."""
     stem = path.name.split(".")[0] or "model"
-    is_safetensors = path.suffix.lower() == ".safetensors"
-    target = f"{stem}-skipway.safetensors" if is_safetensors else f"{stem}.safetensors"
-    return f"`skipway import {shlex.quote(str(path))} --to {shlex.quote(target)}`"
+    if path.suffix.lower() == ".safetensors":
+        stem += "-skipway"  # or the new file might replace the old one
+    source = shlex.quote(str(path))
+    target = shlex.quote(f"{stem}.safetensors")
+    return f"`skipway import {source} --to {target}`"
 
 
 def _kind_of(path: Path, head: bytes) -> str | None:
+    """The kind of a file by its first bytes, else by its name; None for an unknown kind."""
+    text = head.lstrip()
     for signature, kind in _SIGNATURES:
-        if head.lstrip().startswith(signature):
+        if text.startswith(signature):
             return kind
     if head.startswith(_ZIP):
         return _kind_of_zip(path)
     if _SHARD in path.name:
         return "a TensorFlow checkpoint"
-    return _ENDINGS.get(path.suffix.lower()) if head else None
+    if not head:
+        return None
+    return _ENDINGS.get(path.suffix.lower())
 
 
 def _kind_of_zip(path: Path) -> str | None:
-    """Which framework packed a zip archive, by the names of its members."""
+    """Which framework wrote a zip archive, by the names of its members."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return None
-    if "config.json" in names and "metadata.json" in names:
+    members_of_keras = {"config.json", "metadata.json"}
+    if members_of_keras.issubset(names):
         return "a Keras file"
-    if any(name.endswith("data.pkl") for name in names):
-        return "a PyTorch file"
-    if any(name.endswith(".npy") for name in names):
-        return "a NumPy file"
-    return None
+    kind = None
+    for name in names:
+        if name.endswith("data.pkl"):
+            return "a PyTorch file"
+        if name.endswith(".npy"):
+            kind = "a NumPy file"
+    return kind
 
 
 def _is_folder_of_weights(path: Path) -> bool:
+    """Whether `path` is a folder as the Hugging Face hub or TensorFlow keeps weights."""
     if not path.is_dir():
         return False
     for name in _WEIGHTS_OF_A_FOLDER:
-        if (path / name).exists() or (path / f"{name}.index.json").exists():
+        weights = path / name
+        index = path / f"{name}.index.json"
+        if weights.exists() or index.exists():
             return True
-    return (path / "checkpoint").is_file()  # of TensorFlow
+    state_file = path / "checkpoint"  # of TensorFlow
+    return state_file.is_file()
 
 
 def _is_checkpoint_prefix(path: Path) -> bool:
     """Whether `path` is no file but the first part of the names of a checkpoint's files."""
     try:
-        return path.with_name(f"{path.name}.index").is_file()
+        index = path.with_name(f"{path.name}.index")
+        return index.is_file()
     except (OSError, ValueError):
         return False

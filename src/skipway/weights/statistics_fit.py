@@ -1,14 +1,14 @@
-"""How well a network's own statistics fit what it is given: a witness of how it was built and what it was trained on.
+"""How well a network's own statistics fit its input: evidence of how it was built and what it was trained on.
 
-A batch normalization stores the mean and the variance that its input had in training, channel by channel. Fed with
-pictures as in training, prepared as in training, through the network as it was, its input has them again; where a
-shortcut puts its channels elsewhere, a stride is another or the counts are scaled otherwise, it has not.
+A batch normalization stores the mean and the variance that its input had in training, for each channel. The input has
+them again where the pictures, their preparation and the network are those of the training. It does not where a shortcut
+puts its channels elsewhere, a stride is another, or the counts are scaled in another way.
 
-What is compared, at each normalization: N(m, v) of the batch with N(m', v') as stored, by the divergence of the first
-from the second, (v / v' + (m - m')^2 / v' - 1 - ln(v / v')) / 2, with the layer's epsilon in both variances. The mean
-over the channels is the layer's figure, the median over the layers the network's: 0 is a perfect fit. Pictures other
-than those of the training raise it, to some hundredths for natural photographs and a network of CIFAR-10. What changes
-no mean and no variance leaves it alone: docs/weights.md says what it sees and what it does not.
+At each normalization the distribution N(m, v) of the batch is compared with the stored N(m', v'), by the divergence of
+the first from the second, (v / v' + (m - m')^2 / v' - 1 - ln(v / v')) / 2, with the layer's epsilon in both variances.
+The mean over the channels is the layer's figure, and the median over the layers is the network's: 0 is a perfect fit.
+Other pictures than those of the training raise it, to some hundredths for natural photographs and a network of
+CIFAR-10. What changes no mean and no variance does not change the figure: docs/weights.md says what it shows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from skipway.errors import DataError
 from skipway.models.network import Network, Spec
 
 # Measured on every checkpoint at hand and on networks trained for it (docs/weights.md, docs/log.md).
-POOR = 0.15  # from here on a figure speaks for nothing: the right ones had 0.015 to 0.07
-# As for preparations: other means and deviations were 0.8 to 1.5 times as bad, other scales and centres 3.5 and more.
+POOR = 0.15  # a figure from here on is no evidence: the right networks had 0.015 to 0.07
+# Two preparations are too close to decide where one figure is less than this many times the other. Other means and
+# deviations were 0.8 to 1.5 times as bad as the right ones, other scales and centres 3.5 times and more.
 CLOSE = 2.0
 
 CONVENTIONS = ("unit", "counts", "keras_tf", "imagenet_statistics", "cifar", "cifar_mean", "keras_caffe")
@@ -46,11 +47,11 @@ _PASSES = 500  # multiplications that a number of a map is worth, for it is also
 
 @dataclass(frozen=True)
 class Fit:
-    """`figure`, the median of `layers`, each a normalization's name and its figure; from how many `pictures`."""
+    """How well the statistics of a network fit some pictures."""
 
-    figure: float
-    layers: tuple[tuple[str, float], ...]
-    pictures: int
+    figure: float  # the median of the layers' figures, 0 for a perfect fit
+    layers: tuple[tuple[str, float], ...]  # each normalization's name and its figure
+    pictures: int  # how many were measured
 
 
 @dataclass
@@ -62,6 +63,7 @@ class _Moments:
     square: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def add(self, x: Tensor) -> None:
+        """Count the values of a batch (N, C, H, W) in."""
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         mean, variance = mean.double().cpu(), variance.double().cpu()
         number = x.shape[0] * x.shape[2] * x.shape[3]
@@ -70,20 +72,23 @@ class _Moments:
         self.square = self.square + number * (variance + mean * mean)
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        """Both for each channel, float64 (C,)."""
         mean = self.total / self.count
-        return mean, (self.square / self.count - mean * mean).clamp(min=0)
+        mean_square = self.square / self.count
+        variance = (mean_square - mean * mean).clamp(min=0)
+        return mean, variance
 
 
 def statistics_fit(network: Network, preprocessing: Preprocessing, pictures: Sequence[Picture]) -> Fit | None:
-    """The fit of a network in evaluation mode to some pictures, PIL images or uint8 arrays, prepared as stated.
+    """The fit of a network in evaluation mode to some pictures, PIL images or uint8 arrays, after `preprocessing`.
 
-    None where the network has no batch normalization. Raises DataError without pictures.
+    None where the network has no batch normalization. Raises DataError where no picture is given.
     """
     if not pictures:
         raise DataError("no picture to compare the network's statistics with; give one or more")
-    counts = [preprocessing.pixels(picture) for picture in pictures]
+    counts = torch.stack([preprocessing.pixels(picture) for picture in pictures])
     device = next(network.parameters()).device
-    return fit_of_counts(network, preprocessing, torch.stack(counts).to(device))
+    return fit_of_counts(network, preprocessing, counts.to(device))
 
 
 def fit_of_counts(network: Network, preprocessing: Preprocessing, counts: Tensor) -> Fit | None:
@@ -91,32 +96,47 @@ def fit_of_counts(network: Network, preprocessing: Preprocessing, counts: Tensor
     norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     if not norms:
         return None
-    moments = {name: _Moments() for name in norms}
-    hooks = [norm.register_forward_pre_hook(_watching(moments[name])) for name, norm in norms.items()]
+    moments: dict[str, _Moments] = {}
+    hooks = []
+    for name, norm in norms.items():
+        moments[name] = _Moments()
+        hooks.append(norm.register_forward_pre_hook(_watching(moments[name])))
+    pixels = counts.shape[2] ** 2
+    pictures_at_once = max(_PIXELS_AT_ONCE // pixels, 1)
     try:
         with torch.inference_mode():
-            for part in torch.split(counts, max(_PIXELS_AT_ONCE // counts.shape[2] ** 2, 1)):
+            for part in torch.split(counts, pictures_at_once):
                 network(preprocessing.standardized(part))
     finally:
         for hook in hooks:
             hook.remove()
-    layers = tuple((name, _divergence(norm, moments[name])) for name, norm in norms.items() if moments[name].count)
-    return Fit(median(figure for _, figure in layers), layers, len(counts))
+    layers: list[tuple[str, float]] = []
+    for name, norm in norms.items():
+        if moments[name].count:  # others are not part of the forward pass
+            layers.append((name, _divergence(norm, moments[name])))
+    figure = median(layer_figure for _, layer_figure in layers)
+    return Fit(figure, tuple(layers), len(counts))
 
 
 def pictures_for(spec: Spec, *, compared: bool = False) -> int:
-    """How many pictures are enough, and not too much work, for one candidate; `compared` with other networks."""
-    more = 2 if compared else 1
-    wanted = more * _WORK / max(_multiplications(spec), 1)
-    return int(min(max(wanted, more * _LEAST_PICTURES), _MOST_PICTURES))
+    """How many pictures are enough, and not too much work, for one candidate; twice as many for `compared` networks."""
+    factor = 2 if compared else 1
+    affordable = factor * _WORK / max(_multiplications(spec), 1)
+    wanted = max(affordable, factor * _LEAST_PICTURES)
+    return int(min(wanted, _MOST_PICTURES))
 
 
 def is_quick(spec: Spec) -> bool:
     """Whether a candidate takes so little work that many can be tried."""
-    return spec.input_size <= _SMALL and _multiplications(spec) * _LEAST_PICTURES <= 2 * _WORK
+    if spec.input_size > _SMALL:
+        return False
+    least_work = _multiplications(spec) * _LEAST_PICTURES
+    return least_work <= 2 * _WORK
 
 
 def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """A hook that counts a layer's input in."""
+
     def watch(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
         moments.add(inputs[0])
 
@@ -124,25 +144,29 @@ def _watching(moments: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], No
 
 
 def _divergence(norm: nn.BatchNorm2d, moments: _Moments) -> float:
-    """The mean over the channels; one that is no number counts as the worst."""
+    """The mean of the channels' divergences. A channel whose divergence is no number counts as the worst."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, variance = moments.mean_and_variance()
-    stored_mean, stored_variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu() + norm.eps
+    stored_mean = norm.running_mean.double().cpu()
+    stored_variance = norm.running_var.double().cpu() + norm.eps
     ratio = (variance + norm.eps) / stored_variance
     shift = (mean - stored_mean) ** 2 / stored_variance
     channels = (ratio + shift - 1 - torch.log(ratio)) / 2
-    return float(channels.nan_to_num(_WORST, _WORST, _WORST).clamp(max=_WORST).mean())
+    bounded = channels.nan_to_num(_WORST, _WORST, _WORST).clamp(max=_WORST)
+    return float(bounded.mean())
 
 
 @lru_cache(maxsize=64)
 def _multiplications(spec: Spec) -> int:
-    """What one picture takes in all convolutions, counted on a network without numbers."""
-    done = [0]
+    """The multiplications that one picture takes in all convolutions, counted on a network without values."""
+    counts: list[int] = []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
         assert isinstance(module, nn.Conv2d)
-        done[0] += (module.weight.numel() + _PASSES * module.out_channels) * output.shape[2] * output.shape[3]
+        positions = output.shape[2] * output.shape[3]
+        work_per_position = module.weight.numel() + _PASSES * module.out_channels
+        counts.append(work_per_position * positions)
 
     with torch.device("meta"):
         network = spec.build().eval()
@@ -150,4 +174,4 @@ def _multiplications(spec: Spec) -> int:
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(count)
         network(torch.empty(1, spec.in_channels, spec.input_size, spec.input_size))
-    return done[0]
+    return sum(counts)

@@ -1,1 +1,1 @@
-"""Several processes at one task: who they are, and what happens when one is lost."""
+"""Several processes that train one network: who they are, and what happens when one is lost."""

@@ -20,7 +20,7 @@ from skipway.errors import CacheError, StorageError
 from skipway.machine import cpu_features, cpu_name
 from skipway.models.network import Network
 from skipway.reporting import escaped
-from skipway.user_cache import Entry, claimed_entry, scratch_entry
+from skipway.user_cache import CacheEntry, claimed_entry, scratch_entry
 
 _FORMAT = 1  # of what is kept here; a newer one makes everything again
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
@@ -103,11 +103,11 @@ class Cache:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _claimed_entry(self) -> Entry:
+    def _claimed_entry(self) -> CacheEntry:
         assert self._entry is not None, "the cache is read and written inside `claimed`"
         return self._entry
 
-    def _scratch(self, error: Exception) -> Entry:
+    def _scratch(self, error: Exception) -> CacheEntry:
         self._tell(f"without the cache, what is built now is not kept: {error}")
         self._key = ""
         return scratch_entry()
