@@ -58,6 +58,10 @@ class RunError(SkipwayError):
     """A run folder that exists already, is missing, or cannot be continued."""
 
 
+class NoCheckpointError(RunError):
+    """A run folder in which no checkpoint was written, or none is whole."""
+
+
 class LostRankError(SkipwayError):
     """One of several processes that work together is gone; the others cannot go on."""
 

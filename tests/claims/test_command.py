@@ -91,7 +91,7 @@ def test_a_stopped_claim_goes_on_where_it_was(data: Path, tmp_path: Path) -> Non
         time.sleep(0.05)
     second = command(*arguments)
     assert second.returncode == 2
-    assert "another process reproduces into" in second.stderr
+    assert f"is in use by process {started.pid} on" in second.stderr
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does; the runs are in groups of their own
     printed, told = started.communicate(timeout=120)
     assert started.returncode == 130, told

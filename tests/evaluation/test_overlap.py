@@ -176,8 +176,21 @@ def test_a_model_that_does_not_know_says_so(trained: RunResult, folder: Path, pa
     assert _judged(tmp_path / "m.safetensors", parts).remarks() == []
     with pytest.raises(DataError, match="does not say which of its pictures were held out"):
         _judged(tmp_path / "m.safetensors", folder, split="val")
-    with pytest.raises(UnknownNameError, match="test"):
+
+
+def test_a_part_that_the_data_lack_names_those_that_they_have(
+    trained: RunResult, folder: Path, parts: Path, tmp_path: Path
+) -> None:
+    fix = "give one of them with --split, or leave --split out"
+    (parts / "test").rename(parts / "val")
+    with pytest.raises(UnknownNameError, match=rf"unknown split of parts 'test'; .*its parts: train, val; {fix}"):
+        _judged(trained.model, parts, split="test")
+    with pytest.raises(UnknownNameError, match=rf"its parts: all, train, val; {fix}"):
         _judged(trained.model, folder, split="test")
+    bundle = load_bundle(trained.model)
+    save_bundle(tmp_path / "m.safetensors", replace(bundle, identity=None))
+    with pytest.raises(UnknownNameError, match=rf"its parts: all; {fix}"):
+        _judged(tmp_path / "m.safetensors", folder, split="test")
 
 
 def test_fine_tuning_remembers_what_the_first_weights_had_met(

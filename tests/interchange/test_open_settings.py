@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tests.interchange.seen import model, seen, small, torch_file, untrained
 
+from skipway.cli import main
 from skipway.data.dataset import ArrayPictures, Split
 from skipway.data.preprocessing import preset
 from skipway.errors import ModelFileError, SkipwayError, UnknownNameError
@@ -25,10 +27,11 @@ from skipway.interchange.mapping.resnet_names import CIFAR_TORCH, LINEAR_DOWNSAM
 from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.preparation.natural_pictures import crops, natural_pictures
 from skipway.models import create_model
-from skipway.models.blocks import StackSpec, Stem
+from skipway.models.blocks import Pad, StackSpec, Stem
 from skipway.models.layers import PoolPadding
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.weights.bundle import Bundle, load_bundle, save_bundle
+from skipway.weights.choices import SHORTCUT_PADS, STEM_POOLS
 
 LAMBDA = Path(__file__).parent / "fixtures" / "keras_topology" / "keras2_v1_basic.h5.gz"
 FOUR = (16, 24, 32, 40)
@@ -93,6 +96,9 @@ def test_the_statistics_never_take_another_stem(
         import_weights(file, to)
     except ModelFileError as error:
         assert "--stem-stride" in str(error)
+        figures = r"0\.0\d+ \(stem [^()]*\) and 0\.\d+ \(stem [^()]*\)"
+        assert re.search(rf"[234] of them fit its statistics about alike, the best {figures}; decide with", str(error))
+        assert "fit none" not in str(error)
     else:
         assert stack(to).stem == spec.stem
 
@@ -152,7 +158,9 @@ def test_statistics_of_no_picture_leave_two_networks_open(tmp_path: Path, to: Pa
     spec = small(pad="after")
     tensors = {name: torch.rand_like(tensor) + 0.1 if "running" in name else tensor
                for name, tensor in untrained(spec).items()}  # fmt: skip
-    with pytest.raises(ModelFileError, match=r"fit none of them clearly.*--shortcut-pad after, both or before"):
+    with pytest.raises(
+        ModelFileError, match=r"its statistics fit none of them: .*--shortcut-pad after, both or before"
+    ):
         import_weights(written(tmp_path, spec, tensors), to)
 
 
@@ -208,8 +216,24 @@ def test_an_option_about_what_is_known_is_refused(options: dict[str, Any], tmp_p
     spec = small("resnet_v1_18.torchvision", widths=FOUR, stem=Stem(7, 2, 16))
     with pytest.raises(ModelFileError, match="leave out --"):
         import_weights(written(tmp_path, spec, untrained(spec)), to, **options)
-    with pytest.raises(UnknownNameError, match="unknown place of the zeros 'left'"):
-        import_weights(written(tmp_path, spec, untrained(spec)), to, shortcut_pad="left")
+
+
+def test_the_help_lists_what_the_check_takes(tmp_path: Path, to: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(STEM_POOLS) == sorted(["none", *get_args(PoolPadding)])
+    assert sorted(SHORTCUT_PADS) == sorted(get_args(Pad))
+    spec = small(widths=FOUR)
+    file = written(tmp_path, spec, untrained(spec))
+    with pytest.raises(UnknownNameError) as refused:
+        import_weights(file, to, stem_pool="0")
+    assert str(refused.value) == f"unknown pool of the stem '0'; the nearest: {', '.join(STEM_POOLS)}"
+    with pytest.raises(UnknownNameError) as refused:
+        import_weights(file, to, shortcut_pad="0")
+    assert str(refused.value) == f"unknown place of the zeros '0'; the nearest: {', '.join(SHORTCUT_PADS)}"
+    with pytest.raises(SystemExit):
+        main(["import", "--help"])
+    helped = re.sub(r"[\s│|]+", " ", capsys.readouterr().out)
+    assert f"names leave it open: {', '.join(STEM_POOLS)}." in helped
+    assert f"shortcuts without weights: {', '.join(SHORTCUT_PADS)}." in helped
 
 
 @pytest.mark.parametrize("convention", ["unit", "counts", "keras_tf"])

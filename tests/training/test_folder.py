@@ -19,11 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipway.errors import DataError, RunError, StorageError
+from skipway.errors import DataError, DivergedError, RunError, StorageError
 from skipway.training import folder as folder_module
 from skipway.training import state
+from skipway.training.console import Silent
+from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
 from skipway.training.run import resume, train
+from skipway.world import holding
 from tests.training.conftest import write_classes
 
 RECIPE = Recipe(name="short", epochs=2, batch_size=10, learning_rate=1e-3)
@@ -114,7 +117,7 @@ def test_a_holder_that_has_not_said_its_name_yet_is_waited_for(run: Path, holder
 def test_whatever_stands_as_the_holder(
     run: Path, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "_NAMELESS_S", 0.1)
+    monkeypatch.setattr(holding, "_NAMELESS_S", 0.1)
     for text in ("", "{", "[]", '{"process": "x"}', '{"process": 1e400, "machine": "m", "since": 1}'):
         (run / ".holder.json").write_text(text)
         with pytest.raises(RunError, match="in use by another process"):
@@ -176,6 +179,98 @@ def test_overwrite_replaces_once_the_new_run_has_begun(run: Path, data: Path) ->
     assert (run / "notes.txt").exists()
 
 
+class Heard(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_new_run_that_diverges_at_once_gives_the_old_one_back(run: Path, data: Path) -> None:
+    before, heard = _contents(run), Heard()
+    wild = RECIPE.replaced(optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(DivergedError, match="no checkpoint was written yet") as refused:
+        train(data, recipe=wild, seed=9, out=run, overwrite=True, reporter=heard, **NETWORK)
+    assert _contents(run) == before
+    assert "step-" not in str(refused.value), "the new run's checkpoint is gone"
+    assert f"{run}: the run that was to be replaced is back" in heard.lines[-1]
+    assert not (run / ".replaced").exists()
+    assert resume(run).epochs == 2
+
+
+def test_a_new_run_that_diverges_after_a_checkpoint_is_the_run(
+    run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Loop._check_finite
+
+    def late(self: Loop) -> None:
+        if self.progress.step == 3:
+            self._raise_diverged(3)
+        check(self)
+
+    monkeypatch.setattr(Loop, "_check_finite", late)
+    with pytest.raises(DivergedError, match=r"step-00000002\.pt is the last good checkpoint"):
+        train(data, recipe=RECIPE.replaced(checkpoint_steps=1), seed=9, out=run, overwrite=True, **NETWORK)
+    assert not (run / ".replaced").exists()
+    assert "seed = 9\n" in (run / "config.toml").read_text()
+
+
+def test_a_second_ctrl_c_before_the_first_checkpoint_gives_the_old_run_back(
+    run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(self: Loop) -> None:
+        raise KeyboardInterrupt("stopped at once; `skipway resume` continues from the last checkpoint")
+
+    before = _contents(run)
+    monkeypatch.setattr(Loop, "_after_step", stopped)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        train(data, recipe=RECIPE, seed=9, out=run, overwrite=True, **NETWORK)
+    assert str(stop.value).startswith(f"stopped; {run}: the run that was to be replaced is back")
+    assert _contents(run) == before
+
+
+def test_ctrl_c_after_a_step_keeps_the_new_run(run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after_step = Loop._after_step
+
+    def asked(self: Loop) -> None:
+        self._stop_asked = True
+        after_step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="stopped at step 1"):
+        patch.setattr(Loop, "_after_step", asked)
+        train(data, recipe=RECIPE, seed=9, out=run, overwrite=True, **NETWORK)
+    assert not (run / ".replaced").exists()
+    assert resume(run).epochs == 2
+    assert "seed = 9\n" in (run / "config.toml").read_text()
+
+
+def test_a_run_without_trained_weights_gives_way_to_a_checkpoint_of_step_0(
+    run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost with it, and the new one can be resumed."""
+    for file in folder_module.written_by_a_run(run):
+        if file.name != "config.toml":
+            file.unlink()
+    monkeypatch.setattr(Loop, "_after_step", _stopped)
+    with pytest.raises(KeyboardInterrupt, match="continues from the last checkpoint"):
+        train(data, recipe=RECIPE, seed=9, out=run, overwrite=True, **NETWORK)
+    monkeypatch.undo()
+    assert resume(run).epochs == 2
+    assert "seed = 9\n" in (run / "config.toml").read_text()
+
+
+def test_a_kill_between_a_checkpoint_and_the_deletion_leaves_the_new_run(run: Path, tmp_path: Path) -> None:
+    before = _contents(run)
+    shutil.copytree(run, tmp_path / "old")
+    (tmp_path / "old" / "moved").write_text("")
+    (tmp_path / "old").rename(run / ".replaced")
+    assert not folder_module.put_back(run)
+    assert _contents(run) == before
+
+
 _KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -199,8 +294,10 @@ def attempt():
     global count
     count = 0
     folder.Path.rename = counted
-    if job["renames"] is None:
+    if job["renames"] == "at the first checkpoint":
         run.Loop.save = lambda self: die()
+    if job["renames"] == "at the first step":
+        run.Loop.run = lambda self: die()
     recipe = Recipe(epochs=2, batch_size=10)
     run.train(job["data"], recipe=recipe, seed=9, out=job["run"], overwrite=True, **job["network"])
 
@@ -212,8 +309,8 @@ for _ in range(job["times"]):  # in children, so that torch is loaded once
 """
 
 
-@pytest.mark.parametrize("renames", [0, 1, 3, 6, None])
-def test_kills_before_the_first_checkpoint_lose_nothing(run: Path, data: Path, renames: int | None) -> None:
+@pytest.mark.parametrize("renames", [0, 1, 3, 6, "at the first checkpoint", "at the first step"])
+def test_kills_before_the_first_step_lose_nothing(run: Path, data: Path, renames: int | str) -> None:
     """Twice at the same place: before a file is moved, between two, and after all of them."""
     before = _contents(run)
     job = {"data": str(data), "run": str(run), "renames": renames, "times": 2, "network": NETWORK}

@@ -215,7 +215,10 @@ def test_an_edited_config_is_refused(finished: tuple[Path, Path], tmp_path: Path
     shutil.copytree(run, copy)
     config = copy / "config.toml"
     config.write_text(config.read_text().replace('optimizer = "adamw"', 'optimizer = "sgd"'))
-    with pytest.raises(RunError, match="was edited"):
+    with pytest.raises(RunError, match=r"was edited since the run began \(optimizer\); undo that"):
+        resume(copy)
+    config.write_text(config.read_text().replace("erasing = 0.0", "erasing = 0.25").replace("seed = 0", "seed = 1"))
+    with pytest.raises(RunError, match=r"was edited since the run began \(optimizer, augmentation\.erasing, seed\);"):
         resume(copy)
 
 

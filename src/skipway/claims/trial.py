@@ -19,7 +19,7 @@ from skipway.claims.finished import Finished
 from skipway.claims.results import Trial
 from skipway.data.loading import Plan
 from skipway.data.sources import open_source
-from skipway.errors import DivergedError, RunError, SkipwayError
+from skipway.errors import DivergedError, NoCheckpointError, SkipwayError
 from skipway.files import write_text
 from skipway.machine import pick_device
 from skipway.models.network import Spec
@@ -113,7 +113,7 @@ def _train(arm: Arm, task: Task, progress: Progress) -> None:
         try:
             resume(task.folder, data=task.place.data, reporter=reporter)
             return
-        except RunError:  # it ended before its first checkpoint, or that is damaged
+        except NoCheckpointError:  # it ended before its first one, or all are damaged: only then is nothing lost
             pass
     train(
         task.place.data,

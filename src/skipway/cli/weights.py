@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipway.cli.output import Json, answer, tell
+from skipway.weights.choices import SHORTCUT_PADS, STEM_POOLS
 
 if TYPE_CHECKING:
     from skipway.interchange.importing import ImportOptions
@@ -31,9 +32,11 @@ Prototxt = Annotated[
     Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
 ]
 Mean = Annotated[Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")]
-ShortcutPad = Annotated[str, typer.Option(help="Where zeros stand in shortcuts without weights: after, both, before.")]
+ShortcutPad = Annotated[
+    str, typer.Option(help=f"Where zeros stand in shortcuts without weights: {', '.join(SHORTCUT_PADS)}.")
+]
 StemStride = Annotated[int, typer.Option(min=0, help="Stride of the first convolution, where names leave it open.")]
-StemPool = Annotated[str, typer.Option(help="Max pool behind it, where names leave it open: none or symmetric.")]
+StemPool = Annotated[str, typer.Option(help=f"Max pool behind it, where names leave it open: {', '.join(STEM_POOLS)}.")]
 Pictures = Annotated[
     Path | None,
     typer.Option(help="Photographs like those of the training, to hold the file's statistics against; else three."),

@@ -10,7 +10,7 @@ import numpy as np
 from skipway.data.checking import Checked
 from skipway.data.dataset import Source
 from skipway.data.identity import Identity
-from skipway.errors import DataError
+from skipway.errors import DataError, UnknownNameError
 from skipway.evaluation.metrics import Evaluation
 from skipway.reporting import escaped
 
@@ -128,10 +128,18 @@ def wanted_part(source: Source, split: str, identity: Identity | None) -> Wanted
             )
         return Wanted("all", "trained on" if split == "train" else "held out")
     if split:
-        source.split(split)  # names the parts that there are
+        raise _no_such_part(source, split, identity)
     part = source.evaluation_split()
     mixed = part in {"all", "train"} and identity is not None
     return Wanted(part, "not trained on" if mixed else "everything")
+
+
+def _no_such_part(source: Source, split: str, identity: Identity | None) -> UnknownNameError:
+    parts = list(source.splits)
+    if parts == ["all"] and identity is not None:  # which tells the two apart
+        parts += ["train", "val"]
+    fix = f"its parts: {', '.join(parts)}; give one of them with --split, or leave --split out"
+    return UnknownNameError(f"split of {source.name}", split, parts, hint=fix)
 
 
 def chosen(checked: Checked, wanted: Wanted, identity: Identity) -> tuple[Checked, Overlap]:

@@ -1,110 +1,25 @@
-"""A run folder: held by one process at a time, and an older run in it kept until the new one can be resumed."""
+"""A run folder: what a run writes there, and an older run in it kept until the new one has something to show."""
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
 import shutil
-import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from skipway.errors import RunError
-from skipway.files import storage_error, write_text
-from skipway.training.state import checkpoints
-from skipway.world.ranks import World, on_main
+from skipway.files import write_text
+from skipway.training.state import checkpoints, passed_first_step
 
 CONFIG = "config.toml"
 PICTURES = "pictures.csv.gz"
+MODEL = "model.safetensors"
 BAD_FILES = "bad_files.csv"
 NEW_BAD_FILES = "bad_files_new.csv"  # of a run that could not begin in the place of an older one
-_LOCK = ".lock"
-_HOLDER = ".holder.json"
 _ASIDE = ".replaced"
 _MOVED = "moved"  # a mark in it: all files of the old run are here
 _DISCARDED = ".discarded"
-_NAMES = (CONFIG, PICTURES, BAD_FILES, NEW_BAD_FILES, "metrics.csv", "model.safetensors", "report.html")
-# Longer than it takes the workers of a killed process to see that they are alone; they may still hold its lock.
-_PATIENCE_S = 10.0
-_NAMELESS_S = 2.0  # longer than a holder takes to write down its name
-_LOOK_S = 0.2
-
-
-@contextmanager
-def held(folder: Path, world: World) -> Iterator[None]:
-    """Keep every other process out of a run folder, which is made if need be. One rank holds it for all.
-
-    Raises RunError where another process has it, naming that process, and StorageError where it cannot be written.
-    """
-    lock = FileLock(folder / _LOCK)
-    on_main(world, lambda: _acquire(lock, folder))
-    try:
-        yield
-    finally:
-        if world.main:
-            (folder / _HOLDER).unlink(missing_ok=True)
-            lock.release()
-
-
-def _acquire(lock: FileLock, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        _wait(lock, folder)
-    except OSError as error:
-        raise storage_error(folder, error) from None
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    holder = {"process": os.getpid(), "machine": socket.gethostname(), "since": now}
-    write_text(folder / _HOLDER, json.dumps(holder))
-
-
-def _wait(lock: FileLock, folder: Path) -> None:
-    """Take a lock that another process has, once that is free: its holder may have died and left workers behind, or has
-    not written down its name yet. Raises RunError where the holder lives."""
-    began = time.monotonic()
-    while True:
-        holder = _holder(folder)
-        if holder is not None and _lives(*holder):
-            raise _in_use(folder, holder)
-        try:
-            lock.acquire(timeout=_LOOK_S)
-            return
-        except Timeout:
-            patience = _NAMELESS_S if holder is None else _PATIENCE_S
-            if time.monotonic() - began > patience:
-                raise _in_use(folder, holder) from None
-
-
-def _holder(folder: Path) -> tuple[int, str, str] | None:
-    """Process, machine and time that the holder wrote down; None where it has not, or where that is unreadable."""
-    try:
-        plain = json.loads((folder / _HOLDER).read_bytes()[:1000])
-        return int(plain["process"]), str(plain["machine"]), str(plain["since"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return None
-
-
-def _lives(process: int, machine: str, since: str) -> bool:  # noqa: ARG001 (all that a holder wrote)
-    if machine != socket.gethostname():
-        return True  # another machine's processes cannot be seen from here
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
-def _in_use(folder: Path, holder: tuple[int, str, str] | None) -> RunError:
-    who = "another process" if holder is None else f"process {holder[0]} on {holder[1]}, since {holder[2]}"
-    return RunError(f"{folder} is in use by {who}; wait for it or stop it, or give another --out")
+_NAMES = (CONFIG, PICTURES, BAD_FILES, NEW_BAD_FILES, "metrics.csv", MODEL, "report.html")
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -126,17 +41,37 @@ def written_by_a_run(folder: Path) -> list[Path]:
     return [*found, *folder.glob("events.out.tfevents.*"), *checkpoints(folder)]
 
 
-def set_aside(folder: Path) -> Path:
-    """Where an older run lies while a new one begins; the folder itself where there is none."""
+def place_of_run(folder: Path) -> Path:
+    """Where the files of the run lie that a resume goes on with: aside while a new one has nothing to show."""
     aside = folder / _ASIDE
-    return aside if (aside / CONFIG).is_file() and not aside.is_symlink() else folder
+    return aside if old_run_waits(folder) and (aside / CONFIG).is_file() else folder
+
+
+def old_run_waits(folder: Path) -> bool:
+    """Whether an older run lies aside, to be put back where the new one comes to nothing."""
+    aside = folder / _ASIDE
+    return aside.is_dir() and not aside.is_symlink() and not _new_run_counts(folder)
+
+
+def _new_run_counts(folder: Path) -> bool:
+    """Whether the run in the folder takes the place of the one aside: it has trained weights, or has begun and the one
+    aside has none either."""
+    aside = folder / _ASIDE
+    if not (aside / _MOVED).exists():
+        return False  # what is in the folder may be the old run's
+    if passed_first_step(folder):
+        return True
+    old_has_weights = passed_first_step(aside) or (aside / MODEL).is_file()
+    return bool(checkpoints(folder)) and not old_has_weights
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[None]:
-    """Set the run in `folder` aside while a new one begins there; the block ends with its first checkpoint.
+def replacing(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Set the run in `folder` aside while the block trains a new one there.
 
-    An error inside puts the old run back as it was. So does `put_back`, later, where the process was killed inside.
+    `drop_replaced` deletes the old run once the new one has a checkpoint after its first step, and so does the end of
+    the block. An error before that puts the old run back as it was, and tells so through `say`. `put_back` does it
+    later, where the process was killed inside.
     """
     put_back(folder)
     old = written_by_a_run(folder)
@@ -145,26 +80,48 @@ def replacing(folder: Path) -> Iterator[None]:
         return
     aside = folder / _ASIDE
     _move(old, folder, aside)
-    write_text(aside / _MOVED, "")
     try:
+        write_text(aside / _MOVED, "")
         yield
-    except BaseException:
-        _restore(folder)
+    except BaseException as error:
+        if put_back(folder):
+            say(told_back(folder))
+            if isinstance(error, KeyboardInterrupt):  # its text would speak of the new run
+                raise KeyboardInterrupt(f"stopped; {told_back(folder)}") from None
         raise
-    aside.rename(folder / _DISCARDED)  # from here on the new run is the run
-    shutil.rmtree(folder / _DISCARDED, ignore_errors=True)
+    _discard(folder)
+
+
+def drop_replaced(folder: Path) -> None:
+    """Delete the run that was set aside, if the new one takes its place by now. Call it after a checkpoint."""
+    aside = folder / _ASIDE
+    if aside.is_dir() and not aside.is_symlink() and _new_run_counts(folder):
+        _discard(folder)
 
 
 def put_back(folder: Path) -> bool:
-    """Bring back a run that was set aside for one that did not begin; True where there was one. Call it with the folder
-    held."""
-    discarded, aside = folder / _DISCARDED, folder / _ASIDE
+    """Bring back a run that was set aside for one that came to nothing; True where there was one. Call it with the
+    folder held."""
+    discarded = folder / _DISCARDED
     if discarded.is_dir() and not discarded.is_symlink():
         shutil.rmtree(discarded, ignore_errors=True)
-    if not aside.is_dir() or aside.is_symlink():
-        return False
-    _restore(folder)
-    return True
+    if old_run_waits(folder):
+        _restore(folder)
+        return True
+    drop_replaced(folder)  # killed right after the checkpoint
+    return False
+
+
+def told_back(folder: Path) -> str:
+    """What to say once an old run is back."""
+    return f"{folder}: the run that was to be replaced is back; the new one had no checkpoint after its first step yet"
+
+
+def _discard(folder: Path) -> None:
+    aside = folder / _ASIDE
+    if aside.is_dir() and not aside.is_symlink():
+        aside.rename(folder / _DISCARDED)  # from here on the new run is the run
+        shutil.rmtree(folder / _DISCARDED, ignore_errors=True)
 
 
 def _restore(folder: Path) -> None:

@@ -15,21 +15,21 @@ from typing import NoReturn
 from skipway.data.identity import NONE_SEEN, Identity, Seen
 from skipway.data.loading import Plan, evaluation_batches, training_batches
 from skipway.data.memory import memory_for
-from skipway.errors import DivergedError, ModelFileError, RunError
+from skipway.errors import DivergedError
 from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.files import remove_leftovers
 from skipway.models.network import Network
 from skipway.training.console import Reporter
+from skipway.training.folder import drop_replaced, old_run_waits
 from skipway.training.history import write_metrics
 from skipway.training.job import Start
-from skipway.training.optimizer import restore_optimizer
 from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.schedule import learning_rate
-from skipway.training.state import Checkpoint, all_finite, checkpoints, save_checkpoint
+from skipway.training.state import all_finite, checkpoints, save_checkpoint
 from skipway.training.tensorboard import Events
 from skipway.training.updater import Updater
 from skipway.weights.bundle import Bundle, save_bundle
-from skipway.weights.identity import identity_of, identity_tensors
+from skipway.weights.identity import identity_tensors
 
 EVALUATION_BATCH = 128
 _GPU_CHECK_STEPS = 20
@@ -235,6 +235,7 @@ class Loop:
             "world": self.world.size,
         }
         save_checkpoint(self.folder, saved, tensors, self.recipe.keep_checkpoints)
+        drop_replaced(self.folder)
 
     def _raise_stopped(self) -> NoReturn:
         again = resume_command(self.folder, self.world.size)
@@ -246,7 +247,8 @@ class Loop:
             self._raise_diverged(bad)
 
     def _raise_diverged(self, step: int) -> None:
-        kept = checkpoints(self.folder)
+        # An old run that waits comes back, and takes the place of the new one's checkpoint.
+        kept = [] if old_run_waits(self.folder) else checkpoints(self.folder)
         where = f"{kept[-1]} is the last good checkpoint" if kept else "no checkpoint was written yet"
         raise DivergedError(
             f"the loss or the weights became infinite at step {step} of {self.total}; {where}. "
@@ -313,36 +315,3 @@ def total_steps(recipe: Recipe, plan: Plan) -> int:
 def _as_identity(earlier: Seen | None) -> Identity:
     """The pictures that first weights had met, None for unknown ones, as a checkpoint keeps them."""
     return Identity(NONE_SEEN if earlier is None else earlier, NONE_SEEN, complete=earlier is not None)
-
-
-def earlier_pictures(checkpoint: Checkpoint) -> Seen | None:
-    """The pictures that a run's first weights had met, None for unknown ones. Raises RunError."""
-    plain = checkpoint.contents.get("earlier")  # checkpoints of format 1 have none
-    try:
-        found = identity_of(plain) if isinstance(plain, dict) else None
-    except (ModelFileError, AttributeError, TypeError) as error:
-        raise RunError(f"{checkpoint.file} is damaged ({error}); restore it from a copy") from None
-    if found is None:
-        return NONE_SEEN
-    return found.trained if found.complete else None
-
-
-def restore(updater: Updater, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's tensors back into an updater. Its sums are those of all ranks: the main one
-    takes them. Raises RunError where they are not of its network."""
-    contents, progress = checkpoint.contents, checkpoint.progress
-    try:
-        updater.network.load_state_dict(contents["network"])
-        restore_optimizer(updater.optimizer, contents["optimizer"])
-        updater.scaler.load_state_dict(contents["scaler"])
-        if updater.average is not None:
-            updater.average.shadow.load_state_dict(contents["average"])
-        if not updater.world.main:
-            progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
-        updater.loss_sum.fill_(progress.loss_sum)
-        updater.right.fill_(progress.right)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        short = " ".join(str(error).split())[:200]
-        raise RunError(
-            f"{checkpoint.file} does not fit its own network ({short}); restore it from a copy, or begin a new run"
-        ) from None

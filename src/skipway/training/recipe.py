@@ -136,9 +136,20 @@ class Recipe:
             if hint in nouns and type(value) is not hint:
                 raise RecipeError(f"{name} is {value!r}; give {nouns[hint]}")
 
+    def differences_from(self, other: Recipe) -> list[str]:
+        """Keys whose values differ, those of the augmentation as `augmentation.crop`."""
+        own, others = _flat(self), _flat(other)
+        return [key for key in own if own[key] != others[key]]
+
     def replaced(self, **changes: Any) -> Recipe:
         """This recipe with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    plain = dataclasses.asdict(recipe)
+    inner = plain.pop("augmentation")
+    return plain | {f"augmentation.{key}": value for key, value in inner.items()}
 
 
 def recipe_to_toml(recipe: Recipe, run: dict[str, Any] | None = None) -> str:

@@ -1,18 +1,23 @@
-"""What a run folder says is held against the run that goes on in it: config, processes, pictures, progress."""
+"""What a run folder says is held against the run that goes on in it, and put back into it: config, processes, pictures,
+progress, tensors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from skipway.errors import RunError
+from skipway.data.identity import NONE_SEEN, Seen
+from skipway.errors import ModelFileError, RunError
 from skipway.training.console import Reporter
-from skipway.training.folder import CONFIG, PICTURES, set_aside
+from skipway.training.folder import CONFIG, PICTURES, place_of_run
 from skipway.training.job import Material
 from skipway.training.loop import Loop, resume_command
+from skipway.training.optimizer import restore_optimizer
 from skipway.training.recipe import Recipe, parse_toml, read_toml, recipe_from_dict
 from skipway.training.request import Request
 from skipway.training.state import Checkpoint, Progress
+from skipway.training.updater import Updater
 from skipway.values import from_plain
+from skipway.weights.identity import identity_of
 from skipway.world.ranks import world_size
 
 
@@ -26,8 +31,8 @@ def require_folder(folder: Path) -> None:
 
 
 def device_of(folder: Path) -> str:
-    """The device that the run was begun on; it may have been set aside for one that never began."""
-    return read_config(folder if (folder / CONFIG).is_file() else set_aside(folder))[0].device
+    """The device that the run was begun on; it may lie aside, for one that came to nothing."""
+    return read_config(place_of_run(folder))[0].device
 
 
 def read_config(folder: Path) -> tuple[Request, Recipe]:
@@ -42,13 +47,14 @@ def read_config(folder: Path) -> tuple[Request, Recipe]:
 def require_same_config(config: Path, request: Request, recipe: Recipe, checkpoint: Checkpoint) -> None:
     """RunError unless config.toml asks for what the checkpoint's run was asked for."""
     begun = parse_toml(checkpoint.contents["recipe"], f"the recipe in {checkpoint.file}")
-    edited = recipe != recipe_from_dict(begun, "of the checkpoint")
+    edited = recipe.differences_from(recipe_from_dict(begun, "of the checkpoint"))
     asked = checkpoint.contents.get("request")  # checkpoints of format 1 have none
-    fields = request.differences_from(asked) if isinstance(asked, dict) else []
-    if edited or fields:
-        what = f" ({', '.join(fields)})" if fields else ""
+    if isinstance(asked, dict):
+        edited += request.differences_from(asked)
+    if edited:
         raise RunError(
-            f"{config} was edited since the run began{what}; undo that, or begin a new run with --recipe {config}"
+            f"{config} was edited since the run began ({', '.join(edited)}); undo that, or begin a new run with "
+            f"--recipe {config}"
         )
 
 
@@ -110,3 +116,36 @@ def require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
             f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {len(progress.history):,} epochs and "
             f"{progress.seen:,} pictures, which do not agree; restore it from a copy, or begin a new run"
         )
+
+
+def earlier_pictures(checkpoint: Checkpoint) -> Seen | None:
+    """The pictures that a run's first weights had met, None for unknown ones. Raises RunError."""
+    plain = checkpoint.contents.get("earlier")  # checkpoints of format 1 have none
+    try:
+        found = identity_of(plain) if isinstance(plain, dict) else None
+    except (ModelFileError, AttributeError, TypeError) as error:
+        raise RunError(f"{checkpoint.file} is damaged ({error}); restore it from a copy") from None
+    if found is None:
+        return NONE_SEEN
+    return found.trained if found.complete else None
+
+
+def restore(updater: Updater, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's tensors back into an updater. Its sums are those of all ranks: the main one
+    takes them. Raises RunError where they are not of its network."""
+    contents, progress = checkpoint.contents, checkpoint.progress
+    try:
+        updater.network.load_state_dict(contents["network"])
+        restore_optimizer(updater.optimizer, contents["optimizer"])
+        updater.scaler.load_state_dict(contents["scaler"])
+        if updater.average is not None:
+            updater.average.shadow.load_state_dict(contents["average"])
+        if not updater.world.main:
+            progress.loss_sum, progress.right, progress.seen = 0.0, 0, 0
+        updater.loss_sum.fill_(progress.loss_sum)
+        updater.right.fill_(progress.right)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        short = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{checkpoint.file} does not fit its own network ({short}); restore it from a copy, or begin a new run"
+        ) from None

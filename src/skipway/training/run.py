@@ -22,7 +22,7 @@ from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
-from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, held, put_back, refuse_existing, replacing
+from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, refuse_existing, replacing, told_back
 from skipway.training.job import (
     Start,
     adapt_recipe,
@@ -36,8 +36,6 @@ from skipway.training.loop import (
     EVALUATION_BATCH,
     Loop,
     StoppedError,
-    earlier_pictures,
-    restore,
     resume_command,
     total_steps,
 )
@@ -45,6 +43,7 @@ from skipway.training.recipe import Recipe, recipe_to_toml
 from skipway.training.request import Options, Request, absolute, request_of
 from skipway.training.resuming import (
     device_of,
+    earlier_pictures,
     read_config,
     require_folder,
     require_place,
@@ -52,11 +51,13 @@ from skipway.training.resuming import (
     require_same_config,
     require_same_pictures,
     require_same_world,
+    restore,
 )
 from skipway.training.start import freeze_stages, set_norm_momentum
 from skipway.training.state import Progress, checkpoints, newest_checkpoint
 from skipway.training.updater import Updater
 from skipway.weights.agreement import require_agreement, require_short_lists
+from skipway.world.holding import held
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
 
@@ -67,7 +68,7 @@ def train(
     """Train a network on a data set and leave a run folder: model file, report, metrics, events, checkpoints.
 
     `data` is a folder of class folders or any other form that `open_source` reads; see Options for the rest.
-    `overwrite` replaces an older run in the folder once the new one has its first checkpoint.
+    `overwrite` replaces an older run in the folder once the new one has a checkpoint after its first step.
 
     Raises SkipwayError's children for anything wrong with the input, and StoppedError after Ctrl-C.
     """
@@ -80,12 +81,12 @@ def train(
         with held(start.folder, world), _stopped_with_a_way_on(start.folder, world):
             on_main(world, lambda: refuse_existing(start.folder, overwrite=overwrite))  # another may have been faster
             on_main(world, lambda: require_readable(start.folder, start.material))
-            with replacing(start.folder) if world.main else nullcontext():
+            with replacing(start.folder, voice.say) if world.main else nullcontext():
                 on_main(world, lambda: _write_start(start))
                 loop.save()  # a run killed in its first epoch can be resumed, too
-            _announce(loop)
-            loop.run()
-            return finish(loop)
+                _announce(loop)
+                loop.run()
+                return finish(loop)
 
 
 @contextmanager
@@ -117,8 +118,8 @@ def resume(
     `data` says where the pictures lie now, if they have moved. `workers` are as many as the run began with if
     left out; the result does not depend on them.
 
-    Raises RunError when there is nothing to resume, when another process has the run, or when the pictures have
-    changed since.
+    Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
+    it, or where the pictures have changed since.
     """
     folder = Path(run)
     require_folder(folder)
@@ -126,7 +127,7 @@ def resume(
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
         if on_main(world, lambda: put_back(folder)):
-            voice.say(f"{folder}: the run that was to be replaced is back; the new one had not begun")
+            voice.say(told_back(folder))
         loop = _continued(folder, data, workers, world, voice)
         if data:  # the next resume finds them, too
             settled = recipe_to_toml(loop.recipe, loop.start.request.to_dict())

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skipway.errors import RunError, SkipwayError
+from skipway.errors import NoCheckpointError, RunError, SkipwayError
 from skipway.files import write_whole
 from skipway.training.history import checked_row
 
@@ -108,12 +108,16 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Any], keep: int) -> Path:
     """Write `checkpoints/step-N.pt` and delete all but the `keep` newest. Raises StorageError."""
-    file = folder / "checkpoints" / f"step-{progress.step:08d}.pt"
+    file = folder / "checkpoints" / _checkpoint_name(progress.step)
     payload = {"format": _FORMAT, "progress": asdict(progress), **tensors}
     write_whole(file, lambda temporary: write_sealed(temporary, payload))
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return file
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
 
 
 def write_sealed(file: Path, payload: dict[str, Any]) -> None:
@@ -131,14 +135,19 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda one: one.name)
 
 
+def passed_first_step(folder: Path) -> bool:
+    """Whether a run has a checkpoint of trained weights: the one of step 0 has those that it was given."""
+    return any(file.name != _checkpoint_name(0) for file in checkpoints(folder))
+
+
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
     """The newest checkpoint that is whole. `say` gets a line about each newer one that is not.
 
-    Raises RunError where there is none, and where one cannot be read for another reason than damage.
+    Raises NoCheckpointError where there is none, and RunError where one cannot be read for another reason than damage.
     """
     files = checkpoints(folder)
     if not files:
-        raise RunError(
+        raise NoCheckpointError(
             f"{folder} cannot be resumed: it holds no checkpoint; restore its checkpoints, or give another --out"
         )
     damaged: list[str] = []
@@ -153,7 +162,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
         return found
     model = folder / "model.safetensors"
     way_on = f", or go on from its best epoch with `skipway train DATA --from {model}`" if model.is_file() else ""
-    raise RunError(
+    raise NoCheckpointError(
         f"{folder} cannot be resumed: none of its checkpoints is whole ({'; '.join(damaged)}); restore one from a "
         f"copy{way_on}"
     )

@@ -7,23 +7,22 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 from skipway.errors import ModelFileError, UnknownNameError
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.resnet_names import CIFAR_TORCH, HUGGING_FACE, KERAS, SLIM, TIMM_V2, TORCH_NAMES
-from skipway.models.blocks import Pad, StackSpec, Stem
+from skipway.models.blocks import StackSpec, Stem
 from skipway.models.layers import PoolPadding
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
+from skipway.weights.choices import NO_POOL, SHORTCUT_PADS, STEM_POOLS
 
 # Three draws of crops, six to ten networks (docs/log.md). Where zeros stood elsewhere the figure was 1.4 to 24 times as
 # high, never lower. Another stride of the stem, with the side of the picture to it, fitted up to 2.1 times better.
 ZEROS_CLEAR, STEM_CLEAR = 2.5, 4.0
 
 _CIFAR_WIDTH, _CIFAR_STAGES = 16, 3
-_NO_POOL = "none"
-STEM_POOLS = (_NO_POOL, *get_args(PoolPadding))
 # Wordings that come without a description of the network.
 _NAMES_ALONE = TORCH_NAMES | {scheme.name for scheme in (HUGGING_FACE, KERAS, SLIM, TIMM_V2)}
 _PLACES = {"both": "zeros on both sides", "after": "zeros after", "before": "zeros before"}
@@ -67,8 +66,8 @@ class Stated:
     stem_pool: str = ""
 
     def __post_init__(self) -> None:
-        if self.shortcut_pad and self.shortcut_pad not in get_args(Pad):
-            raise UnknownNameError("place of the zeros", self.shortcut_pad, get_args(Pad))
+        if self.shortcut_pad and self.shortcut_pad not in SHORTCUT_PADS:
+            raise UnknownNameError("place of the zeros", self.shortcut_pad, SHORTCUT_PADS)
         if self.stem_pool and self.stem_pool not in STEM_POOLS:
             raise UnknownNameError("pool of the stem", self.stem_pool, STEM_POOLS)
         if self.stem_stride < 0:
@@ -156,15 +155,13 @@ def _stem(spec: StackSpec, stated: Stated, *, needed: bool) -> Setting:
     for stride, pooled in ((1, False), (2, False), (1, True), (2, True)):
         pool: PoolPadding | None = "symmetric" if pooled else None
         if stated.stem_pool:
-            pool = None if stated.stem_pool == _NO_POOL else stated.stem_pool  # type: ignore[assignment]
+            pool = None if stated.stem_pool == NO_POOL else stated.stem_pool  # type: ignore[assignment]
         stem = dataclasses.replace(spec.stem, stride=stated.stem_stride or stride, pool=pool)
         fields = {"stem": stem, "input_size": _side(stem)}
         variant = Variant(_stem_words(stem), fields)
         if variant not in variants:
             variants.append(variant)
-    return Setting(
-        tuple(variants), f"--stem-stride, --stem-pool {_NO_POOL} or symmetric", open=needed, clear=STEM_CLEAR
-    )
+    return Setting(tuple(variants), f"--stem-stride, --stem-pool {NO_POOL} or symmetric", open=needed, clear=STEM_CLEAR)
 
 
 def _side(stem: Stem) -> int:

@@ -201,7 +201,8 @@ class Witness:
         ModelFileError where nothing does."""
         if len(variants) == 1:
             return best, []
-        (figure, network), (next_figure, other) = self._ranked(trials, variants, preparation)[:2]
+        ranked = self._ranked(trials, variants, preparation)
+        (figure, network), (next_figure, other) = ranked[:2]
         apart = max(setting.clear for setting in self.settings if len(setting.variants) > 1)
         clear = figure <= POOR and next_figure >= apart * figure
         told = f"{figure:.3f} ({network.words}) and {next_figure:.3f} ({other.words})"
@@ -209,9 +210,13 @@ class Witness:
             changed = best != variants[0] and not any(setting.open for setting in self.settings)
             doubts = [f"its names would tell otherwise, but its statistics fit: {told}"] if changed else []
             return best, [*doubts, *(setting.assumed for setting in self.settings if setting.assumed)]
-        self._require_decided(variants, f"its statistics fit none of them clearly: {told}")
+        alike = sum(rival < apart * figure for rival, _ in ranked)
+        said = f"{alike} of them fit its statistics about alike, the best {told}"
+        if figure > POOR:
+            said = f"its statistics fit none of them: {told}"
+        self._require_decided(variants, said)
         first = variants[0]
-        return first, [f"its statistics do not tell how it was built ({told}): taken as {first.words}; {self._fix()}"]
+        return first, [f"its names leave open how it was built, and {said}; taken as {first.words}; {self._fix()}"]
 
     def _ranked(
         self, trials: _Trials, variants: Sequence[Variant], preparation: Preparation
