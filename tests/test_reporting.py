@@ -22,8 +22,8 @@ no LRN: training error                    %             12.34  0.45      11.2 to
 growth of the loss from 10 to 100 layers  decades           -     -                 -     none    1.00
 pictures a second                         pictures/s  1,234.5   8.1  -12.0 to 1,240.1  1,230.0      -4"""
 NARROW = """\
-           mean          95 %
-                     interval
+                         95 %
+           mean      interval
 training  12.34  11.2 to 13.4
 error of
 no LRN
