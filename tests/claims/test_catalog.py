@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from skipway.claims.arm import Budget
 from skipway.claims.catalog import NAMES, all_claims, find_claim
-from skipway.claims.claim import Budget, Settings
+from skipway.claims.claim import Settings
 from skipway.errors import UnknownNameError
 
 BUDGETS: tuple[Budget, ...] = ("quick", "full")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import gain, small_recipe
 from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
 from skipway.claims.networks import eight_layers, without_conv

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
@@ -17,7 +18,7 @@ from skipway.claims.cifar import (
     on_smaller_maps,
     quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
 from skipway.claims.networks import four_layers, pace
 from skipway.models.alexnet import Pool

@@ -9,11 +9,12 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import measured_row
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
-from skipway.claims.highway import MNIST
+from skipway.claims.mnist import MNIST
 from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_TEST_PICTURES,
@@ -18,7 +19,7 @@ from skipway.claims.cifar import (
     on_smaller_maps,
     quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec

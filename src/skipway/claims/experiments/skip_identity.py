@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import measured_row
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.results import Measure, Outcome, Results, judged, measure

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, curve, footed
 from skipway.claims.finished import Finished
 from skipway.claims.results import Outcome, Results, judged, measure

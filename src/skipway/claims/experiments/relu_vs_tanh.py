@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import small_recipe
 from skipway.claims.figures import COLOURS, INK, MUTED, SPREAD, bars, curve, footed, panels
 from skipway.claims.networks import four_layers

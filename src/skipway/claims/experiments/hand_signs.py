@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, INK, MUTED, SPREAD, bars, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.results import Outcome, Results, judged, measure

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
@@ -22,7 +23,7 @@ from skipway.claims.cifar import (
     on_smaller_maps,
     quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, dots, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.blocks import stage

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import draw_errors, gain, small_recipe
 from skipway.claims.networks import four_layers, pace
 from skipway.claims.results import Outcome, Results, judged

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
@@ -20,7 +21,7 @@ from skipway.claims.cifar import (
     on_smaller_maps,
     quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, Word, judged, measure
 from skipway.claims.statistics import Interval
