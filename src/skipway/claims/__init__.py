@@ -1,1 +1,1 @@
-"""The experiments that made these networks famous, re-run: one file a claim."""
+"""The experiments that made these networks famous, re-run: what runs, judges and draws them; each is a file of `experiments`."""
