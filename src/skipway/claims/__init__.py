@@ -1,1 +1,1 @@
-"""The experiments that made these networks famous, re-run: what runs, judges and draws them; each is a file of `experiments`."""
+"""The experiments that made these networks famous, re-run. Each is a file of `experiments`; the rest runs them."""
