@@ -848,7 +848,7 @@ def test_a_network_without_a_classifier_names_no_classes(skipway_: Skipway, weig
         (("--average", "mean"), "unknown average"),
         (("--average", "ema"), "no averaged weights"),
         (("--labels", "absent.txt"), "a label on each line"),
-        (("--labels", "short.txt"), "1 labels for 3 classes"),
+        (("--labels", "short.txt"), "1 label for 3 classes"),
     ],
 )
 def test_an_import_that_cannot_be_is_one_line(

@@ -251,7 +251,7 @@ def test_a_file_of_a_windows_editor(tmp_path: Path) -> None:
         ("learning_rate = nan", "learning_rate is nan; it must be a finite number"),
         ("clip_norm = inf", "clip_norm is inf; it must be a finite number"),
         ('optimizer = "lion"', "optimizer is 'lion'; it must be one of sgd, adam, adamw"),
-        ("betas = [0.9]", "betas has 1 items; it must have 2"),
+        ("betas = [0.9]", "betas has 1 item; it must have 2"),
         ('freeze = "stem"', "freeze is 'stem'; it must be a list"),
         ("augmentation = 3", "augmentation is 3; it must be a table"),
         ("\nepochs = ?\n", "is no TOML .*line 2.*; correct that line"),

@@ -266,7 +266,11 @@ def test_the_report_tells_what_there_is(user_cache: Path) -> None:
         entry.keep("part", lambda to: to.write_bytes(bytes(5000)))
     (entry_facts,) = inspect_cache().entries
     assert (entry_facts.key, entry_facts.about) == ("a" * 12, "evil\nname")
-    assert 5000 < entry_facts.size < 6000
+    assert 5000 < entry_facts.size_bytes < 6000
+    facts = inspect_cache().to_dict()
+    assert list(facts) == ["folder", "bound_bytes", "entries", "pictures_bytes", "cleared", "busy", "size_bytes"]
+    assert list(facts["entries"][0]) == ["key", "about", "size_bytes", "used"]
+    assert facts["size_bytes"] == entry_facts.size_bytes
     assert json.loads(json.dumps(inspect_cache().to_dict()))["folder"] == str(user_cache)
     text = inspect_cache().describe()
     assert len(text.splitlines()) == 2

@@ -100,7 +100,7 @@ def test_plain_values_that_fit(plain: dict[str, Any], wanted: Outer) -> None:
         ({"level": 1.0}, "level is 1.0; it must be one of 1, 2"),
         ({"maybe": "7"}, "maybe is '7'; it must be a whole number"),
         ({"mixed": 1.5}, "mixed is 1.5; it must be a text"),
-        ({"pair": [1.0]}, "pair has 1 items; it must have 2"),
+        ({"pair": [1.0]}, "pair has 1 item; it must have 2"),
         ({"pair": [1.0, "2"]}, r"pair\[1\] is '2'; it must be a number"),
         ({"pair": 1.0}, "pair is 1.0; it must be a list"),
         ({"many": "123"}, "many is '123'; it must be a list"),

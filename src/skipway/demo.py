@@ -11,6 +11,7 @@ from skipway.data.arrays import read_digits
 from skipway.files import write_whole
 from skipway.inference.classifier import load
 from skipway.inference.predict import describe_predictions, predict_files
+from skipway.reporting import counted
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
 from skipway.training.run import train
@@ -51,7 +52,7 @@ def _closing(result: RunResult, picture: Path) -> str:
     found = result.evaluation
     return "\n".join(
         (
-            f"held out: top-1 {found.top1:.2%} of {found.count:,} digits, top-5 {found.top5:.2%}, "
+            f"held out: top-1 {found.top1:.2%} of {counted(found.count, 'digit')}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}",
             f"model     {result.model}",
             f"report    {result.report}  (open it in a browser)",

@@ -1,4 +1,5 @@
-"""Text for people: what strangers wrote must not steer the terminal, nor pretend to be a line of ours."""
+"""Text for people: what strangers wrote must not steer the terminal, nor pretend to be a line of ours; counts and their
+nouns agree."""
 
 from __future__ import annotations
 
@@ -34,6 +35,22 @@ def escaped_lines(text: str) -> str:
 def joined_lines(lines: Iterable[str]) -> str:
     """A text of these lines, each as `escaped`: no name in one of them can begin another."""
     return "\n".join(escaped(line) for line in lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, which is given in the singular: `1 picture`, `1,204 pictures`, `0 classes`."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{number:,} {noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}s"
+
+
+def agreeing(number: int, one: str, several: str) -> str:
+    """The form of a verb that goes with a number: `one` with 1, `several` with all others."""
+    return one if number == 1 else several
 
 
 def _spelt(character: str) -> str:

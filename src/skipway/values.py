@@ -114,7 +114,8 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(arguments):
-        raise ValueMismatchError(f"{where} has {len(value)} items; it must have {len(arguments)}")
+        items = "1 item" if len(value) == 1 else f"{len(value)} items"
+        raise ValueMismatchError(f"{where} has {items}; it must have {len(arguments)}")
     return tuple(
         _convert(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(arguments, value, strict=True))
     )

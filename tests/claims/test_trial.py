@@ -103,7 +103,7 @@ def test_whatever_else_keeps_a_run_from_going_on_is_told(
     folder = stopped.folder
     with monkeypatch.context() as patch:
         _of_other_processes(folder, patch)
-        _refused(stopped, "was trained by 1 processes?, and there are 2 now")
+        _refused(stopped, "was trained by 1 process, and now there are 2, which")
     config = (folder / "config.toml").read_text()
     _edited(folder)
     _refused(stopped, "was edited since the run began")

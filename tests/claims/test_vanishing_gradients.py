@@ -57,7 +57,7 @@ def test_a_gradient_that_is_gone_altogether_decides_nothing() -> None:
     found.trials["plain_56.cifar", 1].looked["initial_outputs"][0] = 0.0
     outcome = CLAIM.judge(found)
     assert outcome.verdict == "undecided"
-    assert "1 of 3 runs have no value" in outcome.reason
+    assert "1 of 3 runs has no value" in outcome.reason
     assert CLAIM.judge(results(-8.0, 0.3, seeds=1)).verdict == "undecided"
 
 

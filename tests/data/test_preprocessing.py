@@ -235,7 +235,7 @@ def test_arrays_that_are_no_pictures(array: np.ndarray, message: str) -> None:
         ({"size": 10, "resize_to": 1_000_000}, "1 <= size <= resize_to"),
         ({"size": 4, "mean": (0.5,)}, "3 means"),
         ({"size": 4, "std": (1.0, 0.0, 1.0)}, "other than 0"),
-        ({"size": 4, "channels": "L"}, "1 means"),
+        ({"size": 4, "channels": "L"}, "needs 1 mean and"),
         ({"size": 4, "central": 0.0}, "a share from"),
         ({"size": 4, "central": 1.1}, "a share from"),
         ({"size": 4, "central": float("nan")}, "a share from"),
@@ -323,7 +323,7 @@ def test_a_mean_image_for_grey() -> None:
     ("name", "shape", "message"),
     [
         ("caffe", (3, 17, 17), r"3 channels of 17 x 17, pictures have 3 channels of 16 x 16 or .*; give the mean of"),
-        ("caffe", (1, 18, 18), "1 channels of 18 x 18, pictures have 3 channels"),
+        ("caffe", (1, 18, 18), "1 channel of 18 x 18, pictures have 3 channels"),
         ("caffe", (3, 18, 16), "3 channels of 18 x 16, pictures have"),
         ("torch", (3, 18, 18), "pictures have 3 channels of 16 x 16; give the mean of such pictures, or one pixel"),
     ],

@@ -156,7 +156,7 @@ def test_the_oldest_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_cache_shows_and_clears_it(folder: Path) -> None:
     _check(folder)
-    assert inspect_cache().pictures > 0
+    assert inspect_cache().pictures_bytes == picture_memory().stat().st_size > 0
     assert "remembered about picture files" in inspect_cache().describe()
-    assert inspect_cache(clear=True).pictures == 0
+    assert inspect_cache(clear=True).pictures_bytes == 0
     assert not (cache_folder() / "pictures.sqlite").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import skipway
-from skipway.errors import DataError, ModelFileError, PictureError, SkipwayError
+from skipway.errors import DataError, ModelFileError, PictureError, RunError, SkipwayError
 from skipway.inference.classifier import CHUNK, Classifier, load
 from skipway.machine import pick_device
 from skipway.models.catalog import find_spec
@@ -84,10 +85,21 @@ def test_a_picture_without_its_list_is_refused(classifier: Classifier, single: o
         classifier.predict(single)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("top", [0, -1])
-def test_top_is_one_or_more(classifier: Classifier, top: int) -> None:
-    with pytest.raises(SkipwayError, match=f"top is {top}; give 1 or more"):
+@pytest.mark.parametrize("top", [0, -1, "x", None, 1.5])
+def test_top_is_one_or_more(classifier: Classifier, top: Any) -> None:
+    with pytest.raises(SkipwayError, match=f"top is {top!r}; give a whole number, 1 or more"):
         classifier.predict([np.zeros((16, 16, 3), np.uint8)], top)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"model.safetensors"])
+def test_what_is_no_path_is_named_with_its_fix(wrong: Any) -> None:
+    kind = type(wrong).__name__
+    with pytest.raises(ModelFileError, match=f"^the model file is of type {kind}; give its path$"):
+        skipway.load(wrong)
+    with pytest.raises(ModelFileError, match=f"^the model file is of type {kind}; give its path$"):
+        skipway.evaluate(wrong, "digits")
+    with pytest.raises(RunError, match=f"^the run folder is of type {kind}; give its path$"):
+        skipway.resume(wrong)
 
 
 def test_a_picture_that_cannot_be_read_is_named(classifier: Classifier, colours: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_grey_mean(tmp_path: Path) -> None:
     ("values", "message"),
     [
         (mean(17), "3 channels of 17 x 17, pictures have 3 channels of 16 x 16 or 3 channels of 18 x 18; give"),
-        (mean(18, 1), "1 channels of 18 x 18, pictures have 3 channels"),
+        (mean(18, 1), "1 channel of 18 x 18, pictures have 3 channels"),
         (mean(18).transpose(1, 2, 0), "18 channels of 18 x 3, pictures have"),
         (np.zeros(4), "4 channels of 1 x 1, pictures have"),
         (np.zeros((2, 3, 18, 18)), r"the shape \(2, 3, 18, 18\); give a mean image \(C, H, W\)"),

@@ -281,7 +281,7 @@ def test_1001_classes_begin_with_the_background(
     import_weights(tmp_path / file, to)
     labels = load_bundle(to).labels
     assert (len(labels), labels[0], labels[classes - 1]) == (classes, first, "toilet tissue")
-    with pytest.raises(ModelFileError, match=f"{2001 - classes} labels for {classes} classes"):
+    with pytest.raises(ModelFileError, match=f"{2001 - classes:,} labels for {classes:,} classes"):
         import_weights(tmp_path / file, to, overwrite=True, labels=[str(number) for number in range(2001 - classes)])
 
 

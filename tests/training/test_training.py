@@ -280,7 +280,7 @@ def test_files_that_are_no_pictures_are_mentioned(tmp_path: Path) -> None:
     (data / "__MACOSX").mkdir()
     heard = Heard()
     train(data, recipe=FAST.replaced(epochs=1), out=tmp_path / "run", reporter=heard, **NETWORK)
-    assert heard.lines[0].startswith("1 files are not taken for pictures (.heic 1)")
+    assert heard.lines[0].startswith("1 file is not taken for a picture (.heic 1); convert it to JPEG or PNG to use it")
 
 
 def test_events_on_a_full_disk_name_the_folder(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,7 +318,7 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a layer more": (_set("spec", "hidden", to=[10, 10]), "2 missing .*fc4"),
     "a layer less": (_set("spec", "hidden", to=[]), "2 surplus .*fc3"),
     "preprocessing for other pictures": (_set("preprocessing", "size", to=30), "30 pixels a side"),
-    "preprocessing grey": (_set("preprocessing", "channels", to="L"), "needs 1 means"),
+    "preprocessing grey": (_set("preprocessing", "channels", to="L"), "needs 1 mean "),
     "preprocessing of another kind": (_set("preprocessing", "kernel", to="magic"), "kernel is 'magic'"),
     "preprocessing with a field of its own": (_set("preprocessing", "gamma", to=2.2), "'gamma'"),
     "preprocessing lacks its size": (_without("preprocessing", "size"), "lacks size"),
@@ -372,7 +372,7 @@ def test_a_bundle_of_contradictions_cannot_be_made() -> None:
     bundle = bundle_of(TWO_TOWERS)
     with pytest.raises(ModelFileError, match="2 labels for 3 classes; give one for each"):
         replace(bundle, labels=("a", "b"))
-    with pytest.raises(ModelFileError, match="1 channels, two towers takes 3"):
+    with pytest.raises(ModelFileError, match="1 channel, two towers takes 3"):
         replace(bundle, preprocessing=preprocessing_for(replace(TWO_TOWERS, in_channels=1)))
     with pytest.raises(ModelFileError, match="32 pixels a side, two towers takes 31"):
         replace(bundle, preprocessing=replace(bundle.preprocessing, size=32, resize_to=36))

@@ -137,7 +137,7 @@ def test_a_checkpoint_has_the_sums_of_all_ranks(pair: Rings) -> None:
 def test_another_number_of_ranks_is_refused(pair: Rings) -> None:
     assert pair.statuses("alone") == [2]
     line = pair.printed("alone", 0).strip()
-    assert "trained by 2 processes, and there are 1 now" in line
+    assert "trained by 2 processes, and now there is 1," in line
     assert f"torchrun --nproc-per-node 2 -m skipway resume {pair.root / 'killed'}" in line
     assert line.count("\n") == 0
 

@@ -12,7 +12,7 @@ import torch
 from skipway.benchmark.profiling import Profile
 from skipway.benchmark.timing import Timing
 from skipway.machine import cpu_name, usable_cores, versions
-from skipway.reporting import joined_lines, table
+from skipway.reporting import counted, joined_lines, table
 
 HEADER = ("engine", "precision", "batch", "mean s", "sd", "median", "p95", "pictures/s", "GFLOP/s", "peak", "of peak",
           "memory")  # fmt: skip
@@ -92,9 +92,8 @@ class Result:
         """When, what, how often, and seconds a batch: mean and standard deviation."""
         word = WORDS[self.mode]
         timing = self.timing
-        return (
-            f"{self.at}: {word} across {len(timing.seconds)} steps, {timing.mean:.3f} +/- {timing.sd:.3f} sec / batch"
-        )
+        steps = counted(len(timing.seconds), "step")
+        return f"{self.at}: {word} across {steps}, {timing.mean:.3f} +/- {timing.sd:.3f} sec / batch"
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table, one text for each title of HEADER."""

@@ -20,6 +20,7 @@ from skipway.drawing.counting import count
 from skipway.errors import SkipwayError, StorageError, is_out_of_memory
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
 from skipway.machine import pick_device
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.recipe import Recipe, find_recipe
 
@@ -281,7 +282,11 @@ class _Bench:
 
         largest = largest_half(runs, combination.batch_size)
         name = self.subject.spec.name
-        message = f"{name}: {combination.batch_size:,} pictures at once do not fit into the memory"
+        pictures = counted(combination.batch_size, "picture")
+        do = agreeing(combination.batch_size, "does", "do")
+        message = f"{name}: {pictures} at once {do} not fit into the memory"
+        if combination.batch_size == 1:
+            return SkipwayError(f"{message}; give a smaller --image-size")
         if not largest:
             return SkipwayError(f"{message}, and neither does one; give a smaller --image-size")
         return SkipwayError(f"{message}; the most that did, by halving, are {largest:,}: give --batch-size {largest}")

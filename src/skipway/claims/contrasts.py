@@ -8,6 +8,7 @@ from typing import Any
 from skipway.claims.figures import COLOURS, SPREAD, curve, dots, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 from skipway.data.augmentation import Augmentation
+from skipway.reporting import counted
 from skipway.training.recipe import Recipe
 from skipway.training.recipes import ALEXNET
 
@@ -66,7 +67,7 @@ def draw_errors(results: Results) -> Any:
     dots(right, last_errors)
     right.set(title="At the end", ylabel="test error, %")
     marks = "right: dots are seeds, thick lines means, upright ones their 95 % intervals"
-    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD};\n{marks}.")
+    footed(figure, f"n = {counted(len(results.seeds), 'seed')}. {SPREAD};\n{marks}.")
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skipway.claims.statistics import Interval, mean_interval
+from skipway.reporting import agreeing, counted
 
 Word = Literal["held", "failed", "undecided"]
 
@@ -125,7 +126,9 @@ def judged(effect: Measure, *, margin: float = 0.0) -> tuple[Word, str]:
         missing = effect.values.count(None)
         why = "one seed has no spread"
         if missing:
-            why = f"{missing} of {len(effect.values)} runs have no value"
+            runs = counted(len(effect.values), "run")
+            have = agreeing(missing, "has", "have")
+            why = f"{missing} of {runs} {have} no value"
         return "undecided", f"{effect.name}: {why}; more seeds or longer runs would tell (--seeds, --epochs)"
     text = f"{effect.name} is {interval.describe(effect.unit)}"
     if interval.low > margin:

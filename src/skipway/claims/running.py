@@ -25,6 +25,7 @@ from skipway.claims.trial import Task, finished_trial, key_of, perform
 from skipway.data.workers import require_main_guard
 from skipway.errors import SkipwayError
 from skipway.machine import pick_device, usable_cores
+from skipway.reporting import counted
 from skipway.training.console import Reporter
 
 # In a process that runs tasks: where it reports the share that is done, and how it learns that it is to stop.
@@ -63,10 +64,10 @@ def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter
     for task in _tasks(claim, arms, settings, where, device, reporter):
         trials[task] = finished_trial(task)
     due = [task for task, trial in trials.items() if trial is None]
-    reporter.say(
-        f"{claim.name}: {len(trials)} runs (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
-        f"{len(trials) - len(due)} of them finished earlier"
-    )
+    runs = counted(len(trials), "run")
+    seeds = len(trials) // len(arms)
+    finished = len(trials) - len(due)
+    reporter.say(f"{claim.name}: {runs} (arms: {len(arms)}, seeds: {seeds}), {finished} of them finished earlier")
     if due:
         processes = where.processes
         if not processes:

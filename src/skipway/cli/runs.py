@@ -27,7 +27,7 @@ from skipway.cli.output import (
     print_text,
 )
 from skipway.errors import SkipwayError
-from skipway.reporting import table
+from skipway.reporting import counted, table
 
 DEMO_FOLDER = "runs/demo"
 
@@ -196,9 +196,8 @@ def predict(
     failed = [row for row in rows if "error" in row]
     if failed:
         first = failed[0]
-        raise SkipwayError(
-            f"{len(failed)} of {len(rows)} pictures could not be read: {first['file']}: {first['error']}"
-        )
+        every = counted(len(rows), "picture")
+        raise SkipwayError(f"{len(failed)} of {every} could not be read: {first['file']}: {first['error']}")
 
 
 @commands.command(rich_help_panel=PICTURES)

@@ -16,6 +16,7 @@ import numpy as np
 from skipway.data.dataset import ArrayPictures, Source, Split
 from skipway.errors import DataError, ReadError
 from skipway.files import read_bounded
+from skipway.reporting import agreeing, counted
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION_LABELS = (
@@ -37,7 +38,9 @@ def array_split(x: np.ndarray, y: np.ndarray, origin: str) -> Split:
         raise DataError(f"{origin}: pictures have shape {x.shape}; they must be (N, H, W) or (N, H, W, 1 or 3)")
     targets = y.reshape(-1)
     if not np.issubdtype(targets.dtype, np.integer) or len(targets) != len(x) or targets.min() < 0:
-        raise DataError(f"{origin}: y must hold one class number, 0 or more, for each of the {len(x)} pictures")
+        raise DataError(
+            f"{origin}: y must hold one class number, 0 or more, for each of the {counted(len(x), 'picture')}"
+        )
     if targets.max() >= MAX_CLASSES:
         raise DataError(f"{origin}: y has class number {targets.max()}; number the classes 0, 1, 2 ...")
     return Split(ArrayPictures(x, origin), targets.astype(np.int64))
@@ -52,9 +55,10 @@ def check_labels(source: Source) -> Source:
     """The source itself, unless a target has no label: then DataError."""
     for name, split in source.splits.items():
         if split.targets.max() >= len(source.labels):
+            number = len(source.labels)
             raise DataError(
-                f"{source.name}: split {name} has class number {split.targets.max()}, "
-                f"but there are only {len(source.labels)} labels; correct y or the labels"
+                f"{source.name}: split {name} has class number {split.targets.max()}, but there "
+                f"{agreeing(number, 'is', 'are')} only {counted(number, 'label')}; correct y or the labels"
             )
     return source
 

@@ -12,6 +12,7 @@ import numpy as np
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.pictures import is_picture_name, natural_key
 from skipway.errors import DataError
+from skipway.reporting import agreeing, counted
 
 # Companions of pictures that nobody would take for one.
 _PLAIN = frozenset((".txt", ".md", ".csv", ".json", ".xml", ".yaml", ".yml", ".db", ".ini", ".html", ".npz", ".py"))
@@ -104,7 +105,10 @@ def _strangers(root: Path) -> str:
     if not counts:
         return ""
     listed = ", ".join(f"{suffix or 'no suffix'} {count:,}" for suffix, count in counts.most_common(4))
-    return f"{counts.total():,} files are not taken for pictures ({listed}); convert them to JPEG or PNG to use them"
+    count = counts.total()
+    told = f"{counted(count, 'file')} {agreeing(count, 'is not taken for a picture', 'are not taken for pictures')}"
+    it = agreeing(count, "it", "them")
+    return f"{told} ({listed}); convert {it} to JPEG or PNG to use {it}"
 
 
 def _pictures_below(folder: Path) -> list[Path]:

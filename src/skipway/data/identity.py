@@ -19,7 +19,7 @@ from skipway.data.dataset import ArrayPictures, Split
 from skipway.data.thumbnails import SIDE, look_alike
 from skipway.errors import DataError
 from skipway.files import write_whole
-from skipway.reporting import escaped
+from skipway.reporting import agreeing, counted, escaped
 
 DIGEST_BYTES = 16
 _NAMED_DIFFERENCES = 3
@@ -210,15 +210,18 @@ class Identity:
         if len(alike) == count:
             alike &= ~same
         lines = []
+        all_held_out = counted(count, "held-out picture")
         if same.any():
+            number = int(same.sum())
             lines.append(
-                f"{same.sum():,} of the {count:,} held-out pictures are among those trained on, too: the figures of "
-                "the held-out ones are too good"
+                f"{number:,} of the {all_held_out} {agreeing(number, 'is', 'are')} among those trained on, too: the "
+                "figures of the held-out ones are too good"
             )
         if alike.any():
+            number = int(alike.sum())
             lines.append(
-                f"{alike.sum():,} of the {count:,} held-out pictures look like pictures that are trained on (the same, "
-                "saved again or resized): the figures of the held-out ones are too good"
+                f"{number:,} of the {all_held_out} {agreeing(number, 'looks', 'look')} like pictures that are trained "
+                "on (the same, saved again or resized): the figures of the held-out ones are too good"
             )
         return lines
 

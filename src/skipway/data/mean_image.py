@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
+from skipway.reporting import counted
 
 
 class MeanImage:
@@ -59,4 +60,4 @@ def shape_text(shape: Sequence[int]) -> str:
     """The shape of a mean image in words."""
     if len(shape) != 3:
         return f"the shape {tuple(shape)}"
-    return f"{shape[0]} channels of {shape[1]} x {shape[2]}"
+    return f"{counted(shape[0], 'channel')} of {shape[1]} x {shape[2]}"

@@ -22,7 +22,7 @@ from skipway.data.geometry import short_side_scaled
 from skipway.data.preprocessing import Picture
 from skipway.data.shards import INDEX
 from skipway.errors import DataError, PictureError
-from skipway.reporting import joined_lines
+from skipway.reporting import agreeing, counted, joined_lines
 
 Progress = Callable[[str, int, int], None]
 BAD_FILES = "bad_files.csv"
@@ -76,7 +76,8 @@ class Packed:
     def describe(self) -> str:
         """Lines for a person."""
         counts = ", ".join(f"{split} {count:,}" for split, count in self.pictures.items())
-        lines = [f"{self.to}: {counts} pictures in {self.shards:,} shards, {self.size / 1e6:,.1f} MB"]
+        pictures = agreeing(sum(self.pictures.values()), "picture", "pictures")
+        lines = [f"{self.to}: {counts} {pictures} in {counted(self.shards, 'shard')}, {self.size / 1e6:,.1f} MB"]
         if self.bad:
             lines.append(f"{len(self.bad):,} left out ({self.to / BAD_FILES}); the first: {self.bad[0]}")
         return joined_lines(lines)

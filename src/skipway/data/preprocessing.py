@@ -18,6 +18,7 @@ from skipway.data.mean_image import MeanImage, shape_text
 from skipway.data.pictures import flattened, upright
 from skipway.data.resizing import FLOATING, Kernel, resized
 from skipway.errors import DataError, SkipwayError, UnknownNameError
+from skipway.reporting import counted
 from skipway.values import from_plain
 
 Picture = Image.Image | np.ndarray
@@ -61,7 +62,8 @@ class Preprocessing:
             )
         if len(self.mean) != self.depth or len(self.std) != self.depth or 0.0 in self.std:
             raise SkipwayError(
-                f"preprocessing needs {self.depth} means and as many deviations other than 0; give one a channel"
+                f"preprocessing needs {counted(self.depth, 'mean')} and as many deviations other than 0; give one a "
+                "channel"
             )
         self._check_values()
         if not _SMALLEST_SHARE <= self.central <= 1:

@@ -22,6 +22,7 @@ from skipway.data.encoded import Encoded
 from skipway.data.pictures import MAX_BYTES, SUFFIXES, natural_key
 from skipway.errors import DataError, PictureError
 from skipway.files import read_bounded
+from skipway.reporting import counted
 
 INDEX = "skipway.json"  # labels and numbers of pictures, beside the shards
 SPLITS = ("train", "val", "test")
@@ -115,12 +116,12 @@ def read_shards(parts: dict[str, list[Path]], home: Path) -> Source:
     highest = max(target for samples in read.values() for _, target in samples)
     labels = index["labels"] if index else tuple(str(one) for one in range(highest + 1))
     if highest >= len(labels):
-        raise DataError(f"{home / INDEX} names {len(labels)} classes, but the shards have a class {highest}")
+        raise DataError(f"{home / INDEX} names {counted(len(labels), 'class')}, but the shards have a class {highest}")
     for split, count in (index["pictures"] if index else {}).items():
         if split in read and len(parts[split]) == len(shards_in(home).get(split, ())) and len(read[split]) != count:
             raise DataError(
-                f"the shards of {home} hold {len(read[split]):,} pictures in {split}, but {INDEX} counts {count:,}; "
-                "pack or copy them again"
+                f"the shards of {home} hold {counted(len(read[split]), 'picture')} in {split}, but {INDEX} counts "
+                f"{count:,}; pack or copy them again"
             )
     splits = {
         split: Split(ShardPictures([one for one, _ in samples]), np.array([target for _, target in samples], np.int64))

@@ -13,6 +13,7 @@ from skipway.data.dataset import EncodedPictures, Split
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SkipwayError
 from skipway.machine import usable_cores
+from skipway.reporting import agreeing, counted
 
 MAX_WORKERS = 256  # more processes only fill the memory
 SHARED_MEMORY = Path("/dev/shm")
@@ -79,9 +80,14 @@ def fitting_workers(
         fitting -= 1
     if fitting < count:
         has = f"has room for {_mebibytes(room)}" if room else "is absent or cannot be written"
-        decode = f"{fitting} of them decode pictures" if fitting else "the main process decodes pictures itself"
+        decode = (
+            f"{fitting} of them {agreeing(fitting, 'decodes', 'decode')} pictures"
+            if fitting
+            else "the main process decodes pictures itself"
+        )
+        needed = _mebibytes(processes * shared_bytes(count, batch))
         say(
-            f"{folder} {has}, and {count} worker processes need {_mebibytes(processes * shared_bytes(count, batch))}: "
+            f"{folder} {has}, and {counted(count, 'worker process')} {agreeing(count, 'needs', 'need')} {needed}: "
             f"{decode} (`docker run --shm-size 1g` makes it larger)"
         )
     return fitting

@@ -10,6 +10,7 @@ from skipway.drawing.counting import activation_bytes, parameters_of, statistics
 from skipway.drawing.tracing import Endpoint, on_meta, trace
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
+from skipway.reporting import counted
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Summary:
             f"total {self.total:,} = {self.trainable:,} trainable + {self.statistics:,} statistics; "
             f"{self.flops / 1e9:,.{3 if self.flops >= 10**7 else 5}f} GFLOPs a picture"
         )
-        pictures = "1 picture" if self.batch_size == 1 else f"{self.batch_size:,} pictures"
+        pictures = counted(self.batch_size, "picture")
         lines.append(f"training on {pictures} at once keeps {_size(self.activation_bytes)} of activations (fp32)")
         if any(len(one) > 1 for one in groups):
             lines.append("xN: N equal units, with the figures of each")
@@ -184,4 +185,4 @@ def _size(count: int) -> str:
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"
-    return f"{count} bytes"
+    return counted(count, "byte")

@@ -23,7 +23,7 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.overlap import UNKNOWN, Overlap, chosen, wanted_part
 from skipway.inference.classifier import Classifier
 from skipway.machine import usable_cores
-from skipway.reporting import escaped, joined_lines
+from skipway.reporting import counted, escaped, joined_lines
 from skipway.weights.bundle import load_bundle
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
@@ -78,7 +78,7 @@ class Judgement:
         width = max(map(len, labels))
         lines = [
             *self.remarks(),
-            f"{found.count:,} pictures ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
+            f"{counted(found.count, 'picture')} ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
             f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
             *self._beside(),
             f"{'class':{width}}  precision  recall      F1  support",

@@ -12,7 +12,7 @@ from skipway.data.dataset import Source
 from skipway.data.identity import Identity
 from skipway.errors import DataError, UnknownNameError
 from skipway.evaluation.metrics import Evaluation
-from skipway.reporting import escaped
+from skipway.reporting import agreeing, counted, escaped
 
 Choice = Literal["everything", "not trained on", "held out", "trained on"]
 _NAMED = 3
@@ -68,25 +68,26 @@ class Overlap:
         """What a reader of the figures must know, a line each."""
         lines = [self._which(part)] if self.choice != "everything" else []
         same, alike = int(self.same.sum()), int(self.alike.sum())
+        count = len(self.same)
+        judged = agreeing(count, "1 picture", f"these {count:,} pictures")
+        were = agreeing(same, "was", "were")
         if not self.complete:
             lines.append(UNKNOWN_PARENT)
         if alike and same + alike == len(self.same):
-            lines.append(
-                f"NO MEASURE: all of these {len(self.same):,} pictures were trained on, or look like pictures that "
-                "were (the same, saved again or resized)"
-            )
+            look = agreeing(count, "the only picture looks", f"all of {judged} were trained on, or look")
+            lines.append(f"NO MEASURE: {look} like pictures that were trained on (the same, saved again or resized)")
             return lines
         if same and (part in {"all", "train"} or self.choice == "trained on" or same == len(self.same)):
             lines.append(
-                f"NO MEASURE: {same:,} of these {len(self.same):,} pictures were trained on; the figures say how well "
-                "the model remembers, not how good it is"
+                f"NO MEASURE: {same:,} of {judged} {were} trained on; the figures say how well the model remembers, "
+                "not how good it is"
             )
         elif same:
-            lines.append(f"{same:,} of these {len(self.same):,} pictures were trained on{self._named(self.same)}")
+            lines.append(f"{same:,} of {judged} {were} trained on{self._named(self.same)}")
         if alike:
             lines.append(
-                f"{alike:,} of these pictures look like pictures that were trained on (the same, saved again or "
-                f"resized){self._named(self.alike)}"
+                f"{alike:,} of these pictures {agreeing(alike, 'looks', 'look')} like pictures that were trained on "
+                f"(the same, saved again or resized){self._named(self.alike)}"
             )
         without = self.top1_without(evaluation)
         if without is not None:
@@ -96,13 +97,15 @@ class Overlap:
     def _which(self, part: str) -> str:
         """The judged pictures among all of the part."""
         judged = len(self.same)
+        pictures = counted(self.pictures, "picture")
+        trained = f"{self.trained_on:,} {agreeing(self.trained_on, 'was', 'were')} trained on"
         if self.choice == "trained on":
-            return f"{judged:,} of {self.pictures:,} pictures: those that were trained on"
+            return f"{judged:,} of {pictures}: those that were trained on"
         if self.choice == "held out" or judged == self.held_out:
-            return f"{judged:,} held-out of {self.pictures:,} pictures; {self.trained_on:,} were trained on"
+            return f"{judged:,} held-out of {pictures}; {trained}"
         return (
-            f"{judged:,} of {self.pictures:,} pictures ({part}) whose bytes were not trained on, {self.held_out:,} "
-            f"of them held out; {self.trained_on:,} were trained on"
+            f"{judged:,} of {pictures} ({part}) whose bytes were not trained on, {self.held_out:,} of them held out; "
+            f"{trained}"
         )
 
     def _named(self, which: np.ndarray) -> str:
@@ -169,11 +172,12 @@ def chosen(checked: Checked, wanted: Wanted, identity: Identity) -> tuple[Checke
 
 def _none_left(wanted: Wanted, count: int) -> str:
     if wanted.choice == "not trained on":
+        were = agreeing(count, "the only picture was", f"all {counted(count, 'picture')} were")
         return (
-            f"all {count:,} pictures were trained on, so that none is left to judge by; give other pictures, or "
-            "--split all to see how well the model remembers"
+            f"{were} trained on, so that none is left to judge by; give other pictures, or --split all to see how well "
+            "the model remembers"
         )
-    return f"none of the {count:,} pictures was {wanted.choice}; give the data that the model was trained with"
+    return f"none of the {counted(count, 'picture')} was {wanted.choice}; give the data that the model was trained with"
 
 
 UNKNOWN_PARENT = (

@@ -132,8 +132,8 @@ class Classifier:
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
         """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes."""
-        if top < 1:
-            raise SkipwayError(f"top is {top}; give 1 or more")
+        if not isinstance(top, int | np.integer) or top < 1:
+            raise SkipwayError(f"top is {top!r}; give a whole number, 1 or more")
         self.require_classes()
         probabilities = self.probabilities(pixels)
         if probabilities.ndim != 2:

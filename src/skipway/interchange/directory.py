@@ -15,6 +15,7 @@ from skipway.interchange.foreign import checked_head
 from skipway.interchange.source import Array, Source
 from skipway.interchange.torch import read as torch_file
 from skipway.interchange.torch import safetensors as safetensors_file
+from skipway.reporting import agreeing, counted
 
 CONFIGS = ("config.json", "preprocessor_config.json")
 # In the order of preference.
@@ -74,7 +75,9 @@ def _read_index(path: Path) -> Source:
             raise damaged(path, f"names {name[:100]!r}, which {file} does not hold", "get all of its files")
         arrays.append(sources[file].arrays[name])
     unlisted = sum(len(source.arrays) for source in sources.values()) - len(arrays)
-    warnings = (f"{unlisted} arrays are in the files but not in the index; they are left out",) if unlisted else ()
+    are, they_are = agreeing(unlisted, "is", "are"), agreeing(unlisted, "it is", "they are")
+    told = f"{counted(unlisted, 'array')} {are} in the files but not in the index; {they_are} left out"
+    warnings = (told,) if unlisted else ()
     by_name = {array.name: array for array in arrays}
     notes = {"files": tuple(sources), "index_metadata": index.get("metadata", {})}
     return Source("index", path, by_name, warnings=warnings, notes=notes)

@@ -19,7 +19,7 @@ from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.outputs import check_outputs, form_files
 from skipway.interchange.reading import read_any
 from skipway.interchange.report import Found
-from skipway.reporting import joined_lines
+from skipway.reporting import counted, joined_lines
 from skipway.weights.bundle import Bundle, load_bundle
 
 
@@ -93,7 +93,7 @@ class Converted:
         """The same as text."""
         found = self.found
         lines = [
-            f"from      {found.used} arrays by the names of {found.scheme} in a {found.format} file, "
+            f"from      {counted(found.used, 'array')} by the names of {found.scheme} in a {found.format} file, "
             f"{len(found.left)} left over",
             *(f"left      {name}" for name in found.left),
             *found.decisions.describe(),

@@ -14,6 +14,7 @@ from skipway.interchange.mapping.matching import Match, best
 from skipway.interchange.mapping.resnet_names import TORCH_NAMES
 from skipway.interchange.source import Array, Source
 from skipway.models.catalog import find_spec
+from skipway.reporting import counted
 
 # What names and shapes are held against, for those who bring something else.
 NETWORKS = "skipway has AlexNet, Highway and plain networks and ResNet v1 and v2, and no others"
@@ -78,8 +79,8 @@ def _named(
 ) -> tuple[Match, list[str]]:
     """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for."""
     match = best(shapes, frozenset({row}) if row else frozenset())
-    if match is None and (counted := in_order(source, shapes, row)) is not None:
-        return counted
+    if match is None and (numbered := in_order(source, shapes, row)) is not None:
+        return numbered
     if match is None and "conv2d/kernel" in shapes and not source.layers:
         raise ModelFileError(
             f"{source.path} numbers its layers instead of naming them, and does not describe them; save the whole "
@@ -88,7 +89,9 @@ def _named(
     if match is None:
         wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
         fix = "name another --model, or none" if row else NETWORKS
-        raise ModelFileError(f"{source.path} holds {len(arrays)} arrays ({some_of(arrays)}), but not {wanted}; {fix}")
+        raise ModelFileError(
+            f"{source.path} holds {counted(len(arrays), 'array')} ({some_of(arrays)}), but not {wanted}; {fix}"
+        )
     if row:
         return match, []
     spec, doubts = settled(match.spec, match.scheme, source)

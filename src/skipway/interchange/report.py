@@ -11,7 +11,7 @@ from skipway.data.preprocessing import Preprocessing, picture_values, rule_text
 from skipway.interchange.preparation.choosing import Choice
 from skipway.interchange.source import Source
 from skipway.interchange.tensorflow.names import Kind, classified
-from skipway.reporting import escaped, joined_lines
+from skipway.reporting import counted, escaped, joined_lines
 from skipway.weights.bundle import Bundle
 
 _MOST_TOLD = 4
@@ -92,8 +92,10 @@ class Imported:
         if self.statistics:
             lines.insert(
                 -1,
-                "norms     running statistics recomputed over {pictures:,} pictures ({split} of {data}), {unreadable} "
-                "unreadable left out".format(**self.statistics),
+                "norms     running statistics recomputed over {counted_pictures} ({split} of {data}), {unreadable} "
+                "unreadable left out".format(
+                    **self.statistics, counted_pictures=counted(self.statistics["pictures"], "picture")
+                ),
             )
         return joined_lines(lines)
 
@@ -127,7 +129,7 @@ def notes_of(source: Source, average: str) -> tuple[str, ...]:
     if left := notes.get("left_out"):
         told.append(f"not read: {_some(left)}")
     if count := notes.get("optimizer_weights"):
-        told.append(f"not read: {count} arrays of the optimizer")
+        told.append(f"not read: {counted(count, 'array')} of the optimizer")
     return tuple(told)
 
 

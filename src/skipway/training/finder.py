@@ -13,7 +13,7 @@ from skipway.data.loading import Plan, training_batches
 from skipway.data.workers import starting_workers
 from skipway.errors import RecipeError
 from skipway.files import write_whole
-from skipway.reporting import joined_lines
+from skipway.reporting import counted, joined_lines
 from skipway.training.console import Reporter
 from skipway.training.loop import Loop
 from skipway.training.recipe import Recipe
@@ -64,7 +64,9 @@ def find_rate(data: str | Path, *, reporter: Reporter, **options: Unpack[Options
         start = prepared(request, constant, reporter, overwrite=True)
         losses = _trial(build_loop(start, world, reporter), start.recipe)
     if len(losses) < 10:
-        raise RecipeError(f"the loss became infinite after {len(losses)} steps; look at the pictures and the recipe")
+        raise RecipeError(
+            f"the loss became infinite after {counted(len(losses), 'step')}; look at the pictures and the recipe"
+        )
     rates = tuple(_rate(step) for step in range(len(losses)))
     smooth = _smoothed(losses)
     slopes = np.gradient(np.array(smooth), np.log(rates))

@@ -15,7 +15,7 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.report import Report, write_report
 from skipway.machine import versions
 from skipway.models.network import Network
-from skipway.reporting import joined_lines
+from skipway.reporting import agreeing, counted, joined_lines
 from skipway.training.loop import EVALUATION_BATCH, Loop
 from skipway.training.recipe import recipe_to_toml
 from skipway.training.statistics import recompute_statistics
@@ -63,7 +63,7 @@ class RunResult:
         name = "held out" if self.split == "val" else "trained on"
         lines = (
             f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, loss {found.loss:.4f} "
-            f"on {found.count:,} pictures {name}; "
+            f"on {counted(found.count, 'picture')} {name}; "
             f"{self.images_per_second:,.0f} pictures/s",
             f"model  {model}",
             f"report {self.report}",
@@ -146,7 +146,9 @@ def _loop_remarks(loop: Loop) -> list[str]:
     if loop.updater.average is not None:
         remarks.append(f"the weights are a moving average (decay {loop.recipe.ema})")
     if loop.material.bad:
-        remarks.append(f"{len(loop.material.bad)} unreadable pictures were left out; bad_files.csv lists them")
+        bad = len(loop.material.bad)
+        left_out = f"{counted(bad, 'unreadable picture')} {agreeing(bad, 'was', 'were')} left out"
+        remarks.append(f"{left_out}; bad_files.csv lists {agreeing(bad, 'it', 'them')}")
     return remarks
 
 
@@ -200,10 +202,10 @@ def _report(loop: Loop, network: Network, result: RunResult) -> Report:
     facts = {
         "network": network.spec.name,
         "data": (
-            f"{loop.start.request.data}: {len(material.train):,} pictures to train, {held:,} held out, "
-            f"{len(material.labels)} classes"
+            f"{loop.start.request.data}: {counted(len(material.train), 'picture')} to train, "
+            f"{held:,} held out, {counted(len(material.labels), 'class')}"
         ),
-        "training time": f"{result.seconds:.1f} s for {result.epochs} epochs",
+        "training time": f"{result.seconds:.1f} s for {counted(result.epochs, 'epoch')}",
         "pictures per second": f"{result.images_per_second:,.1f} in training (median over epochs)",
         "seed": str(loop.start.request.seed),
         **versions(loop.world.device),

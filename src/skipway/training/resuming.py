@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skipway.data.identity import NONE_SEEN, Seen
 from skipway.errors import ModelFileError, RunError
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter
 from skipway.training.folder import CONFIG, PICTURES, place_of_run
 from skipway.training.job import Material
@@ -21,13 +22,18 @@ from skipway.weights.identity import identity_of
 from skipway.world.ranks import world_size
 
 
-def require_folder(folder: Path) -> None:
+def require_folder(run: Path | str) -> Path:
+    """The run folder of that name. Raises RunError where there is none."""
+    if not isinstance(run, Path | str):
+        raise RunError(f"the run folder is of type {type(run).__name__}; give its path")
+    folder = Path(run)
     try:
         there = folder.is_dir()
     except OSError:  # a name that cannot be
         there = False
     if not there:
         raise RunError(f"no run folder {folder}; `skipway train` makes one")
+    return folder
 
 
 def device_of(folder: Path) -> str:
@@ -75,10 +81,11 @@ def require_same_world(folder: Path, noted: object, progress: Progress, voice: R
         raise RunError(
             f"{folder} was trained by {str(noted)[:40]} processes, says its checkpoint; restore it from a copy"
         )
-    if noted != world_size():
+    now = world_size()
+    if noted != now:
         raise RunError(
-            f"{folder} was trained by {noted} processes, and there are {world_size()} now, which would give other "
-            f"weights; {resume_command(folder, noted)}"
+            f"{folder} was trained by {counted(noted, 'process')}, and now there {agreeing(now, 'is', 'are')} {now}, "
+            f"which would give other weights; {resume_command(folder, noted)}"
         )
 
 
@@ -112,9 +119,10 @@ def require_possible(loop: Loop, checkpoint: Checkpoint) -> None:
     due = {epochs, epochs - 1} if progress.step % per_epoch == 0 or progress.step == loop.total else {epochs}
     possible = progress.step <= loop.total and (progress.stopped_early or len(progress.history) in due)
     if not possible or progress.seen > loop.plan.length:
+        history, seen = counted(len(progress.history), "epoch"), counted(progress.seen, "picture")
         raise RunError(
-            f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {len(progress.history):,} epochs and "
-            f"{progress.seen:,} pictures, which do not agree; restore it from a copy, or begin a new run"
+            f"{checkpoint.file} says step {progress.step:,} of {loop.total:,}, {history} and {seen}, which "
+            "do not agree; restore it from a copy, or begin a new run"
         )
 
 

@@ -20,6 +20,7 @@ from skipway.errors import RecipeError, RunError, SkipwayError
 from skipway.files import write_text
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
+from skipway.reporting import agreeing, counted
 from skipway.training.console import Reporter, Silent
 from skipway.training.finish import RunResult, finish
 from skipway.training.folder import BAD_FILES, CONFIG, PICTURES, put_back, refuse_existing, replacing, told_back
@@ -121,8 +122,7 @@ def resume(
     Raises NoCheckpointError where no checkpoint is whole, and RunError where there is no run, where another process has
     it, or where the pictures have changed since.
     """
-    folder = Path(run)
-    require_folder(folder)
+    folder = require_folder(run)
     with joined_world(device_of(folder)) as world, held(folder, world), _stopped_with_a_way_on(folder, world):
         world.advise(f"{resume_command(folder, world.size)} continues from the last checkpoint")
         voice = heard(world, reporter)
@@ -205,7 +205,11 @@ def build_loop(start: Start, world: World, reporter: Reporter) -> Loop:
     recipe, material, network, seed = start.recipe, start.material, start.network, start.request.seed
     plan = Plan(len(material.train), recipe.batch_size, seed, recipe.drop_last, world.rank, world.size)
     if plan.steps_per_epoch < 1:
-        raise RecipeError(f"{len(material.train)} pictures leave no batch for {world.size} processes; add pictures")
+        count = len(material.train)
+        raise RecipeError(
+            f"{counted(count, 'picture')} {agreeing(count, 'leaves', 'leave')} no batch for "
+            f"{counted(world.size, 'process')}; add pictures"
+        )
     if recipe.batch_size < 2 * world.size and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
         raise RecipeError(
             f"batch normalization needs 2 pictures a process or more; raise --batch-size {recipe.batch_size}"
@@ -255,13 +259,15 @@ def _announce(loop: Loop) -> None:
     parameters = sum(one.numel() for one in loop.updater.network.parameters())
     say(
         f"{spec.name} ({parameters:,} parameters, {spec.input_size} pixels) on {material.name}: "
-        f"{len(material.train):,} pictures to train, {held}, {len(material.labels)} classes"
+        f"{counted(len(material.train), 'picture')} to train, {held}, {counted(len(material.labels), 'class')}"
     )
     say(
-        f"recipe {loop.recipe.name}: {loop.total:,} steps of {loop.recipe.batch_size} pictures, "
-        f"{loop.epochs} epochs, on {loop.world.device} -> {loop.folder}"
+        f"recipe {loop.recipe.name}: {counted(loop.total, 'step')} of {counted(loop.recipe.batch_size, 'picture')}, "
+        f"{counted(loop.epochs, 'epoch')}, on {loop.world.device} -> {loop.folder}"
     )
     for line in loop.start.identity.leaks():
         say(f"warning: {line}")
     if material.bad:
-        say(f"{len(material.bad)} unreadable pictures are left out: {loop.folder / 'bad_files.csv'}")
+        bad = len(material.bad)
+        left_out = f"{counted(bad, 'unreadable picture')} {agreeing(bad, 'is', 'are')} left out"
+        say(f"{left_out}: {loop.folder / 'bad_files.csv'}")

@@ -12,6 +12,7 @@ from torch import nn
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SpecError, UnknownNameError
 from skipway.models.network import Network, Spec
+from skipway.reporting import counted
 from skipway.training.choice import preprocessing_for
 from skipway.training.memory import require_memory
 from skipway.training.recipe import Recipe
@@ -54,7 +55,8 @@ def network_from(
     reset |= {name for name, tensor in bundle.tensors.items() if name in own and own[name].shape != tensor.shape}
     kept = {name: tensor for name, tensor in bundle.tensors.items() if name in own and name not in reset}
     network.load_state_dict(kept, strict=False)
-    say(f"from {file}: {len(kept)} tensors kept, {len(own) - len(kept)} reset ({', '.join(sorted(reset)) or 'none'})")
+    renewed = f"{len(own) - len(kept)} reset ({', '.join(sorted(reset)) or 'none'})"
+    say(f"from {file}: {counted(len(kept), 'tensor')} kept, {renewed}")
     return network, preprocessing
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skipway.reporting import escaped
+from skipway.reporting import counted, escaped
 from skipway.user_cache.manifest import BadManifestError, read_manifest
 from skipway.user_cache.place import (
     BOUND_VARIABLE,
@@ -23,52 +23,52 @@ from skipway.user_cache.store import entry_folders, last_use, remove_entry, size
 
 @dataclass(frozen=True)
 class EntryFacts:
-    """An entry: the key's first 12 digits, what it is for, its bytes, when it was used last (seconds since 1970)."""
+    """An entry: the key's first 12 digits, what it is for, how large it is, when it was used last (seconds since
+    1970)."""
 
     key: str
     about: str
-    size: int
+    size_bytes: int
     used: float
 
 
 @dataclass(frozen=True)
 class CacheReport:
-    """Where the cache is, its bound in bytes, and its entries, the one used last first.
+    """Where the cache is, how large it may be, and its entries, the one used last first.
 
-    `pictures` are the bytes of what is remembered about picture files. `cleared` counts entries that were deleted,
+    `pictures_bytes` is the size of what is remembered about picture files. `cleared` counts entries that were deleted,
     `busy` those that were not, since a process works in them.
     """
 
     folder: Path
-    bound: int
+    bound_bytes: int
     entries: tuple[EntryFacts, ...]
-    pictures: int = 0
+    pictures_bytes: int = 0
     cleared: int = 0
     busy: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "folder": str(self.folder), "size": self.size}
+        return {**asdict(self), "folder": str(self.folder), "size_bytes": self.size_bytes}
 
     @property
-    def size(self) -> int:
-        """Bytes of all entries."""
-        return sum(entry.size for entry in self.entries)
+    def size_bytes(self) -> int:
+        """The size of all entries."""
+        return sum(entry.size_bytes for entry in self.entries)
 
     def describe(self) -> str:
         """As text, a line an entry."""
-        count = len(self.entries)
         lines = [
-            f"{escaped(str(self.folder))}: {count} {'entry' if count == 1 else 'entries'}, {_megabytes(self.size)} of "
-            f"{_megabytes(self.bound)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
+            f"{escaped(str(self.folder))}: {counted(len(self.entries), 'entry')}, {_megabytes(self.size_bytes)} of "
+            f"{_megabytes(self.bound_bytes)} at most ({PLACE_VARIABLE} and {BOUND_VARIABLE} set another place and size)"
         ]
-        if self.pictures:
-            lines.append(f"remembered about picture files: {_megabytes(self.pictures)}")
+        if self.pictures_bytes:
+            lines.append(f"remembered about picture files: {_megabytes(self.pictures_bytes)}")
         if self.cleared or self.busy:
             lines.append(f"{self.cleared} deleted, {self.busy} in use by another process")
         for entry in self.entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-            lines.append(f"{entry.key}  {_megabytes(entry.size):>12}  used {used}  {escaped(entry.about)}")
+            lines.append(f"{entry.key}  {_megabytes(entry.size_bytes):>12}  used {used}  {escaped(entry.about)}")
         return "\n".join(lines)
 
 
@@ -92,8 +92,8 @@ def inspect_cache(*, clear: bool = False) -> CacheReport:
             else:
                 busy += 1
     found = tuple(_facts(entry) for entry in reversed(entry_folders(folder)))
-    pictures = memory.lstat().st_size if memory.is_file() and not memory.is_symlink() else 0
-    return CacheReport(folder, bound, found, pictures, cleared, busy)
+    pictures_bytes = memory.lstat().st_size if memory.is_file() and not memory.is_symlink() else 0
+    return CacheReport(folder, bound, found, pictures_bytes, cleared, busy)
 
 
 def _facts(folder: Path) -> EntryFacts:

@@ -111,6 +111,8 @@ def load_bundle(file: Path | str) -> Bundle:
     refused for what it claims. Raises ModelFileError when it is missing, damaged, foreign or of a newer format, and
     ReadError when the system could not read it.
     """
+    if not isinstance(file, str | PurePath):
+        raise ModelFileError(f"the model file is of type {type(file).__name__}; give its path")
     path = Path(file)
     header = read_header(path)
     try:

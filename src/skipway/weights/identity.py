@@ -9,6 +9,7 @@ from torch import Tensor
 from skipway.data.identity import SEEN_BYTES, Identity, Seen
 from skipway.data.thumbnails import SIDE
 from skipway.errors import ModelFileError
+from skipway.reporting import counted
 
 PREFIX = "identity."
 _COMPLETE = "complete"
@@ -46,5 +47,7 @@ def identity_of(tensors: dict[str, Tensor]) -> Identity | None:
 def _seen(found: dict[str, Tensor], group: str) -> Seen:
     digests, thumbnails = (found[f"{group}.{name}"].numpy() for name in _WIDTHS)
     if len(thumbnails) not in {0, len(digests)}:
-        raise ModelFileError(f"{PREFIX}{group} has {len(digests)} digests and {len(thumbnails)} thumbnails")
+        raise ModelFileError(
+            f"{PREFIX}{group} has {counted(len(digests), 'digest')} and {counted(len(thumbnails), 'thumbnail')}"
+        )
     return Seen(digests, thumbnails)

@@ -16,6 +16,7 @@ from skipway.errors import ModelFileError, ReadError, SkipwayError, is_out_of_me
 from skipway.files import read_error, require_file
 from skipway.models.catalog import spec_from_dict
 from skipway.models.network import Spec
+from skipway.reporting import agreeing, counted
 from skipway.weights.agreement import (
     ITEMS_PER_TENSOR,
     MAX_TENSORS,
@@ -70,7 +71,7 @@ def read_header(path: Path) -> Header:
             metadata = opened.metadata() or {}
             names = list(opened.keys())
             if len(names) > MAX_TENSORS:
-                raise damaged(path, f"{len(names):,} tensors")
+                raise damaged(path, counted(len(names), "tensor"))
             slices = {name: opened.get_slice(name) for name in names}
             declared = {name: (tuple(one.get_shape()), _type_of(one.get_dtype())) for name, one in slices.items()}
     except (SafetensorError, OSError, ValueError) as error:
@@ -148,7 +149,8 @@ def _checked(path: Path, entry: str, declared: Declared) -> Header:
         raise ModelFileError(f"its header says {len(entry):,} characters")
     # A list a character long becomes an object of 60 bytes, and a million of them keep the garbage collector busy.
     if entry.count("[") + entry.count("{") > MAX_LISTS + ITEMS_PER_TENSOR * len(declared):
-        raise ModelFileError(f"its header has far more lists and tables than {len(declared):,} tensors need")
+        tensors = f"{counted(len(declared), 'tensor')} {agreeing(len(declared), 'needs', 'need')}"
+        raise ModelFileError(f"its header has far more lists and tables than {tensors}")
     header = json.loads(entry)
     if not isinstance(header, dict):
         raise ModelFileError("its header is no table")
@@ -207,10 +209,13 @@ def require_readable(spec: Spec, preprocessing: Preprocessing) -> None:
 def require_consistent(spec: Spec, preprocessing: Preprocessing, labels: Sequence[str]) -> None:
     """Raises ModelFileError unless there is a label a class, and the pictures are those that the network takes."""
     if len(labels) != spec.num_classes:
-        raise ModelFileError(f"{len(labels)} labels for {spec.num_classes} classes; give one for each")
+        raise ModelFileError(
+            f"{counted(len(labels), 'label')} for {counted(spec.num_classes, 'class')}; give one for each"
+        )
     if preprocessing.depth != spec.in_channels:
         raise ModelFileError(
-            f"preprocessing gives {preprocessing.depth} channels, {spec.name} takes {spec.in_channels}; make them equal"
+            f"preprocessing gives {counted(preprocessing.depth, 'channel')}, {spec.name} takes {spec.in_channels}; "
+            "make them equal"
         )
     if preprocessing.size != spec.input_size:
         raise ModelFileError(

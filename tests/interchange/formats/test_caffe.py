@@ -126,7 +126,7 @@ def test_numbers_kept_in_diff_are_taken_and_told(tmp_path: Path) -> None:
     dims = b"".join(encode_int(number, side) for number, side in enumerate((1, 1, 2, 3), 1))
     source = read(tmp_path, layer(dims + encode_bytes(6, ONES)))
     assert source.arrays["fc/0"].read().shape == (1, 1, 2, 3)
-    assert source.warnings == ("1 of 1 blobs have their numbers where gradients belong (diff), not in data",)
+    assert source.warnings == ("1 of 1 blob has its numbers where gradients belong (diff), not in data",)
     both = read(tmp_path, layer(dims + encode_bytes(6, bytes(24)) + encode_bytes(5, ONES)))
     assert both.warnings == ()
     assert both.arrays["fc/0"].read().all()
@@ -151,7 +151,7 @@ def test_a_name_that_occurs_twice_is_refused_where_it_has_weights(tmp_path: Path
     refused(tmp_path, layer(blob(6), name="ip") * 2, "the layer name 'ip' occurs 2 times")
     refused(tmp_path, layer(blob(6), name="ip") + layer(name="ip"), "the layer name 'ip' occurs 2 times")
     source = read(tmp_path, layer(name="relu") * 2 + layer(blob(6)))
-    assert source.warnings == ("1 names are those of several layers without weights ('relu')",)
+    assert source.warnings == ("1 name is that of several layers without weights ('relu')",)
 
 
 def test_fields_of_forks_are_passed_over(tmp_path: Path) -> None:

@@ -171,11 +171,11 @@ def test_other_types_are_refused(tmp_path: Path, dtype: str) -> None:
 def test_arrays_and_layers_must_agree(tmp_path: Path) -> None:
     file = tmp_path / "net.caffemodel"
     for given, layers, told in (
-        (arrays(), LAYERS[:3], "1 belong to no layer"),
+        (arrays(), LAYERS[:3], "1 belongs to no layer"),
         ({}, LAYERS, "layers lack 3 arrays"),
         (arrays(), (*LAYERS, CONV), "2 belong to more than one"),
         ({"b/0": np.ones(1, "f4")}, (Layer("a", "", arrays=("b/0",)),), "name them a/0"),
-        ({"a/1": np.ones(1, "f4")}, (), "layers lack 1 arrays"),
+        ({"a/1": np.ones(1, "f4")}, (), "layers lack 1 array "),
     ):
         with pytest.raises(ModelFileError, match=told):
             caffe_writer.write(file, given, layers)

@@ -76,7 +76,7 @@ def test_arrays_that_the_index_leaves_out_are_told(tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     (name, file), _ = content["weight_map"].items()
     save_file({name: STATE[name], "more": torch.ones(1)}, tmp_path / file)
-    assert "1 arrays" in directory.read(index).warnings[0]
+    assert "1 array is in the files" in directory.read(index).warnings[0]
     same(read_all(directory.read, index), STATE)
 
 

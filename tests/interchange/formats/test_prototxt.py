@@ -62,7 +62,7 @@ def test_input_shape_and_two_inputs(tmp_path: Path) -> None:
     text = 'input: "a" input: "b" input_shape { dim: [1, 3] } input_shape { dim: 7 } layer { name: "x" }'
     assert read(tmp_path, text).notes["inputs"] == {"a": (1, 3), "b": (7,)}
     assert read(tmp_path, 'input: "a" layer { name: "x" }').notes["inputs"] == {"a": ()}
-    refused(tmp_path, 'input: "a" input_dim: 3 layer { name: "x" }', "1 input_dim for 1 inputs")
+    refused(tmp_path, 'input: "a" input_dim: 3 layer { name: "x" }', "1 input_dim for 1 input;")
     refused(tmp_path, 'input: "a" input_shape { dim: -3 } layer { name: "x" }', "a side of -3")
 
 
@@ -82,7 +82,7 @@ def test_layers_of_the_other_phase_are_left_out(tmp_path: Path) -> None:
 def test_names_that_occur_twice(tmp_path: Path) -> None:
     refused(tmp_path, 'layer { name: "a" type: "Convolution" } layer { name: "a" type: "ReLU" }', "'a' occurs 2 times")
     source = read(tmp_path, 'layer { name: "a" type: "ReLU" } layer { name: "a" type: "ReLU" }')
-    assert source.warnings == ("1 names are those of several layers without weights ('a')",)
+    assert source.warnings == ("1 name is that of several layers without weights ('a')",)
 
 
 def test_weights_spelt_out_are_left_out(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_a_shard_that_is_missing(tmp_path: Path) -> None:
     refused(read, tmp_path / "v2" / "model.ckpt-7", "needs model.ckpt-7.data-00001-of-00002")
     shutil.copytree(FIXTURES / "v1_sharded", tmp_path / "v1")
     (tmp_path / "v1" / "model.ckpt-7-00001-of-00002").unlink()
-    refused(read, tmp_path / "v1" / "model.ckpt-7", "2 files; 1 are missing")
+    refused(read, tmp_path / "v1" / "model.ckpt-7", "2 files; 1 is missing")
 
 
 def test_a_meta_file_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
+from skipway.reporting import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +79,7 @@ def _draw(results: Results) -> Figure:
         draw_curves(axes, results, colours)
     left.set(title="Plain nets")
     right.set(title="Residual nets", ylabel="")
-    footed(figure, f"CIFAR-10, n = {len(results.seeds)} seeds. {SPREAD}.")
+    footed(figure, f"CIFAR-10, n = {counted(len(results.seeds), 'seed')}. {SPREAD}.")
     return figure
 
 

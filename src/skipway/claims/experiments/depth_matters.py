@@ -10,6 +10,7 @@ from skipway.claims.contrasts import gain, small_recipe
 from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
 from skipway.claims.networks import eight_layers, without_conv
 from skipway.claims.results import Measure, Outcome, Results, decided
+from skipway.reporting import counted
 
 # No two widths are alike: else networks without one layer or another would be the same.
 NETWORK = eight_layers((24, 40, 64, 56, 48))
@@ -57,7 +58,7 @@ def draw(results: Results) -> Any:
         axes.axhline(heights["whole"].mean(), color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         axes.set(title=title, ylabel=f"{title.lower()} error, %")
     marks = "dots are seeds, thick lines means, upright ones their 95 % intervals; dashed: the whole network"
-    footed(figure, f"n = {len(results.seeds)} seeds: {marks}.")
+    footed(figure, f"n = {counted(len(results.seeds), 'seed')}: {marks}.")
     return figure
 
 

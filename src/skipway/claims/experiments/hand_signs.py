@@ -16,6 +16,7 @@ from skipway.claims.results import Outcome, Results, judged, measure
 from skipway.data.loading import evaluation_batches
 from skipway.models.catalog import find_spec
 from skipway.models.resnet_v1 import ResNetV1Spec
+from skipway.reporting import counted
 from skipway.training.recipes import SIGNS
 
 ARM = "ours"
@@ -93,7 +94,8 @@ def draw(results: Results) -> Any:
     _draw_ways(right, results)
     footed(
         figure,
-        f"n = {len(results.seeds)} seeds; one test picture is 0.83 points. {SPREAD};\nbars are means, dots seeds.",
+        f"n = {counted(len(results.seeds), 'seed')}; one test picture is 0.83 points. {SPREAD};\n"
+        "bars are means, dots seeds.",
     )
     return figure
 

@@ -16,6 +16,7 @@ from skipway.claims.mnist import MNIST
 from skipway.claims.results import Outcome, Results, judged, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
+from skipway.reporting import counted
 
 DEPTHS = (10, 20, 50, 100)
 KINDS = ("plain", "highway")
@@ -132,7 +133,7 @@ def draw(results: Results) -> Any:
     above, below = parts
     _draw_losses(above, results)
     _draw_gates(below, results)
-    losses = f"Above: mean loss over the updates of each epoch; n = {len(results.seeds)} seeds. {SPREAD}."
+    losses = f"Above: mean loss over the updates of each epoch; n = {counted(len(results.seeds), 'seed')}. {SPREAD}."
     gates = f"Below: seed {results.seeds[0]}, a square a gate; means over 1,000 test pictures."
     footed(figure, f"{losses}\n{gates}")
     return figure

@@ -25,6 +25,7 @@ from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.models.rows.depths import cifar_blocks
+from skipway.reporting import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +140,8 @@ def _draw(results: Results) -> Figure:
     if "original" in results.labels:
         layers = _QUICK_VARIANTS_DEPTH
     axes[-1].set(title=f"What stands on the shortcut (v1, {layers} layers): test error")
-    text = f"CIFAR-10, n = {len(results.seeds)} seeds, dots on the right; bars: means, black ticks: mean training error"
+    seeds = counted(len(results.seeds), "seed")
+    text = f"CIFAR-10, n = {seeds}, dots on the right; bars: means, black ticks: mean training error"
     footed(figure, f"{text}. {SPREAD}.")
     return figure
 

@@ -13,6 +13,7 @@ from skipway.claims.figures import COLOURS, INK, MUTED, SPREAD, annotate_above, 
 from skipway.claims.networks import four_layers
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 from skipway.claims.statistics import ratio_interval, steps_to
+from skipway.reporting import counted
 
 TARGET = 0.25
 # Each kind's own, as in the paper ("chosen independently"): of rates a factor of three apart the one with the smallest
@@ -95,7 +96,10 @@ def draw(results: Results) -> Any:
     _draw_open_ends(right, results)
     right.set(ylabel="updates to 25 % training error", title="How long it takes")
     right.set_xlim(-0.6, len(LABELS) - 0.4)
-    footed(figure, f"n = {len(results.seeds)} seeds. {SPREAD}; dots are seeds. Dashed: not reached within the run.")
+    footed(
+        figure,
+        f"n = {counted(len(results.seeds), 'seed')}. {SPREAD}; dots are seeds. Dashed: not reached within the run.",
+    )
     return figure
 
 

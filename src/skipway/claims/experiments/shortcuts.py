@@ -22,6 +22,7 @@ from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, Word, judged, measure
 from skipway.models.catalog import find_spec
+from skipway.reporting import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +102,8 @@ def _draw(results: Results) -> Figure:
     draw_ends(right, results, results.labels)
     left.set(title="Curves")
     right.set(title="Test error at the end")
-    text = f"CIFAR-10, n = {len(results.seeds)} seeds, dots on the right; bars: means, black ticks: mean training error"
+    seeds = counted(len(results.seeds), "seed")
+    text = f"CIFAR-10, n = {seeds}, dots on the right; bars: means, black ticks: mean training error"
     footed(figure, f"{text}. {SPREAD}.")
     return figure
 

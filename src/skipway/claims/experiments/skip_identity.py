@@ -18,6 +18,7 @@ from skipway.claims.finished import Finished
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 from skipway.models.network import Network
 from skipway.models.plain import PlainUnit
+from skipway.reporting import counted
 from skipway.training.recipes import CIFAR_RESNET
 
 SCALES = (1.0, 0.5, 0.1, 0.01, 0.0)
@@ -232,8 +233,8 @@ def draw(results: Results) -> Any:
     footed(
         figure,
         f"Blocks that keep the shape of their input, {_PICTURES} test pictures, after training; n = "
-        f"{len(results.seeds)} seeds.\n{SPREAD}; left, thin lines are single blocks; middle, dotted lines are "
-        f"the whole networks.",
+        f"{counted(len(results.seeds), 'seed')}.\n{SPREAD}; left, thin lines are single blocks; middle, dotted "
+        "lines are the whole networks.",
     )
     return figure
 

@@ -26,6 +26,7 @@ from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.blocks import stage
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network, Spec
+from skipway.reporting import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +134,7 @@ def _draw(results: Results) -> Figure:
     middle.set(title="Test error at the end", ylabel="test error (%)")
     right.set(title="Training speed", ylabel="ratio of pictures a second")
     marks = "dots are seeds, thick lines means, upright ones their 95 % intervals"
-    footed(figure, f"CIFAR-10, n = {len(results.seeds)} seeds. {SPREAD}; {marks}.")
+    footed(figure, f"CIFAR-10, n = {counted(len(results.seeds), 'seed')}. {SPREAD}; {marks}.")
     return figure
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skipway.errors import DataError
 from skipway.inference.tracing import INPUT, quiet
+from skipway.reporting import agreeing, counted
 
 FEWEST = 32  # pictures; below, one odd picture decides the range of a layer
 _AT_ONCE = 16
@@ -27,7 +28,8 @@ def quantize(plain: Path, to: Path, pictures: Sequence[Tensor]) -> None:
 
     count = sum(len(batch) for batch in pictures)
     if count < FEWEST:
-        raise DataError(f"{count} pictures are too few to calibrate int8 with; give {FEWEST} or more, better 256")
+        few = f"{counted(count, 'picture')} {agreeing(count, 'is', 'are')} too few"
+        raise DataError(f"{few} to calibrate int8 with; give {FEWEST} or more, better 256")
     with tempfile.TemporaryDirectory(prefix="skipway-int8-") as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)

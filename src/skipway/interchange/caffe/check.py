@@ -7,6 +7,7 @@ from typing import Any
 
 from skipway.interchange.caffe.prototxt import LEARNING
 from skipway.interchange.source import Layer, Source
+from skipway.reporting import agreeing, counted
 
 _PARAMS = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}
 
@@ -57,14 +58,15 @@ def _compared(layer: Layer, shapes: list[tuple[int, ...]], taken: list[int]) -> 
     if rows != param.get("num_output"):
         yield f"num_output is {param.get('num_output')}, its weight {weight} has {rows}"
     if len(shapes) != 1 + param.get("bias_term", True):
-        yield f"bias_term is {str(param.get('bias_term', True)).lower()}, {len(shapes)} blobs are stored"
+        blobs = f"{counted(len(shapes), 'blob')} {agreeing(len(shapes), 'is', 'are')} stored"
+        yield f"bias_term is {str(param.get('bias_term', True)).lower()}, {blobs}"
     if dense or len(weight) != 4:
         return
     if (kernel := spatial(param, "kernel_size", 0)) != weight[2:]:
         yield f"the kernel is {kernel[0]}x{kernel[1]}, its weight {weight} has {weight[2]}x{weight[3]}"
     group, stored = param.get("group", 1), taken[0] / weight[1] if taken and weight[1] else 0
     if stored and stored != group:
-        yield f"group is {group}, its weight {weight} for {taken[0]} channels has {stored:g}"
+        yield f"group is {group}, its weight {weight} for {counted(taken[0], 'channel')} has {stored:g}"
 
 
 def _depth(layer: Layer, taken: list[int]) -> int:

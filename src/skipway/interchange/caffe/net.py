@@ -8,6 +8,7 @@ from typing import Any
 from skipway.interchange.caffe.message import Message, last, plain
 from skipway.interchange.containers.protobuf import WireError
 from skipway.interchange.source import Layer
+from skipway.reporting import agreeing, counted
 
 MAX_LAYERS = 10_000
 MAX_NAME = 1024
@@ -19,7 +20,7 @@ _NO_FIELDS = {"name", "type", "bottom", "top", "blobs"}
 def layers_of(messages: list[Message]) -> list[Layer]:
     """Today's LayerParameters as layers, their blobs named `<layer>/<index>`. Raises WireError."""
     if len(messages) > MAX_LAYERS:
-        raise WireError(f"it has {len(messages):,} layers, more than {MAX_LAYERS:,}")
+        raise WireError(f"it has {counted(len(messages), 'layer')}, more than {MAX_LAYERS:,}")
     return [_layer(message) for message in messages]
 
 
@@ -48,8 +49,11 @@ def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
     for layer in layers:
         if layer.name in twice and (layer.arrays or layer.kind in learning):
             raise WireError(f"the layer name {layer.name[:60]!r} occurs {counts[layer.name]} times, once with weights")
+    if not twice:
+        return ()
     shown = ", ".join(repr(name[:60]) for name in sorted(twice)[:3])
-    return (f"{len(twice)} names are those of several layers without weights ({shown})",) if twice else ()
+    names = f"{counted(len(twice), 'name')} {agreeing(len(twice), 'is that', 'are those')}"
+    return (f"{names} of several layers without weights ({shown})",)
 
 
 def inputs_of(net: Message, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
@@ -60,7 +64,7 @@ def inputs_of(net: Message, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
     if not shapes and len(dims) == 4 * len(names):
         shapes = [checked_dimensions(dims[at : at + 4]) for at in range(0, len(dims), 4)]
     elif not shapes and dims:
-        raise WireError(f"it has {len(dims)} input_dim for {len(names)} inputs; each takes 4")
+        raise WireError(f"it has {len(dims)} input_dim for {counted(len(names), 'input')}; each takes 4")
     found = {name: shapes[index] if index < len(shapes) else () for index, name in enumerate(names)}
     for layer in (layer for layer in layers if layer.kind == "Input"):
         given = layer.fields.get("input_param", {}).get("shape", ())

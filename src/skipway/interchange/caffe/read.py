@@ -32,6 +32,7 @@ from skipway.interchange.containers.blobs import unread
 from skipway.interchange.containers.protobuf import Budget, Buffer, WireError
 from skipway.interchange.foreign import checked_head
 from skipway.interchange.source import Array, Source
+from skipway.reporting import agreeing, counted
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ def _source(path: Path, buffer: Buffer) -> Source:
     messages = upgraded(net)
     for message in messages:
         if len(message.get("blobs", [])) > _MAX_BLOBS:
-            raise WireError(f"a layer has {len(message['blobs']):,} blobs, more than {_MAX_BLOBS}")
+            raise WireError(f"a layer has {counted(len(message['blobs']), 'blob')}, more than {_MAX_BLOBS}")
     layers = layers_of(messages)
     warnings = check_names(layers, set())
     arrays: dict[str, Array] = {}
@@ -100,7 +101,7 @@ def _source(path: Path, buffer: Buffer) -> Source:
             arrays[name], field = _array(name, blob, path, len(buffer))
             taken.append(field)
     if not arrays:
-        raise WireError(f"its {len(layers)} layers hold no weights")
+        raise WireError(f"its {counted(len(layers), 'layer')} {agreeing(len(layers), 'holds', 'hold')} no weights")
     notes = {
         "name": str(last(net, "name", "")),
         "form": form_of(net),
@@ -112,7 +113,8 @@ def _source(path: Path, buffer: Buffer) -> Source:
 
 def _told_fields(taken: list[str]) -> tuple[str, ...]:
     odd = sum(field.endswith("diff") for field in taken)
-    told = f"{odd} of {len(taken)} blobs have their numbers where gradients belong (diff), not in data"
+    which = f"{odd} of {counted(len(taken), 'blob')} {agreeing(odd, 'has its', 'have their')} numbers"
+    told = f"{which} where gradients belong (diff), not in data"
     return (told,) if odd else ()
 
 

@@ -19,6 +19,7 @@ from skipway.interchange.caffe.message import Symbol
 from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry
 from skipway.interchange.containers import protobuf
 from skipway.interchange.source import Layer
+from skipway.reporting import agreeing, counted
 
 MAX_BYTES = (1 << 31) - 1  # what Caffe itself can read of one file
 _FIELD = {np.dtype("f4"): 5, np.dtype("f8"): 8}  # data, double_data
@@ -75,9 +76,11 @@ def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[La
     missing, left = sorted(set(used) - set(arrays)), sorted(set(arrays) - set(used))
     twice = sorted({array for array in used if used.count(array) > 1})
     if missing or left or twice:
+        nowhere = f"{len(left)} {agreeing(len(left), 'belongs', 'belong')} to no layer {left[:3]}"
+        shared = f"{len(twice)} {agreeing(len(twice), 'belongs', 'belong')} to more than one {twice[:3]}"
         raise ModelFileError(
-            f"{path}: layers lack {len(missing)} arrays {missing[:3]}, {len(left)} belong to no layer {left[:3]}, "
-            f"{len(twice)} belong to more than one {twice[:3]}; give each its layer, as <layer>/0, <layer>/1 and so on"
+            f"{path}: layers lack {counted(len(missing), 'array')} {missing[:3]}, {nowhere}, {shared}; give each its "
+            "layer, as <layer>/0, <layer>/1 and so on"
         )
     for layer in layers:
         if layer.arrays != tuple(f"{layer.name}/{index}" for index in range(len(layer.arrays))):

@@ -16,6 +16,7 @@ from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5_texts import TEXT_LIMIT
 from skipway.interchange.keras.names import group_name
 from skipway.interchange.source import Layer
+from skipway.reporting import agreeing, counted
 
 _CONTAINERS = {"Functional", "Model", "Sequential"}
 _NORMS = {"BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"}
@@ -246,13 +247,14 @@ def _warnings(described: list[Described]) -> tuple[str, ...]:
     shared = [layer.name for layer in layers if "calls" in layer.fields]
     warnings = []
     if lambdas:
-        warnings.append(f"{len(lambdas)} Lambda layers ({_some(lambdas)}): the code in them is not run")
+        told, them = counted(len(lambdas), "Lambda layer"), agreeing(len(lambdas), "it", "them")
+        warnings.append(f"{told} ({_some(lambdas)}): the code in {them} is not run")
     if live:
-        warnings.append(
-            f"{len(live)} batch norm layers ({_some(live)}) use the statistics of the batch, also in evaluation"
-        )
+        told, use = counted(len(live), "batch norm layer"), agreeing(len(live), "uses", "use")
+        warnings.append(f"{told} ({_some(live)}) {use} the statistics of the batch, also in evaluation")
     if shared:
-        warnings.append(f"{len(shared)} layers ({_some(shared)}) are applied more than once")
+        told, are = counted(len(shared), "layer"), agreeing(len(shared), "is", "are")
+        warnings.append(f"{told} ({_some(shared)}) {are} applied more than once")
     return tuple(warnings)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from skipway.errors import ModelFileError
 from skipway.interchange.source import Layer, Source
+from skipway.reporting import counted
 
 _KINDS = {
     "Conv2D": "conv",
@@ -170,7 +171,7 @@ class Graph:
             if "calls" in node.layer.fields:
                 self.fail(node, "is applied more than once")
             if node.kind not in {"input", "sum"} and len(node.inputs) != 1:
-                self.fail(node, f"takes {len(node.inputs)} values")
+                self.fail(node, f"takes {counted(len(node.inputs), 'value')}")
         return {name: nodes[name] for name in order}
 
     def _joined(self, nodes: dict[str, Node]) -> dict[str, Node]:

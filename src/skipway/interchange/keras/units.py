@@ -11,6 +11,7 @@ from skipway.interchange.keras.graph import Graph, Node
 from skipway.interchange.keras.layers import Conv, Layers
 from skipway.models.blocks import Row
 from skipway.models.blocks import Unit as UnitKind
+from skipway.reporting import counted
 
 _KERNELS: dict[int, tuple[UnitKind, tuple[int, ...]]] = {2: ("basic", (3, 3)), 3: ("bottleneck", (1, 3, 1))}
 _PATTERNS = {1: ("conv", "norm", "relu"), 2: ("norm", "relu", "conv")}
@@ -48,14 +49,14 @@ class Units:
     def read(self, end: Node, start: Node, channels: int) -> Unit:
         """The unit that ends in a sum."""
         if len(end.inputs) != 2:
-            self._fail(end, f"adds {len(end.inputs)} values, and units add two")
+            self._fail(end, f"adds {counted(len(end.inputs), 'value')}, and units add two")
         sides = [self._chain(self._graph.nodes[name], start, end) for name in end.inputs]
         shortcut, branch = sorted(sides, key=lambda side: sum(node.kind == "conv" for node in side))
         if odd := [node for node in [*branch, *shortcut] if node.kind not in _PLACED]:
             self._fail(odd[0], "has no place in a unit")
         convs = [node for node in branch if node.kind == "conv"]
         if len(convs) not in _KERNELS:
-            self._fail(end, f"ends a branch of {len(convs)} convolutions, and units have 2 or 3")
+            self._fail(end, f"ends a branch of {counted(len(convs), 'convolution')}, and units have 2 or 3")
         pattern = list(_PATTERNS[self._version] * len(convs))
         self._follow(branch, pattern[:-1] if self._version == 1 else pattern, end)
         kind, row = self._row([self._layers.conv(node) for node in convs], channels)

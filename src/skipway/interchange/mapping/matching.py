@@ -21,6 +21,7 @@ from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
+from skipway.reporting import counted
 
 # A scheme, and the rows whose layout it is. Names alone cannot tell two layouts of one scheme apart: the first that
 # explains as much as any other is taken, and `--model` decides otherwise.
@@ -83,13 +84,13 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
         arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
     elif source.format.startswith("keras"):
         # Statistics of pictures, by which a layer prepares them: no tensors of the network.
-        counted = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
-        arrays = {name: array for name, array in arrays.items() if name not in counted}
+        statistics = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
+        arrays = {name: array for name, array in arrays.items() if name not in statistics}
         arrays = arrays if source.layers else _unnested(arrays)
     if average == "ema" and not averaged:
         some = ", ".join(list(arrays)[:3])
         raise ModelFileError(
-            f"{source.path} holds no averaged weights, but one set of {len(arrays)} arrays ({some}, ...); "
+            f"{source.path} holds no averaged weights, but one set of {counted(len(arrays), 'array')} ({some}, ...); "
             "leave out --average ema"
         )
     return arrays

@@ -16,6 +16,7 @@ from skipway.interchange.keras.read_h5 import PREPROCESSING
 from skipway.interchange.numpy import read as npy
 from skipway.interchange.source import Array, Source
 from skipway.models.network import Spec
+from skipway.reporting import counted
 
 # TF-Slim's README has its ResNet v2 weights, of 1,001 classes, evaluated at 299 pixels; the code's own default is 224.
 _SLIM_V2_SIDE = 299
@@ -89,7 +90,9 @@ def _mean_array(file: Path) -> Array:
     if npy.looks_like(head, file):
         arrays = npy.read(file).arrays
         if len(arrays) != 1:
-            raise ModelFileError(f"{file} holds {len(arrays)} arrays; give the mean alone, saved with numpy.save")
+            raise ModelFileError(
+                f"{file} holds {counted(len(arrays), 'array')}; give the mean alone, saved with numpy.save"
+            )
         return next(iter(arrays.values()))
     if caffe.looks_like_mean(head, file):
         return caffe.read_mean(file).arrays[MEAN]

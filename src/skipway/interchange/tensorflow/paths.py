@@ -13,6 +13,7 @@ from skipway.errors import ModelFileError
 from skipway.files import read_error
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.tensorflow.sstable import is_table
+from skipway.reporting import agreeing, counted
 
 STATE_FILE = "checkpoint"
 _STATE = re.compile(rb'^\s*model_checkpoint_path\s*:\s*"([^"\\\n]{1,4096})"', re.MULTILINE)
@@ -154,11 +155,12 @@ def _sharded(prefix: Path, count: int) -> Found:
     files = [prefix.with_name(f"{prefix.name}-{number:05d}-of-{count:05d}") for number in range(count)]
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
-        raise ModelFileError(f"{prefix} is a V1 checkpoint of {count} files; {len(missing)} are missing {missing[:2]}")
+        gone = f"{len(missing)} {agreeing(len(missing), 'is', 'are')} missing {missing[:2]}"
+        raise ModelFileError(f"{prefix} is a V1 checkpoint of {counted(count, 'file')}; {gone}")
     for file in files:
         if not is_table(file):
             raise ModelFileError(f"{file} is no checkpoint of TensorFlow, or cut off at its end; copy it again")
-    return Found("V1", prefix, tuple(files), f"V1 checkpoint {prefix} of {count} files")
+    return Found("V1", prefix, tuple(files), f"V1 checkpoint {prefix} of {counted(count, 'file')}")
 
 
 def _with(path: Path, ending: str) -> Path:

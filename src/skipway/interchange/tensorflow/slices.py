@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from skipway.interchange.containers.protobuf import encode_bytes, encode_int
 from skipway.interchange.tensorflow.tensor import MAX_DIMENSIONS
 from skipway.interchange.tensorflow.wire import Message, number_field
+from skipway.reporting import counted
 
 _FULL = -1
 
@@ -21,7 +22,7 @@ class Part:
     def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         """The part as an index of the whole. Raises ValueError when it does not lie in it."""
         if len(self.extents) != len(shape):
-            raise ValueError(f"a part has {len(self.extents)} dimensions, its variable {len(shape)}")
+            raise ValueError(f"a part has {counted(len(self.extents), 'dimension')}, its variable {len(shape)}")
         bounds = []
         for (start, length), size in zip(self.extents, shape, strict=True):
             first, last = (0, size) if length == _FULL else (start, start + length)
