@@ -19,6 +19,7 @@ from skipway.claims.mnist import MNIST
 from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
+from skipway.reporting import counted
 from skipway.training.recipes import CIFAR_RESNET
 
 PICTURES = 64  # of the fixed batch
@@ -162,7 +163,7 @@ def draw(results: Results) -> Any:
     footed(
         figure,
         f"Norm of the loss's gradient with respect to the output of each unit, {PICTURES} training pictures; n = "
-        f"{len(results.seeds)} seeds.\n{SPREAD}.",
+        f"{counted(len(results.seeds), 'seed')}.\n{SPREAD}.",
     )
     return figure
 
