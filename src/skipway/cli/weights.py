@@ -20,6 +20,33 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+Model = Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")]
+Labels = Annotated[Path | None, typer.Option(help="Text file with a label on each line, in order.")]
+Preprocessing = Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")]
+Average = Annotated[str, typer.Option(help="Which weights, where there are both: raw or ema.")]
+AllowUnused = Annotated[list[str] | None, typer.Option(help='Shell pattern of arrays to leave out, such as "aux/*".')]
+Norm = Annotated[
+    str, typer.Option(help="Statistics that evaluation normalizes with: running, or batch where the file's code does.")
+]
+Statistics = Annotated[
+    str, typer.Option(help="Data over whose training pictures the running statistics are recomputed.")
+]
+Prototxt = Annotated[
+    Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
+]
+Mean = Annotated[Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")]
+ShortcutPad = Annotated[
+    str, typer.Option(help=f"Where zeros stand in shortcuts without weights: {', '.join(SHORTCUT_PADS)}.")
+]
+StemStride = Annotated[int, typer.Option(min=0, help="Stride of the first convolution, where names leave it open.")]
+StemPool = Annotated[str, typer.Option(help=f"Max pool behind it, where names leave it open: {', '.join(STEM_POOLS)}.")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(help="Photographs like those of the training, to hold the file's statistics against; else three."),
+]
+Fit = Annotated[
+    bool, typer.Option("--fit", help="Compare every candidate by the file's own statistics, and print all.")
+]
 Form = Annotated[
     str,
     typer.Option(
@@ -38,42 +65,20 @@ WRITTEN = ".onnx, .pt2, .pth, .bin, .ckpt (a prefix), .h5, .caffemodel, .npy or 
 
 
 def _import_options(
-    model: Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")] = "",
-    labels: Annotated[Path | None, typer.Option(help="Text file with a label on each line, in order.")] = None,
-    preprocessing: Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")] = "",
-    average: Annotated[str, typer.Option(help="Which weights, where there are both: raw or ema.")] = "raw",
-    allow_unused: Annotated[
-        list[str] | None, typer.Option(help='Shell pattern of arrays to leave out, such as "aux/*".')
-    ] = None,
-    norm: Annotated[
-        str,
-        typer.Option(help="Statistics that evaluation normalizes with: running, or batch where the file's code does."),
-    ] = "",
-    statistics: Annotated[
-        str, typer.Option(help="Data over whose training pictures the running statistics are recomputed.")
-    ] = "",
-    prototxt: Annotated[
-        Path | None, typer.Option(help="Network of a Caffe file; left out, the .prototxt beside it with its name.")
-    ] = None,
-    mean: Annotated[
-        Path | None, typer.Option(help="Mean image or pixel of a Caffe network: .binaryproto or .npy.")
-    ] = None,
-    shortcut_pad: Annotated[
-        str, typer.Option(help=f"Where zeros stand in shortcuts without weights: {', '.join(SHORTCUT_PADS)}.")
-    ] = "",
-    stem_stride: Annotated[
-        int, typer.Option(min=0, help="Stride of the first convolution, where names leave it open.")
-    ] = 0,
-    stem_pool: Annotated[
-        str, typer.Option(help=f"Max pool behind it, where names leave it open: {', '.join(STEM_POOLS)}.")
-    ] = "",
-    pictures: Annotated[
-        Path | None,
-        typer.Option(help="Photographs like those of the training, to hold the file's statistics against; else three."),
-    ] = None,
-    fit: Annotated[
-        bool, typer.Option("--fit", help="Compare every candidate by the file's own statistics, and print all.")
-    ] = False,
+    model: Model = "",
+    labels: Labels = None,
+    preprocessing: Preprocessing = "",
+    average: Average = "raw",
+    allow_unused: AllowUnused = None,
+    norm: Norm = "",
+    statistics: Statistics = "",
+    prototxt: Prototxt = None,
+    mean: Mean = None,
+    shortcut_pad: ShortcutPad = "",
+    stem_stride: StemStride = 0,
+    stem_pool: StemPool = "",
+    pictures: Pictures = None,
+    fit: Fit = False,
     *,
     console: Console,
 ) -> ImportOptions:
