@@ -213,7 +213,7 @@ class _Bench:
             warmup=settings.warmup,
             steps=settings.steps,
             device=self.device,
-            tell=lambda done, total: self.reporter.counting(label, done, total),
+            progress=lambda done, total: self.reporter.counting(label, done, total),
         )
         memory = water.rise()
         result = Result(

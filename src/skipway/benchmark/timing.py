@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,19 @@ class Timing:
         return {"mean": self.mean, "sd": self.sd, "median": self.median, "p95": self.p95}
 
 
-def time_steps(step: Callable[[], object], *, warmup: int, steps: int, device: torch.device, tell: Tell) -> Timing:
+def time_steps(
+    step: Callable[[], object], *, warmup: int, steps: int, device: torch.device, progress: Progress
+) -> Timing:
     """Run `step` `warmup` times without the clock, then `steps` times under it.
 
-    `tell(done, total)` is called after each of them. Each time ends when the device has done what the step asked of
+    `progress(done, total)` is called after each of them. Each time ends when the device has done what the step asked of
     it. The garbage collector waits until the end. Ctrl-C ends the counting early; before the first counted step it
     raises KeyboardInterrupt.
     """
     total = warmup + steps
     for number in range(warmup):
         step()
-        tell(number + 1, total)
+        progress(number + 1, total)
     finish(device)
     seconds: list[float] = []
     gc.collect()
@@ -78,7 +80,7 @@ def time_steps(step: Callable[[], object], *, warmup: int, steps: int, device: t
             finish(device)
             taken = time.perf_counter() - begun
             seconds.append(taken)
-            tell(warmup + number + 1, total)
+            progress(warmup + number + 1, total)
     except KeyboardInterrupt:
         if not seconds:
             raise

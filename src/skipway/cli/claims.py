@@ -18,7 +18,7 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=CLAIMS)
 def reproduce(
     claim: Annotated[str, typer.Argument(help="A claim of --list, or all.")] = "",
-    list_: Annotated[bool, typer.Option("--list", help="Tell every claim and its source.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List every claim with its source.")] = False,
     budget: Annotated[str, typer.Option(help="quick (under 20 minutes on 2 cores) or full (the paper's).")] = "quick",
     data: Annotated[str, typer.Option(help="Folder of cifar10/, mnist/ and signs/; left out, they are fetched.")] = "",
     seeds: Annotated[int, typer.Option(help="Runs of each network; 0 is the claim's own number.")] = 0,

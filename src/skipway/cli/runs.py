@@ -138,7 +138,7 @@ def evaluate(
     workers: Workers = -1,
     json_: Json = False,
 ) -> None:
-    """Tell how good a model is: top-1, top-5, loss, calibration, each class."""
+    """Measure how good a model is: top-1, top-5, loss, calibration, each class."""
     from skipway.evaluation.judge import evaluate as judge
     from skipway.training.console import Console
 
