@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "skipway"
 USERS = (SOURCE, ROOT / "scripts", ROOT / "benchmarks")
-# Methods that others call by name: torch, ONNX Runtime.
-CALLED_FROM_OUTSIDE = {"forward", "extra_repr", "get_next"}
+# Methods that others call by name: torch, ONNX Runtime, typer.
+CALLED_FROM_OUTSIDE = {"forward", "extra_repr", "get_next", "format_commands"}
 
 
 def unused_names() -> list[str]:

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import skipway
 from skipway import cli
+from skipway.cli.help import PANELS
 from skipway.interchange.mapping.resnet_names import CIFAR_TORCH
 from skipway.models.catalog import list_models
 from skipway.training.recipes import RECIPES
@@ -100,6 +102,36 @@ def test_help_names_every_command(skipway_: Skipway) -> None:
         assert (answer.status, answer.err) == (0, "")
         assert all(command in answer.out for command in COMMANDS)
         assert "--debug" in answer.out
+
+
+def test_help_is_one_screen_with_every_command_in_a_group(skipway_: Skipway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = skipway_("--help").out.splitlines()
+    assert len(lines) < 40
+    assert max(len(line) for line in lines) <= 80
+    groups: dict[str, list[str]] = {}
+    group = ""
+    for line in lines:
+        if line.endswith(":"):
+            group = line.removesuffix(":")
+        elif line.startswith("  ") and group in PANELS:
+            groups.setdefault(group, []).append(line.split()[0])
+    assert tuple(groups) == PANELS
+    assert groups["Networks"] == ["models", "summary", "draw"]
+    assert groups["Weights of other frameworks"] == ["import", "export", "convert"]
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    assert sorted(name for names in groups.values() for name in names) == sorted(commands)
+
+
+def test_import_and_convert_take_the_same_options(skipway_: Skipway) -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    names = {name: [one.name for one in commands[name].params] for name in ("import", "convert")}
+    shared = names["import"][2:-2]
+    assert shared[0] == "model"
+    assert len(shared) == 14
+    assert names["convert"] == ["file", "to", "form", "with_preprocessing", *shared, "overwrite", "json_"]
+    for one, other in zip(commands["import"].params[2:], commands["convert"].params[4:], strict=True):
+        assert (one.opts, one.default, one.help) == (other.opts, other.default, other.help)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

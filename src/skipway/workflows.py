@@ -22,17 +22,24 @@ FOR_OTHERS = "skipway"  # the form of a model file for others
 def export_model(
     model: Path | str, to: Path, *, form: str = "", with_preprocessing: bool = False, overwrite: bool = False
 ) -> Written:
-    """The model file `model` as `to`: `export_graph` for .onnx and .pt2, `export_weights` for the rest, which tell of
-    the arguments and the errors; with the form `skipway` a model file for others (`for_others`). Raises ModelFileError
-    for an option of another of these."""
+    """Write the model file `model` as `to`.
+
+    A file that ends in .onnx or .pt2 becomes a graph (`export_graph`, which takes `with_preprocessing`); any other
+    holds weights by the names of `form` (`export_weights`). The form `skipway` is a model file for others
+    (`for_others`). Files that exist are replaced with `overwrite` alone.
+
+    Raises ModelFileError where an option belongs to another of these, and what the named functions raise.
+    """
     if form == FOR_OTHERS:
         check_model_path(to)
         check_outputs([to], [Path(model)], overwrite=overwrite)
-        save_bundle(to, for_others(load_bundle(model)))
+        bundle = load_bundle(model)
+        save_bundle(to, for_others(bundle))
         return Shared(to)
     if _is_graph(to, form, with_preprocessing=with_preprocessing):
         check_outputs([to], [Path(model)], overwrite=overwrite)
-        return export_graph(load_bundle(model), to, with_preprocessing=with_preprocessing, overwrite=overwrite)
+        bundle = load_bundle(model)
+        return export_graph(bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite)
     return export_weights(model, to, form=form, overwrite=overwrite)
 
 
@@ -60,23 +67,26 @@ def convert_model(
     with_preprocessing: bool = False,
     overwrite: bool = False,
 ) -> Converted:
-    """Another framework's weight file as `to`: an import and an export in one.
+    """Write another framework's weight file as `to`: an import and an export in one.
 
     Arguments and errors are those of `import_weights` and `export_model`.
     """
     if not _is_graph(to, form, with_preprocessing=with_preprocessing):
         return convert_weights(file, to, options, form=form, overwrite=overwrite)
     check_outputs([to], read_files(file, options), overwrite=overwrite)
-    found = read_weights(file, options)
-    return Converted(found, export_graph(found.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite))
+    imported = read_weights(file, options)
+    exported = export_graph(imported.bundle, to, with_preprocessing=with_preprocessing, overwrite=overwrite)
+    return Converted(imported, exported)
 
 
 def _is_graph(to: Path, form: str, *, with_preprocessing: bool) -> bool:
+    """Whether a file becomes a graph, by its ending. Raises ModelFileError for an option that it does not take."""
     graph = to.suffix.lower() in ENDINGS
     if graph and form:
         raise ModelFileError(f"{to} becomes a graph, which takes nobody's names; leave out --form {form}")
     if with_preprocessing and not graph:
+        endings = " or ".join(ENDINGS)
         raise ModelFileError(
-            f"{to} holds weights alone; leave out --with-preprocessing, or let the file end in {' or '.join(ENDINGS)}"
+            f"{to} holds weights alone; leave out --with-preprocessing, or let the file end in {endings}"
         )
     return graph

@@ -34,7 +34,7 @@ def test_steps_before_the_counted_ones_do_not_count() -> None:
             time.sleep(0.05)
 
     told: list[tuple[int, int]] = []
-    timing = time_steps(step, warmup=2, steps=3, device=CPU, tell=lambda *numbers: told.append(numbers))
+    timing = time_steps(step, warmup=2, steps=3, device=CPU, progress=lambda *numbers: told.append(numbers))
     assert len(calls) == 5
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
     assert len(timing.seconds) == 3
@@ -42,7 +42,7 @@ def test_steps_before_the_counted_ones_do_not_count() -> None:
 
 
 def test_the_time_is_that_of_the_step() -> None:
-    timing = time_steps(lambda: time.sleep(0.02), warmup=0, steps=3, device=CPU, tell=lambda *_: time.sleep(0.05))
+    timing = time_steps(lambda: time.sleep(0.02), warmup=0, steps=3, device=CPU, progress=lambda *_: time.sleep(0.05))
     assert min(timing.seconds) >= 0.02
     assert timing.median < 0.07, "what is told in between does not count"
 
@@ -54,7 +54,7 @@ def test_ctrl_c_leaves_what_was_counted() -> None:
         if next(calls) == 4:
             raise KeyboardInterrupt
 
-    timing = time_steps(step, warmup=1, steps=9, device=CPU, tell=lambda *_: None)
+    timing = time_steps(step, warmup=1, steps=9, device=CPU, progress=lambda *_: None)
     assert len(timing.seconds) == 3
     assert timing.stopped
 
@@ -68,12 +68,12 @@ def test_ctrl_c_before_the_first_counted_step_passes(at: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        time_steps(step, warmup=2, steps=2, device=CPU, tell=lambda *_: None)
+        time_steps(step, warmup=2, steps=2, device=CPU, progress=lambda *_: None)
     assert gc.isenabled()
 
 
 def test_no_garbage_is_collected_meanwhile() -> None:
     seen: list[bool] = []
-    time_steps(lambda: seen.append(gc.isenabled()), warmup=1, steps=2, device=CPU, tell=lambda *_: None)
+    time_steps(lambda: seen.append(gc.isenabled()), warmup=1, steps=2, device=CPU, progress=lambda *_: None)
     assert seen == [True, False, False]
     assert gc.isenabled()

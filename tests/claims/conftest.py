@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from skipway.claims import catalog
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
 from skipway.claims.networks import four_layers
 

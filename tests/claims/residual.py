@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skipway.claims.claim import Budget, Claim
+from skipway.claims.arm import Budget
+from skipway.claims.claim import Claim
 from skipway.claims.figures import figure_style, write_figure
 from skipway.claims.results import Results, Trial
 

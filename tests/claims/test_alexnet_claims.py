@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from skipway.claims.arm import Arm
 from skipway.claims.catalog import find_claim
-from skipway.claims.claim import Arm
 from skipway.claims.figures import figure_style
 from skipway.claims.networks import eight_layers, without_conv
 from skipway.claims.results import Results, Trial

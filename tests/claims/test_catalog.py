@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
-from skipway.claims.catalog import NAMES, all_claims, find_claim
-from skipway.claims.claim import Budget, Settings
+import skipway
+from skipway.claims.arm import Budget
+from skipway.claims.catalog import NAMES, all_claims, find_claim, module_name
+from skipway.claims.claim import Settings
 from skipway.errors import UnknownNameError
 
+CLAIMS = Path(skipway.__file__).parent / "claims"
 BUDGETS: tuple[Budget, ...] = ("quick", "full")
 
 
@@ -61,3 +67,31 @@ def test_epochs_and_seeds_can_be_given() -> None:
     assert settings.seeds_of(claim) == (5, 6)
     assert {arm.recipe.epochs for arm in settings.arms_of(claim)} == {1}
     assert Settings().seeds_of(claim) == tuple(range(claim.seeds["quick"]))
+
+
+def claims_imported(file: Path) -> set[Path]:
+    """The files of claims/ that a file of it imports, also inside functions and for type checking alone."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("skipway.claims"):
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                path = CLAIMS.parents[1].joinpath(*str(name).split(".")).with_suffix(".py")
+                if path.is_file():
+                    found.add(path)
+    return found
+
+
+def test_no_file_of_claims_imports_itself_by_way_of_others() -> None:
+    left = {file: claims_imported(file) for file in CLAIMS.rglob("*.py")}
+    assert left[CLAIMS / "reproduce.py"] >= {CLAIMS / "catalog.py", CLAIMS / "outcome.py", CLAIMS / "running.py"}
+    while ready := [file for file, imports in left.items() if not imports & left.keys()]:
+        for file in ready:
+            del left[file]
+    assert not left, "these import each other"
+
+
+def test_each_claim_is_a_file_that_knows_no_other() -> None:
+    files = {CLAIMS / "experiments" / f"{module_name(name)}.py" for name in NAMES}
+    assert files == set((CLAIMS / "experiments").glob("[!_]*.py"))
+    for file in files:
+        assert not claims_imported(file) & files

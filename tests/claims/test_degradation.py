@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skipway.claims.degradation import CLAIM
+from skipway.claims.experiments.degradation import CLAIM
 from tests.claims.residual import drawn, fields_that_differ, seeded
 
 CLEAR = {

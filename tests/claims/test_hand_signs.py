@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skipway.claims.claim import Arm
+from skipway.claims.arm import Arm
+from skipway.claims.experiments.hand_signs import ARM, CLAIM, POST, POST_CURVE, arms, batch_accuracy
 from skipway.claims.finished import Finished
-from skipway.claims.hand_signs import ARM, CLAIM, POST, POST_CURVE, arms, batch_accuracy
 from skipway.claims.results import Results
 from skipway.data.sources import open_source
 from skipway.models.catalog import create_model, find_spec

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from skipway.claims.claim import Budget
-from skipway.claims.highway import CLAIM, DEPTHS, GATED, arms, gate_outputs
+from skipway.claims.arm import Budget
+from skipway.claims.experiments.highway import CLAIM, DEPTHS, GATED, arms, gate_outputs
 from skipway.claims.results import Results
 from skipway.models.catalog import create_model, find_spec
 from tests.claims.made import made, rendered

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skipway.claims.identity_mappings import CLAIM
+from skipway.claims.experiments.identity_mappings import CLAIM
 from tests.claims.residual import drawn, fields_that_differ, seeded
 
 VARIANTS = ("scale", "exclusive_gate", "shortcut_gate", "projection", "dropout")

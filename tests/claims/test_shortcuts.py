@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skipway.claims.shortcuts import CLAIM
+from skipway.claims.experiments.shortcuts import CLAIM
 from tests.claims.residual import drawn, fields_that_differ, seeded
 
 CLEAR = {

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from skipway.claims.claim import Budget
+from skipway.claims.arm import Budget
+from skipway.claims.experiments.skip_identity import (
+    CLAIM,
+    SCALES,
+    arms,
+    distance,
+    keeps_shape,
+    last_linear,
+    scaled,
+    share,
+)
 from skipway.claims.results import Results
-from skipway.claims.skip_identity import CLAIM, SCALES, arms, distance, keeps_shape, last_linear, scaled, share
 from skipway.models.catalog import create_model
 from tests.claims.made import made, rendered
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from skipway.claims.claim import Budget
+from skipway.claims.arm import Budget
+from skipway.claims.experiments.v1_vs_v1_5 import CLAIM
 from skipway.claims.finished import Finished
-from skipway.claims.v1_vs_v1_5 import CLAIM
 from tests.claims.residual import drawn, fields_that_differ, seeded
 
 CLEAR = {"v1": (0.30, 0.31, 0.29, 0.30, 0.30), "v1.5": (0.28, 0.29, 0.28, 0.28, 0.27)}

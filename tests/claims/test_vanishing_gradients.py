@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from skipway.claims.claim import Budget
+from skipway.claims.arm import Budget
+from skipway.claims.experiments.vanishing_gradients import CLAIM, PAIRS, arms, gradient_norms
 from skipway.claims.results import Results
-from skipway.claims.vanishing_gradients import CLAIM, PAIRS, arms, gradient_norms
 from skipway.models.catalog import create_model
 from tests.claims.made import made, rendered
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -19,17 +19,21 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from skipway.benchmark.timing import finish
 from skipway.files import write_whole
 from skipway.models.network import Network
-from skipway.reporting import escaped
+from skipway.reporting import escaped, table
 
 COSTLIEST = 10
 PROFILED = 5  # steps
 
+Around = Callable[[str], AbstractContextManager[Any]]
+After = Callable[[str, nn.Module, Tensor], None]
+
 
 @dataclass(frozen=True)
 class Cost:
-    """A layer by its name in the network, or an operator: seconds a step, their share of the step.
+    """What a layer, by its name in the network, or an operator costs.
 
-    `gflops_per_second` is None where no operations are counted (see `Summary.flops`), and for operators.
+    `seconds` are those of a step, `share` is their part of the step. `gflops_per_second` is None for operators, and
+    where no operations are counted (see `Summary.flops`).
     """
 
     name: str
@@ -48,60 +52,74 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"what": self.what, "trace": str(self.trace), "costs": [asdict(one) for one in self.costs]}
+        costs = [asdict(cost) for cost in self.costs]
+        return {"what": self.what, "trace": str(self.trace), "costs": costs}
 
     def describe(self) -> str:
         """The costs as a table."""
-        width = max(len(one.name) for one in self.costs)
-        lines = [escaped(f"{self.what}; trace in {self.trace}")]
-        for one in self.costs:
-            rate = "" if one.gflops_per_second is None else f"  {one.gflops_per_second:9,.1f} GFLOP/s"
-            lines.append(f"  {one.name:{width}}  {one.seconds * 1000:10.3f} ms  {one.share:6.1%}{rate}")
-        return "\n".join(lines)
+        rows = []
+        for cost in self.costs:
+            rate = ""
+            if cost.gflops_per_second is not None:
+                rate = f"{cost.gflops_per_second:,.1f} GFLOP/s"
+            rows.append((cost.name, f"{cost.seconds * 1000:.3f} ms", f"{cost.share:.1%}", rate))
+        title = escaped(f"{self.what}; trace in {self.trace}")
+        return f"{title}\n{table((), rows, indent=2)}"
 
 
 def profile_forward(network: Network, inputs: Tensor, trace: Path, *, precision: str) -> Profile:
     """The costliest layers of a forward pass in eager mode, batch normalization not folded; fp32 stands for int8.
 
-    `network` is on the device of `inputs`, channels last. Raises StorageError where the trace cannot be written.
+    `network` is on the device of `inputs`, channels last. `trace` is the file to write. Raises StorageError where it
+    cannot be written.
     """
     device = inputs.device
     half = precision == "bf16"
 
     def step() -> None:
+        """A forward pass, until the device has done it."""
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             network(inputs)
             finish(device)
 
     costs = layer_costs(network, step, device)
-    with _named_layers(network, lambda name: record_function(name)):
+    with _named_layers(network, record_function):
         _traced(step, device, trace)
     kind = "bf16" if half else "fp32"
-    return Profile(f"the costliest layers of a forward pass in eager {kind}", trace, tuple(costs[:COSTLIEST]))
+    costliest = tuple(costs[:COSTLIEST])
+    return Profile(f"the costliest layers of a forward pass in eager {kind}", trace, costliest)
 
 
 def profile_training(step: Callable[[], object], device: torch.device, trace: Path) -> Profile:
     """The costliest operators of a training step, each without those that it calls. Raises StorageError."""
     step()
-    events = _traced(step, device, trace).key_averages()
-    kind = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    seconds = {one.key: getattr(one, kind) / 1e6 / PROFILED for one in events}
+    recorded = _traced(step, device, trace)
+    field = "self_cpu_time_total"
+    if device.type == "cuda":
+        field = "self_device_time_total"
+    seconds: dict[str, float] = {}
+    for event in recorded.key_averages():
+        microseconds = getattr(event, field)
+        seconds[event.key] = microseconds / 1e6 / PROFILED
     total = sum(seconds.values()) or 1.0
-    costs = [Cost(name, spent, spent / total) for name, spent in _costliest(seconds.items())]
-    return Profile("the costliest operators of a training step", trace, tuple(costs[:COSTLIEST]))
+    costs = []
+    for name in _costliest(seconds)[:COSTLIEST]:
+        costs.append(Cost(name, seconds[name], seconds[name] / total))
+    return Profile("the costliest operators of a training step", trace, tuple(costs))
 
 
 def layer_costs(network: Network, step: Callable[[], object], device: torch.device) -> list[Cost]:
-    """Every layer that runs in `step`, the costliest first; what happens between layers is none's.
+    """Every layer that runs in `step`, the costliest first. The time between layers belongs to none of them.
 
     A layer that runs several times in a step is counted as often.
     """
-    passes: list[dict[str, float]] = []
-    totals: list[float] = []
-    counted: dict[str, int] = defaultdict(int)
+    passes: list[dict[str, float]] = []  # seconds of each layer, step by step
+    totals: list[float] = []  # seconds of each step
+    counted: dict[str, int] = defaultdict(int)  # operations of each layer, over all steps
 
     @contextmanager
     def clock(name: str) -> Iterator[None]:
+        """Adds the time that it lasts to the layer's."""
         finish(device)
         begun = time.perf_counter()
         yield
@@ -109,6 +127,7 @@ def layer_costs(network: Network, step: Callable[[], object], device: torch.devi
         passes[-1][name] += time.perf_counter() - begun
 
     def count(name: str, layer: nn.Module, result: Tensor) -> None:
+        """Adds the operations of a result to the layer's."""
         counted[name] += operations(layer, result)
 
     step()
@@ -119,46 +138,48 @@ def layer_costs(network: Network, step: Callable[[], object], device: torch.devi
             step()
             totals.append(time.perf_counter() - begun)
     total = median(totals)
-    found = _costliest((name, median(one[name] for one in passes)) for name in passes[-1])
-    return [
-        Cost(name, seconds, seconds / total, counted[name] / PROFILED / seconds / 1e9 if counted[name] else None)
-        for name, seconds in found
-    ]
+    seconds: dict[str, float] = {}
+    for name in passes[-1]:
+        times = [one_pass[name] for one_pass in passes]
+        seconds[name] = median(times)
+    costs = []
+    for name in _costliest(seconds):
+        rate = None
+        if counted[name]:
+            rate = counted[name] / PROFILED / seconds[name] / 1e9
+        costs.append(Cost(name, seconds[name], seconds[name] / total, rate))
+    return costs
 
 
 def operations(layer: nn.Module, result: Tensor) -> int:
     """Multiplications and additions of a layer for this result, as `Summary.flops` counts them."""
     if isinstance(layer, nn.Conv2d):
-        return 2 * result.numel() * layer.weight[0].numel()
-    return 2 * result.numel() * layer.in_features if isinstance(layer, nn.Linear) else 0
+        inputs = layer.weight[0].numel()
+    elif isinstance(layer, nn.Linear):
+        inputs = layer.in_features
+    else:
+        inputs = 0
+    return 2 * result.numel() * inputs
 
 
-def _costliest(seconds: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
-    return sorted(seconds, key=lambda item: item[1], reverse=True)
+def _costliest(seconds: Mapping[str, float]) -> list[str]:
+    """The names, those with the most seconds first."""
+    return sorted(seconds, key=seconds.__getitem__, reverse=True)
 
 
 @contextmanager
-def _named_layers(
-    network: Network,
-    around: Callable[[str], Any],
-    after: Callable[[str, nn.Module, Tensor], None] | None = None,
-) -> Iterator[None]:
-    """While it lasts, each layer without layers of its own runs inside `around(name)`, a context."""
+def _named_layers(network: Network, around: Around, after: After | None = None) -> Iterator[None]:
+    """While it lasts, each layer without layers of its own runs inside the context `around(name)`.
+
+    `after(name, layer, result)` is called when that context has ended.
+    """
     handles = []
     for name, layer in network.named_modules():
-        if name and not any(layer.children()):
-            entered: list[Any] = []
-
-            def enter(_: nn.Module, __: Any, name: str = name, entered: list[Any] = entered) -> None:
-                entered.append(around(name))
-                entered[-1].__enter__()
-
-            def leave(layer: nn.Module, _: Any, result: Tensor, name: str = name, entered: list[Any] = entered) -> None:
-                entered.pop().__exit__(None, None, None)
-                if after is not None:
-                    after(name, layer, result)
-
-            handles += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
+        is_leaf = not any(layer.children())
+        if name and is_leaf:
+            hooks = _Hooks(name, around, after)
+            handles.append(layer.register_forward_pre_hook(hooks.enter))
+            handles.append(layer.register_forward_hook(hooks.leave))
     try:
         yield
     finally:
@@ -166,9 +187,36 @@ def _named_layers(
             handle.remove()
 
 
+class _Hooks:
+    """The two hooks of a layer for `_named_layers`."""
+
+    def __init__(self, name: str, around: Around, after: After | None) -> None:
+        """Hooks for the layer of that name."""
+        self.name = name
+        self.around = around
+        self.after = after
+        self.entered: list[AbstractContextManager[Any]] = []
+
+    def enter(self, layer: nn.Module, inputs: Any) -> None:  # noqa: ARG002 (torch's signature of a hook)
+        """Before the layer runs."""
+        context = self.around(self.name)
+        context.__enter__()
+        self.entered.append(context)
+
+    def leave(self, layer: nn.Module, inputs: Any, result: Tensor) -> None:  # noqa: ARG002 (as `enter`)
+        """After the layer has run."""
+        context = self.entered.pop()
+        context.__exit__(None, None, None)
+        if self.after is not None:
+            self.after(self.name, layer, result)
+
+
 def _traced(step: Callable[[], object], device: torch.device, trace: Path) -> Any:
+    """Run the step several times under torch's profiler, which is returned, and write the trace."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or it writes lines of its own to stderr
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as recorded:
         for _ in range(PROFILED):
             step()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -13,7 +12,7 @@ import torch
 from skipway.benchmark.profiling import Profile
 from skipway.benchmark.timing import Timing
 from skipway.machine import cpu_name, usable_cores, versions
-from skipway.reporting import counted, joined_lines
+from skipway.reporting import counted, joined_lines, table
 
 HEADER = ("engine", "precision", "batch", "mean s", "sd", "median", "p95", "pictures/s", "GFLOP/s", "peak", "of peak",
           "memory")  # fmt: skip
@@ -23,10 +22,12 @@ LIBRARIES = {"onnxruntime": "onnxruntime", "onnxruntime-int8": "onnxruntime", "o
 
 @dataclass(frozen=True)
 class Result:
-    """One network, one engine, one batch size. `flops` are those of the step for one picture (see `Summary.flops`).
+    """The figures of one network with one engine, one precision and one batch size.
 
-    `peak` is the machine's measured one in GFLOP/s, None where this precision has no product to measure it by; int8
-    counts operations on integers in the same way. `memory` is in bytes. `at` is when the last batch was done.
+    `flops` are the operations of a step for one picture (see `Summary.flops`). `peak` is the machine's measured one in
+    GFLOP/s, None where this precision has no product to measure it by; int8 counts operations on integers in the same
+    way. `memory` is in bytes, `image_size` in pixels. `warmup` steps ran before the counted ones. `at` is when the
+    last batch was done.
     """
 
     name: str
@@ -46,19 +47,24 @@ class Result:
 
     @property
     def images_per_second(self) -> float:
+        """Pictures a second."""
         return self.batch_size / self.timing.mean
 
     @property
     def gflops_per_second(self) -> float:
+        """Thousand millions of operations a second."""
         return self.flops * self.images_per_second / 1e9
 
     @property
     def share_of_peak(self) -> float | None:
-        return None if self.peak is None else self.gflops_per_second / self.peak
+        """The operations a second as a fraction of the peak; None where there is no peak."""
+        if self.peak is None:
+            return None
+        return self.gflops_per_second / self.peak
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: times in seconds, sizes in bytes, sides in pixels, shares as fractions."""
-        return {
+        facts: dict[str, Any] = {
             "name": self.name,
             "mode": self.mode,
             "engine": self.engine,
@@ -77,20 +83,31 @@ class Result:
             "share_of_peak": self.share_of_peak,
             "peak_memory_bytes": self.memory,
             "machine": machine_facts(self.device, self.engine),
-            **({} if self.profile is None else {"profile": self.profile.to_dict()}),
         }
+        if self.profile is not None:
+            facts["profile"] = self.profile.to_dict()
+        return facts
 
     def line(self) -> str:
         """When, what, how often, and seconds a batch: mean and standard deviation."""
-        return (
-            f"{self.at}: {WORDS[self.mode]} across {counted(len(self.timing.seconds), 'step')}, "
-            f"{self.timing.mean:.3f} +/- {self.timing.sd:.3f} sec / batch"
-        )
+        word = WORDS[self.mode]
+        timing = self.timing
+        steps = counted(len(timing.seconds), "step")
+        return f"{self.at}: {word} across {steps}, {timing.mean:.3f} +/- {timing.sd:.3f} sec / batch"
 
     def cells(self) -> tuple[str, ...]:
-        """A row of the table."""
-        share, memory = self.share_of_peak, self.memory
-        seconds = (f"{one:.5f}" if one < 0.1 else f"{one:.4f}" for one in self.timing.to_dict().values())
+        """A row of the table, one text for each title of HEADER."""
+        seconds = []
+        for figure in self.timing.to_dict().values():
+            digits = 5 if figure < 0.1 else 4
+            seconds.append(f"{figure:.{digits}f}")
+        peak = share = memory = "-"
+        if self.peak is not None:
+            peak = f"{self.peak:,.1f}"
+        if self.share_of_peak is not None:
+            share = f"{self.share_of_peak:.1%}"
+        if self.memory is not None:
+            memory = f"{self.memory / 2**20:,.0f} MiB"
         return (
             self.engine,
             self.precision,
@@ -98,9 +115,9 @@ class Result:
             *seconds,
             f"{self.images_per_second:,.1f}",
             f"{self.gflops_per_second:,.1f}",
-            "-" if self.peak is None else f"{self.peak:,.1f}",
-            "-" if share is None else f"{share:.1%}",
-            "-" if memory is None else f"{memory / 2**20:,.0f} MiB",
+            peak,
+            share,
+            memory,
         )
 
 
@@ -114,43 +131,57 @@ class Report:
 
     def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:
         """Plain values: of the one result, or a list of them."""
-        rows = [one.to_dict() for one in self.results]
-        return rows[0] if self.single else rows
+        rows = [result.to_dict() for result in self.results]
+        if self.single:
+            return rows[0]
+        return rows
 
     def describe(self) -> str:
-        """A line for each result, then all of them as a table, then their profiles."""
-        return _told(self.results)
+        """A line for each result, then all of them as a table, then their profiles.
+
+        A row of the table is one line, however narrow the terminal: people compare the rows.
+        """
+        lines = [result.line() for result in self.results]
+        lines.append(_describe_subject(self.results[0]))
+        rows = [result.cells() for result in self.results]
+        lines += table(HEADER, rows, width=0, indent=2).split("\n")
+        lines.append("  peak: the fastest large matrix product measured before and after, in GFLOP/s")
+        parts = [joined_lines(lines)]
+        for result in self.results:
+            if result.profile is not None:
+                parts.append(result.profile.describe())
+        return "\n".join(parts)
 
 
-def _told(results: Sequence[Result]) -> str:
-    first = results[0]
-    facts = machine_facts(first.device, "")
-    side = f"{first.image_size} x {first.image_size}"
-    rows = [HEADER, *(one.cells() for one in results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [one.line() for one in results]
-    lines.append(
-        f"{first.name}, {'a training step' if first.mode == 'train' else 'forward'}, pictures of {side}, "
-        f"{first.flops / 1e9:,.3f} GFLOPs each; {facts['gpu'] or facts['cpu']}, "
-        f"{facts['threads']} {'thread' if facts['threads'] == 1 else 'threads'}, torch {torch.__version__}"
-    )
-    for row in rows:
-        texts = [f"{text:{'<' if i < 2 else '>'}{widths[i]}}" for i, text in enumerate(row)]
-        lines.append(f"  {'  '.join(texts)}")
-    lines.append("  peak: the fastest large matrix product measured before and after, in GFLOP/s")
-    profiles = [one.profile.describe() for one in results if one.profile is not None]
-    return "\n".join([joined_lines(lines), *profiles])
+def _describe_subject(result: Result) -> str:
+    """A line about what all results have in common: the network, its pictures, the machine."""
+    step = "a training step" if result.mode == "train" else "forward"
+    side = f"{result.image_size} x {result.image_size}"
+    gflops = f"{result.flops / 1e9:,.3f} GFLOPs each"
+    facts = machine_facts(result.device, "")
+    processor = facts["gpu"] or facts["cpu"]
+    threads = facts["threads"]
+    unit = "thread" if threads == 1 else "threads"
+    network = f"{result.name}, {step}, pictures of {side}, {gflops}"
+    return f"{network}; {processor}, {threads} {unit}, torch {torch.__version__}"
 
 
 def machine_facts(device: torch.device, engine: str) -> dict[str, Any]:
-    """Processor, GPU, cores that this process may use, torch's threads, and versions of what computed."""
+    """Processor, GPU, cores that this process may use, torch's threads, and versions of what computed.
+
+    `engine` adds the version of the library that it runs in; leave it empty for none.
+    """
     found = versions(device)
     found.pop("device")
-    if (library := LIBRARIES.get(engine)) is not None:
+    library = LIBRARIES.get(engine)
+    if library is not None:
         found[library] = metadata.version(library)
+    gpu = None
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_name(device)
     return {
         "cpu": cpu_name(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": gpu,
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "versions": found,

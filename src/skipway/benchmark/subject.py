@@ -19,7 +19,11 @@ from skipway.weights.bundle import Bundle, load_bundle
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure. `spec.input_size` is the side of its pictures; `build` makes it, in evaluation mode."""
+    """A network to measure.
+
+    `spec.input_size` is the side of its pictures in pixels, `preprocessing` how they are made; `build` makes the
+    network, in evaluation mode.
+    """
 
     spec: Spec
     preprocessing: Preprocessing
@@ -29,15 +33,18 @@ class Subject:
 def find_subject(model: str, *, image_size: int = 0, seed: int = 0) -> Subject:
     """The network of that name, or of that model file, for pictures of `image_size` pixels a side (0: its own).
 
-    One of the catalog has weights drawn from `seed`, and running statistics as they are before training. Raises
+    A network of the catalog has weights drawn from `seed`, and running statistics as they are before training. Raises
     UnknownNameError, ModelFileError, and SpecError for a size that the network cannot take.
     """
     if is_model_file(model):
-        return _of_bundle(load_bundle(model), image_size)
+        bundle = load_bundle(model)
+        return _subject_of_bundle(bundle, image_size)
     spec = find_spec(model)
-    spec = spec.replaced({"input_size": image_size}) if image_size else spec
+    if image_size:
+        spec = spec.replaced({"input_size": image_size})
 
     def build() -> Network:
+        """The same weights each time."""
         torch.manual_seed(seed)
         return spec.build().eval()
 
@@ -46,10 +53,15 @@ def find_subject(model: str, *, image_size: int = 0, seed: int = 0) -> Subject:
 
 def is_model_file(model: str) -> bool:
     """Whether the text means a file and not a name of the catalog."""
-    return model.endswith(".safetensors") or len(Path(model).parts) > 1 or Path(model).is_file()
+    if model.endswith(".safetensors"):
+        return True
+    path = Path(model)
+    has_folder = len(path.parts) > 1
+    return has_folder or path.is_file()
 
 
-def _of_bundle(bundle: Bundle, image_size: int) -> Subject:
+def _subject_of_bundle(bundle: Bundle, image_size: int) -> Subject:
+    """The network of a model, its weights included. Raises SpecError where they do not fit pictures of that size."""
     own = bundle.spec
     if image_size in {0, own.input_size}:
         return Subject(own, bundle.preprocessing, bundle.network)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each counted batch, in order. `wanted` is how many there were to be: fewer came when somebody stopped.
+    """Seconds of each counted batch, in order.
 
-    `sd` is that of the batches themselves (divided by n), as the printed line of old has it, not an estimate of more.
+    `wanted` is how many there were to be: there are fewer where Ctrl-C came. `sd` is that of the batches themselves
+    (divided by n), as the printed line of old has it, not an estimate for more of them.
     """
 
     seconds: tuple[float, ...]
@@ -26,23 +27,27 @@ class Timing:
 
     @property
     def mean(self) -> float:
+        """The mean of the batches, in seconds."""
         return statistics.fmean(self.seconds)
 
     @property
     def sd(self) -> float:
+        """Their standard deviation, in seconds."""
         return statistics.pstdev(self.seconds)
 
     @property
     def median(self) -> float:
+        """Their median, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def p95(self) -> float:
-        """The time that 95 % of the batches stay within, between two of them by a straight line."""
+        """The time that 95 % of the batches stay within, in seconds; between two batches by a straight line."""
         return float(np.percentile(self.seconds, 95))
 
     @property
     def stopped(self) -> bool:
+        """Whether Ctrl-C came before all batches were counted."""
         return len(self.seconds) < self.wanted
 
     def to_dict(self) -> dict[str, float]:
@@ -50,16 +55,19 @@ class Timing:
         return {"mean": self.mean, "sd": self.sd, "median": self.median, "p95": self.p95}
 
 
-def time_steps(step: Callable[[], object], *, warmup: int, steps: int, device: torch.device, tell: Tell) -> Timing:
-    """Run `step` `warmup` times unseen, then `steps` times under the clock, `tell(done, total)` in between.
+def time_steps(
+    step: Callable[[], object], *, warmup: int, steps: int, device: torch.device, progress: Progress
+) -> Timing:
+    """Run `step` `warmup` times without the clock, then `steps` times under it.
 
-    Each time ends when the device has done what the step asked of it. Collection of garbage waits until the end. Ctrl-C
-    ends the counting early; before the first counted step it passes through.
+    `progress(done, total)` is called after each of them. Each time ends when the device has done what the step asked of
+    it. The garbage collector waits until the end. Ctrl-C ends the counting early; before the first counted step it
+    raises KeyboardInterrupt.
     """
     total = warmup + steps
     for number in range(warmup):
         step()
-        tell(number + 1, total)
+        progress(number + 1, total)
     finish(device)
     seconds: list[float] = []
     gc.collect()
@@ -70,8 +78,9 @@ def time_steps(step: Callable[[], object], *, warmup: int, steps: int, device: t
             begun = time.perf_counter()
             step()
             finish(device)
-            seconds.append(time.perf_counter() - begun)
-            tell(warmup + number + 1, total)
+            taken = time.perf_counter() - begun
+            seconds.append(taken)
+            progress(warmup + number + 1, total)
     except KeyboardInterrupt:
         if not seconds:
             raise

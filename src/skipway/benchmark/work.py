@@ -26,7 +26,7 @@ CALIBRATION = 32  # pictures for int8
 
 @dataclass(frozen=True)
 class Work:
-    """`step` does it once; `engine` is what does it."""
+    """`step` does the work once; `engine` is the name of what does it."""
 
     engine: str
     step: Callable[[], object]
@@ -35,10 +35,15 @@ class Work:
 def forward_work(
     subject: Subject, *, engine: str, precision: Precision, batch_size: int, device: torch.device, seed: int, say: Say
 ) -> Work:
-    """Logits of a batch of random pictures, which lies on the device already. Raises SkipwayError."""
+    """A forward pass of a batch of random pictures, which lies on the device already.
+
+    `engine` is a name of `inference.engines`, or `auto` for the fastest; `say` hears which one it is. Raises
+    SkipwayError where this machine lacks the engine.
+    """
     network = subject.build()
-    # The ranges of int8 change its answers, not its speed.
-    calibration = [random_pictures(subject.spec, CALIBRATION, seed)] if precision == "int8" else []
+    calibration: list[Tensor] = []
+    if precision == "int8":  # the ranges change its answers, not its speed
+        calibration.append(random_pictures(subject.spec, CALIBRATION, seed))
     if engine == "auto":
         opened = pick_engine(
             network, batch_size=batch_size, precision=precision, device=device, calibration=calibration, tell=say
@@ -78,11 +83,15 @@ def training_work(
     parts = min(recipe.accumulation, batch_size)
     recipe = recipe.replaced(precision=precision, batch_size=batch_size, accumulation=parts)
     if engine != "auto":
-        recipe = recipe.replaced(compile="on" if engine == "compile" else "off")
+        compiled = "on" if engine == "compile" else "off"
+        recipe = recipe.replaced(compile=compiled)
     network = copy.deepcopy(subject.build())  # a model file's weights stay as they are
-    if batch_size < 2 and any(isinstance(one, nn.BatchNorm2d) for one in network.modules()):
+    normalizes = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    if normalizes and batch_size < 2:
         raise SkipwayError(f"batch normalization trains on 2 pictures or more; raise --batch-size {batch_size}")
-    channels = subject.spec.in_channels
+    colours = None
+    if recipe.augmentation.lighting:
+        colours = torch.eye(subject.spec.in_channels)
     updater = Updater(
         network,
         recipe,
@@ -92,29 +101,35 @@ def training_work(
         total_steps=steps,
         frozen=freeze_stages(network, recipe.freeze),
         class_weights=None,
-        colours=torch.eye(channels) if recipe.augmentation.lighting else None,
+        colours=colours,
     )
     updater.train_mode()
     batch = _random_batch(subject.spec, batch_size, seed)
     if device.type == "cuda":  # as the loader hands it over
         batch = batch._replace(pixels=batch.pixels.pin_memory(), targets=batch.targets.pin_memory())
+    name = "compile" if compiles(recipe, device, steps) else "eager"
     numbers = iter(range(steps))
-    engine = "compile" if compiles(recipe, device, steps) else "eager"
-    return Work(engine, lambda: updater.update(batch, next(numbers)))
+    return Work(name, lambda: updater.update(batch, next(numbers)))
 
 
 def _require_classifier(spec: Spec) -> None:
-    shape = list(trace(on_meta(spec)).values())[-1].shape
-    if not spec.num_classes or len(shape) != 1:
+    """Raises SkipwayError for a network that does not end in one number a class for the whole picture."""
+    outputs = list(trace(on_meta(spec)).values())
+    last_shape = outputs[-1].shape
+    if not spec.num_classes or len(last_shape) != 1:
         raise SkipwayError(f"{spec.name} has no classifier of whole pictures to train; measure --mode forward")
 
 
 def _random_batch(spec: Spec, batch_size: int, seed: int) -> Batch:
+    """uint8 pictures with classes, a function of the seed."""
     draws = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (batch_size, *_shape(spec)), dtype=torch.uint8, generator=draws)
     targets = torch.randint(0, spec.num_classes, (batch_size,), generator=draws)
-    return Batch(pixels, targets, torch.arange(batch_size), 0, 0)
+    numbers = torch.arange(batch_size)
+    return Batch(pixels, targets, numbers, 0, 0)
 
 
 def _shape(spec: Spec) -> tuple[int, int, int]:
-    return spec.in_channels, spec.input_size, spec.input_size
+    """The shape of a picture: channels, height, width."""
+    side = spec.input_size
+    return spec.in_channels, side, side

@@ -1,1 +1,1 @@
-"""The experiments that made these networks famous, re-run: one file a claim."""
+"""The experiments that made these networks famous, re-run. Each is a file of `experiments`; the rest runs them."""

@@ -11,13 +11,14 @@ from skipway.claims.names import NAMES, require_name
 def find_claim(name: str) -> Claim:
     """The claim of that name. Raises UnknownNameError."""
     require_name(name)
-    claim = import_module(f"skipway.claims.{module_name(name)}").CLAIM
+    module = import_module(f"skipway.claims.experiments.{module_name(name)}")
+    claim = module.CLAIM
     assert isinstance(claim, Claim)
     return claim
 
 
 def module_name(name: str) -> str:
-    """The module of a claim: `v1-vs-v1.5` lives in v1_vs_v1_5.py."""
+    """The module of a claim: `v1-vs-v1.5` is in v1_vs_v1_5.py."""
     return name.replace("-", "_").replace(".", "_")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skipway.claims.claim import Arm, Data
+from skipway.claims.arm import Arm, Data
 from skipway.data.dataset import ArrayPictures, Pictures, Split, joined
 from skipway.data.sources import open_source
 from skipway.errors import DataError, SkipwayError
@@ -22,7 +22,7 @@ _NAMES: dict[Data, str] = {
     "mnist": "the files of MNIST",
     "signs": "the hand signs",
 }
-# Of which one is enough to take a folder for what it is called.
+# By which a folder is known to hold what its name says; one of them is enough.
 _FILES: dict[Data, tuple[str, ...]] = {
     "cifar10": ("train.npz", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
     "mnist": ("train-images*", "raw/train-images*", "MNIST/raw/train-images*"),
@@ -39,48 +39,70 @@ class Place:
 
 
 def require_data(data: str, kinds: set[Data], cache: Path) -> dict[Data, str]:
-    """What to open for each kind: below the folder `data`, or, where that is empty, fetched to `cache`.
+    """What to open for each kind of data: below the folder `data`, or, where that is empty, fetched to `cache`.
 
     Raises DataError that says what to type.
     """
     found: dict[Data, str] = {}
     for kind in sorted(kinds):
-        if not data and kind not in _FETCHED:
+        fetched = kind in _FETCHED
+        if data:
+            folder = Path(data) / kind
+            _require_files(folder, kind)
+        elif fetched:
+            folder = cache / kind
+        else:
             raise DataError(f"nothing fetches {kind}; give --data DIR, where DIR/{kind} has train/ and test/ folders")
-        folder = Path(data) / kind if data else cache / kind
-        if data and not any(any(folder.glob(one)) for one in _FILES[kind]):
-            away = ", or leave --data out, which fetches them" if kind in _FETCHED else ""
-            raise DataError(f"{folder} has none of {', '.join(_FILES[kind])}; put {_NAMES[kind]} there{away}")
-        found[kind] = f"{kind}:{folder}" if kind in _FETCHED else str(folder)
+        found[kind] = f"{kind}:{folder}" if fetched else str(folder)
     return found
 
 
+def _require_files(folder: Path, kind: Data) -> None:
+    """Raises DataError for a folder that has none of the files by which its kind of data is known."""
+    patterns = _FILES[kind]
+    for pattern in patterns:
+        if any(folder.glob(pattern)):
+            return
+    fix = f"put {_NAMES[kind]} there"
+    if kind in _FETCHED:
+        fix += ", or leave --data out, which fetches them"
+    raise DataError(f"{folder} has none of {', '.join(patterns)}; {fix}")
+
+
 def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> Place:
-    """The pictures of an arm; a smaller set is written to `cache` first. Raises DataError and StorageError."""
-    source = open_source(opened[arm.data])
-    train, test = (source.splits.get(name) for name in ("train", "test"))
-    if train is None or test is None:
-        raise DataError(f"{opened[arm.data]} has {', '.join(source.splits)}; a claim needs a train and a test part")
-    if "val" in source.splits:  # somebody's division: the claims train on all that is not for the test
-        train = joined(train, source.splits["val"])
-    whole = "".join(split.fingerprint() for split in source.splits.values())
-    if not arm.pictures and not arm.test_pictures and "val" not in source.splits:
-        return Place(opened[arm.data], whole)
-    sizes = f"{arm.data}-{arm.pictures or len(train)}-{arm.test_pictures or len(test)}"
+    """Where the pictures of an arm lie; a smaller set is written to `cache` first.
+
+    `opened` is what `require_data` returns. Raises DataError and StorageError.
+    """
+    data = opened[arm.data]
+    splits = open_source(data).splits
+    if "train" not in splits or "test" not in splits:
+        raise DataError(f"{data} has {', '.join(splits)}; a claim needs a train and a test part")
+    train, test = splits["train"], splits["test"]
+    divided = "val" in splits
+    if divided:  # by somebody else: the claims train on all that is not for the test
+        train = joined(train, splits["val"])
+    whole = "".join(split.fingerprint() for split in splits.values())
+    if not arm.pictures and not arm.test_pictures and not divided:
+        return Place(data, whole)
+    train_count = arm.pictures or len(train)
+    test_count = arm.test_pictures or len(test)
+    sizes = f"{arm.data}-{train_count}-{test_count}"
     digest = hashlib.sha256(f"{whole} {sizes} {_SUBSET_SEED}".encode()).hexdigest()[:12]
     folder = cache / f"{sizes}-{digest}"
     if not _is_whole(folder):
-        for name, split, count in (("train", train, arm.pictures), ("test", test, arm.test_pictures)):
-            write_whole(folder / f"{name}.npz", partial(_save, smaller(split, count or len(split))))
+        _write_smaller(train, train_count, folder / "train.npz")
+        _write_smaller(test, test_count, folder / "test.npz")
     return Place(str(folder), digest)
 
 
 def _is_whole(folder: Path) -> bool:
     """Whether both parts are there and can be read: a damaged one is written again."""
     try:
-        return {"train", "test"} <= set(open_source(str(folder)).splits)
+        splits = open_source(str(folder)).splits
     except SkipwayError:
         return False
+    return "train" in splits and "test" in splits
 
 
 def smaller(split: Split, count: int) -> Split:
@@ -96,19 +118,32 @@ def smaller(split: Split, count: int) -> Split:
     for target in np.unique(split.targets):
         members = order[split.targets[order] == target]
         ranks[members] = np.arange(len(members))
-    taken = order[np.argsort(ranks[order], kind="stable")[:count]]
+    by_rank = np.argsort(ranks[order], kind="stable")
+    taken = order[by_rank[:count]]
     return split.subset(np.sort(taken))
 
 
+def _write_smaller(split: Split, count: int, file: Path) -> None:
+    """Write so many pictures of a split as an .npz. Raises DataError and StorageError."""
+    part = smaller(split, count)
+    write_whole(file, partial(_save, part))
+
+
 def _save(split: Split, file: Path) -> None:
+    """Write all pictures of a split, and their classes."""
     pictures = split.pictures
-    array = pictures.array if isinstance(pictures, ArrayPictures) else _decoded(pictures)
+    if isinstance(pictures, ArrayPictures):
+        array = pictures.array
+    else:
+        array = _decoded(pictures)
     with file.open("wb") as opened:
         np.savez(opened, x=array, y=split.targets)
 
 
 def _decoded(pictures: Pictures) -> np.ndarray:
-    every = [np.asarray(pictures[index]) for index in range(len(pictures))]
-    if len({one.shape for one in every}) > 1:
+    """All pictures as one array. Raises DataError where their sizes differ."""
+    arrays = [np.asarray(pictures[index]) for index in range(len(pictures))]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
         raise DataError("the pictures of a claim have one size, and these differ; give those that it was made for")
-    return np.stack(every)
+    return np.stack(arrays)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from skipway.claims.statistics import mean_interval
 from skipway.files import write_whole
-from skipway.plotting import INK, MUTED, NOTE_SIZE, SERIES, SMALL_SIZE, figure_style, save_figure
+from skipway.plotting import INK, MUTED, NOTE_SIZE, SERIES, figure_style, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +59,9 @@ def curve(
     thick: bool = False,
 ) -> None:
     """The mean of (seeds, points) over the steps, with a band from the smallest to the largest."""
-    style: dict[str, Any] = {"linestyle": (0, (4, 2)) if dashed else "-", "linewidth": 2.2 if thick else 1.4}
-    axes.plot(steps, values.mean(0), color=colour, label=label or None, **style)
+    pattern = (0, (4, 2)) if dashed else "-"
+    width = 2.2 if thick else 1.4
+    axes.plot(steps, values.mean(0), color=colour, label=label or None, linestyle=pattern, linewidth=width)
     if len(values) > 1:
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
 
@@ -68,22 +69,20 @@ def curve(
 def bars(
     axes: Axes, heights: Mapping[str, np.ndarray], *, colours: Sequence[str] = COLOURS, form: str = "{:.1f}"
 ) -> None:
-    """A bar an arm at the mean of its seeds, each seed a dot; values that are not finite leave a gap."""
-    for place, (values, colour) in enumerate(zip(heights.values(), _cycled(colours, len(heights)), strict=True)):
+    """A bar for each arm at the mean of its seeds, each seed a dot; values that are not finite leave a gap.
+
+    `heights` has an arm's values by its label, `form` is how a mean is written above its bar.
+    """
+    for place, values in enumerate(heights.values()):
+        colour = colours[place % len(colours)]
         known = values[np.isfinite(values)]
         if not len(known):
             continue
-        axes.bar(place, known.mean(), 0.62, color=colour, alpha=0.45)
-        offsets = np.linspace(-0.14, 0.14, len(known)) if len(known) > 1 else np.zeros(1)
-        axes.plot(place + offsets, known, "o", color=colour, markersize=4.5)
-        axes.annotate(
-            form.format(known.mean()),
-            (place, max(known.max(), known.mean())),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=SMALL_SIZE,
-        )
+        mean = known.mean()
+        axes.bar(place, mean, 0.62, color=colour, alpha=0.45)
+        axes.plot(place + _offsets(len(known), 0.14), known, "o", color=colour, markersize=4.5)
+        top = max(known.max(), mean)
+        annotate_above(axes, form.format(mean), place, top)
     axes.set_xticks(range(len(heights)), list(heights))
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.14)
@@ -92,27 +91,38 @@ def bars(
 def dots(
     axes: Axes, values: Mapping[str, np.ndarray], *, colours: Sequence[str] = COLOURS, form: str = "{:.1f}"
 ) -> None:
-    """For axes that do not begin at 0, where bars would lie: each seed a dot, the mean a line below its number, its
-    95 % interval upright."""
-    for place, (sample, colour) in enumerate(zip(values.values(), _cycled(colours, len(values)), strict=True)):
-        offsets = np.linspace(-0.16, 0.16, len(sample)) if len(sample) > 1 else np.zeros(1)
-        axes.plot(place + offsets, sample, "o", color=colour, markersize=5, alpha=0.7)
-        axes.plot([place - 0.28, place + 0.28], [sample.mean()] * 2, color=colour, linewidth=2.4)
+    """Each seed a dot, the mean a line below its number, its 95 % interval upright.
+
+    For axes that do not begin at 0, where bars would mislead. `values` has an arm's values by its label, `form` is how
+    a mean is written.
+    """
+    for place, sample in enumerate(values.values()):
+        colour = colours[place % len(colours)]
+        mean = sample.mean()
+        axes.plot(place + _offsets(len(sample), 0.16), sample, "o", color=colour, markersize=5, alpha=0.7)
+        axes.plot([place - 0.28, place + 0.28], [mean, mean], color=colour, linewidth=2.4)
         top = float(sample.max())
         if len(sample) > 1:
-            found = mean_interval(sample)
-            axes.plot([place + 0.28] * 2, [found.low, found.high], color=colour, linewidth=1.4)
-            top = max(top, found.high)
-        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": SMALL_SIZE}
-        axes.annotate(form.format(sample.mean()), (place, top), **told)
+            interval = mean_interval(sample)
+            axes.plot([place + 0.28] * 2, [interval.low, interval.high], color=colour, linewidth=1.4)
+            top = max(top, interval.high)
+        annotate_above(axes, form.format(mean), place, top)
     axes.set_xticks(range(len(values)), list(values))
     axes.set_xlim(-0.55, len(values) - 0.45)
     axes.grid(axis="x", visible=False)
     axes.margins(y=0.12)
 
 
-def _cycled(colours: Sequence[str], count: int) -> list[str]:
-    return [colours[number % len(colours)] for number in range(count)]
+def annotate_above(axes: Axes, text: str, place: float, height: float) -> None:
+    """A text right above a point."""
+    axes.annotate(text, (place, height), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9)
+
+
+def _offsets(count: int, reach: float) -> np.ndarray:
+    """Where dots of one arm stand beside each other: from -reach to reach, a single one at 0."""
+    if count == 1:
+        return np.zeros(1)
+    return np.linspace(-reach, reach, count)
 
 
 def write_figure(figure: Any, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from skipway.claims.claim import Arm
+from skipway.claims.arm import Arm
 from skipway.claims.data import smaller
 from skipway.data.dataset import Split
 from skipway.data.loading import evaluation_batches
@@ -21,7 +21,11 @@ from skipway.weights.bundle import Bundle, load_bundle
 
 @dataclass(frozen=True)
 class Finished:
-    """One run's network before and after training, and its pictures. Networks are in evaluation mode, on `device`."""
+    """One run's network before and after training, and its pictures.
+
+    `folder` is that of the run, `data` the pictures as `skipway train` reads them. Networks are in evaluation mode, on
+    `device`.
+    """
 
     arm: Arm
     seed: int
@@ -35,11 +39,13 @@ class Finished:
 
     def trained(self) -> Network:
         """The network as training left it."""
-        return self.bundle().network().to(self.device).eval()
+        network = self.bundle().network()
+        return network.to(self.device).eval()
 
     def initial(self) -> Network:
         """The network as training found it: the seed draws the same first weights again."""
-        network, _ = fresh_network(self.arm.spec, self.bundle().labels, self.arm.recipe, 0, self.seed, lambda _: None)
+        labels = self.bundle().labels
+        network, _ = fresh_network(self.arm.spec, labels, self.arm.recipe, 0, self.seed, lambda _: None)
         return network.to(self.device).eval()
 
     def split(self, name: str) -> Split:
@@ -48,14 +54,23 @@ class Finished:
 
     def error(self, name: str) -> float:
         """The share of a part's pictures that the trained network gets wrong, itself in evaluation mode."""
-        bundle, network = self.bundle(), self.trained()
-        batches = evaluation_batches(self.split(name), bundle.preprocessing, batch_size=250, workers=0, pin=False)
-        return 1 - evaluate_network(network, batches, bundle.preprocessing, bundle.labels, self.device).top1
+        bundle = self.bundle()
+        preprocessing = bundle.preprocessing
+        network = self.trained()
+        batches = evaluation_batches(self.split(name), preprocessing, batch_size=250, workers=0, pin=False)
+        metrics = evaluate_network(network, batches, preprocessing, bundle.labels, self.device)
+        return 1 - metrics.top1
 
     def batch(self, name: str, count: int) -> tuple[Tensor, Tensor]:
-        """`count` pictures of a part, or all where it has fewer, (count, C, H, W) float32 as the network takes them,
-        and their classes: always the same ones, as even over the classes as can be, in the order of the part."""
-        preprocessing, split = self.bundle().preprocessing, self.split(name)
+        """`count` pictures of a part, or all where it has fewer, and their classes.
+
+        The pictures are (count, C, H, W) float32 as the network takes them, the classes (count,). They are always the
+        same ones, as even over the classes as can be, in the order of the part.
+        """
+        preprocessing = self.bundle().preprocessing
+        split = self.split(name)
         chosen = smaller(split, min(count, len(split)))
-        batch = next(iter(evaluation_batches(chosen, preprocessing, batch_size=count, workers=0, pin=False)))
-        return preprocessing.standardized(batch.pixels.to(self.device)), batch.targets.to(self.device)
+        batches = evaluation_batches(chosen, preprocessing, batch_size=count, workers=0, pin=False)
+        batch = next(iter(batches))
+        pixels = batch.pixels.to(self.device)
+        return preprocessing.standardized(pixels), batch.targets.to(self.device)

@@ -8,9 +8,10 @@ layers and the places of its pools.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from skipway.claims.claim import Budget
+from skipway.claims.arm import Budget
 from skipway.models.alexnet import After, AlexNetSpec, Conv, Pool, ResponseNorm
 
 PAPER = 'Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"'
@@ -21,9 +22,9 @@ PAPER_NORM = ResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
 def pace(budget: Budget) -> dict[str, Any]:
     """Batch size and rate at which the network of four layers learns: cuda-convnet's own, and what serves small data
     (docs/log.md has the search)."""
-    return (
-        {"batch_size": 32, "learning_rate": 2e-4} if budget == "quick" else {"batch_size": 128, "learning_rate": 1e-3}
-    )
+    if budget == "quick":
+        return {"batch_size": 32, "learning_rate": 2e-4}
+    return {"batch_size": 128, "learning_rate": 1e-3}
 
 
 def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
@@ -76,12 +77,16 @@ def eight_layers(widths: tuple[int, int, int, int, int] = (32, 64, 64, 64, 64)) 
 
 
 def without_conv(spec: AlexNetSpec, number: int) -> AlexNetSpec:
-    """The network without its convolution `number` (from 1). What followed it moves to the next one that has nothing
-    after it, or to the one before where there is none: every map keeps its size."""
+    """The network without its convolution `number` (from 1), in which every map keeps its size.
+
+    What followed the convolution moves to the next one that has nothing after it, or to the one before where there is
+    none.
+    """
     rows = list(spec.convs)
-    after = rows.pop(number - 1).after
-    if after:
-        places = [*range(number - 1, len(rows)), *reversed(range(number - 1))]
-        place = next(one for one in places if not rows[one].after)
-        rows[place] = Conv(**{**vars(rows[place]), "after": after})
+    removed = rows.pop(number - 1)
+    if removed.after:
+        later = range(number - 1, len(rows))
+        earlier = reversed(range(number - 1))
+        free = [place for place in (*later, *earlier) if not rows[place].after]
+        rows[free[0]] = dataclasses.replace(rows[free[0]], after=removed.after)
     return spec.replaced({"name": f"{spec.name}-without-conv{number}", "convs": tuple(rows)})

@@ -14,16 +14,19 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from skipway.claims.arm import Arm
 from skipway.claims.claim import Claim, Settings
 from skipway.claims.figures import figure_style, write_figure
 from skipway.claims.results import Measure, Outcome, Results
-from skipway.claims.running import Where, told_pictures
+from skipway.claims.running import Where
 from skipway.claims.statistics import digits
-from skipway.claims.trial import described
 from skipway.evaluation.report import spelt
 from skipway.files import write_text
 from skipway.machine import cpu_name, pick_device, versions
-from skipway.reporting import joined_lines
+from skipway.reporting import joined_lines, table
+from skipway.training.recipe import recipe_to_toml
+
+_TIMES = ("pictures/s", "s", "speed")  # units of measures that differ between runs with the same seeds
 
 
 @dataclass(frozen=True)
@@ -41,71 +44,70 @@ class Reproduction:
 
     def describe(self) -> str:
         """The claim, its table, the verdict."""
-        claim, outcome = self.claim, self.outcome
-        return joined_lines(
-            [
-                f"{claim.name}: {claim.sentence}",
-                f"source: {claim.source}; reported: {claim.reported}",
-                f"budget {self.facts['budget']}: {self.facts['said']}",
-                "",
-                *table(outcome.measures, self.facts["seeds"]).split("\n"),
-                "",
-                f"rule: {claim.rule}",
-                f"{outcome.verdict.upper()}: {outcome.reason}",
-                f"{self.folder / 'report.html'}",
-            ]
-        )
-
-
-def table(measures: Sequence[Measure], seeds: Sequence[int]) -> str:
-    """Rows of text: mean, standard deviation, 95 % interval, then every seed's value."""
-    return aligned([head(seeds), *(cells(one) for one in measures)])
+        claim = self.claim
+        titles = head(self.facts["seeds"])
+        rows = [cells(measure) for measure in self.outcome.measures]
+        lines = [
+            f"{claim.name}: {claim.sentence}",
+            f"source: {claim.source}; reported: {claim.reported}",
+            f"budget {self.facts['budget']}: {self.facts['said']}",
+            "",
+            *table(titles, rows).split("\n"),
+            "",
+            f"rule: {claim.rule}",
+            f"{self.outcome.verdict.upper()}: {self.outcome.reason}",
+            f"{self.folder / 'report.html'}",
+        ]
+        return joined_lines(lines)
 
 
 def head(seeds: Sequence[int]) -> list[str]:
-    """The texts above the columns of `cells`."""
+    """The titles of the columns of `cells`."""
     return ["", "unit", "mean", "sd", "95 % interval", *(f"seed {seed}" for seed in seeds)]
 
 
 def cells(measure: Measure) -> list[str]:
-    """A table row's texts."""
-    known = [one for one in measure.values if one is not None]
-    scale = max(known) - min(known) if len(known) > 1 else 0.0
-    scale = scale or max((abs(one) for one in known), default=1.0) / 50
-    found = measure.interval
-    middle = (
-        [
-            digits(found.mean, scale),
-            digits(found.sd, scale),
-            f"{digits(found.low, scale)} to {digits(found.high, scale)}",
-        ]
-        if found is not None
-        else ["-", "-", "-"]
-    )
-    return [measure.name, measure.unit, *middle, *("none" if v is None else digits(v, scale) for v in measure.values)]
+    """A row of the table: name, unit, mean, standard deviation, 95 % interval, then every seed's value."""
+    scale = _scale(measure)
+    mean = sd = limits = "-"
+    interval = measure.interval
+    if interval is not None:
+        mean = digits(interval.mean, scale)
+        sd = digits(interval.sd, scale)
+        limits = f"{digits(interval.low, scale)} to {digits(interval.high, scale)}"
+    values = []
+    for value in measure.values:
+        text = "none"
+        if value is not None:
+            text = digits(value, scale)
+        values.append(text)
+    return [measure.name, measure.unit, mean, sd, limits, *values]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text: the first two to the left, numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = [
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+def _scale(measure: Measure) -> float:
+    """The spread that a row's digits follow: that of its values, or a fiftieth of them where they are all equal."""
+    known = [value for value in measure.values if value is not None]
+    if not known:
+        return 1.0 / 50
+    spread = max(known) - min(known)
+    if spread:
+        return spread
+    return max(abs(value) for value in known) / 50
 
 
 def concluded(claim: Claim, settings: Settings, where: Where, results: Results, seconds: float) -> Reproduction:
-    """Judge, draw and write everything. Raises StorageError."""
+    """Judge, draw and write everything: figure.svg, figure.png, report.html and result.json.
+
+    `seconds` are those that the runs took. Raises StorageError.
+    """
     outcome = claim.judge(results)
     folder = where.folder / claim.name
     facts = _facts(claim, settings, where, results, outcome, seconds)
     with figure_style():
-        write_figure(claim.draw(results), folder)
-    write_text(folder / "report.html", _page(claim, settings, where, outcome, facts, folder))
+        figure = claim.draw(results)
+        write_figure(figure, folder)
+    page = _page(claim, settings, where, outcome, facts, folder)
+    write_text(folder / "report.html", page)
     write_text(folder / "result.json", json.dumps(facts, indent=1) + "\n")
     return Reproduction(claim, outcome, folder, facts)
 
@@ -114,11 +116,22 @@ def _facts(
     claim: Claim, settings: Settings, where: Where, results: Results, outcome: Outcome, seconds: float
 ) -> dict[str, Any]:
     """Everything of result.json. Only what is under `times` and `made` differs between two runs with the same seeds."""
-    device = pick_device(where.device)
-    arms = settings.arms_of(claim)
     said = claim.said[settings.budget]
     if settings.epochs:
         said += f"; but every run cut to --epochs {settings.epochs}"
+    rows = []
+    timed_rows = []
+    for measure in outcome.measures:
+        if measure.unit in _TIMES:
+            timed_rows.append(measure.to_dict())
+        else:
+            rows.append(measure.to_dict())
+    arms = {arm.name: _arm_facts(arm) for arm in settings.arms_of(claim)}
+    runs = []
+    times = []
+    for trial in results.trials.values():
+        runs.append({"arm": trial.arm, "seed": trial.seed, "curve": dict(trial.curve), "looked": dict(trial.looked)})
+        times.append({"arm": trial.arm, "seed": trial.seed, **trial.times})
     return {
         "claim": claim.name,
         "sentence": claim.sentence,
@@ -130,47 +143,54 @@ def _facts(
         "seeds": list(results.seeds),
         "verdict": outcome.verdict,
         "reason": outcome.reason,
-        "results": [one.to_dict() for one in outcome.measures if one.unit not in _TIMES],
-        "arms": {
-            one.name: {"label": one.label, "data": told_pictures(one), **described(one.spec, one.recipe)}
-            for one in arms
-        },
-        "runs": [
-            {"arm": one.arm, "seed": one.seed, "curve": dict(one.curve), "looked": dict(one.looked)}
-            for one in results.trials.values()
-        ],
-        "times": {
-            "results": [one.to_dict() for one in outcome.measures if one.unit in _TIMES],
-            "runs": [{"arm": one.arm, "seed": one.seed, **one.times} for one in results.trials.values()],
-        },
-        "made": {
-            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-            "seconds": seconds,
-            **versions(device),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
-        },
+        "results": rows,
+        "arms": arms,
+        "runs": runs,
+        "times": {"results": timed_rows, "runs": times},
+        "made": _made(where, seconds),
     }
 
 
-_TIMES = ("pictures/s", "s", "speed")  # units of measures that no seed settles
+def _arm_facts(arm: Arm) -> dict[str, Any]:
+    """An arm for result.json: whatever is needed to run it again."""
+    return {
+        "label": arm.label,
+        "data": arm.describe_pictures(),
+        "network": arm.spec.to_dict(),
+        "recipe": recipe_to_toml(arm.recipe),
+    }
+
+
+def _made(where: Where, seconds: float) -> dict[str, Any]:
+    """When, how fast and with what the runs were made."""
+    now = datetime.datetime.now(tz=datetime.UTC)
+    device = pick_device(where.device)
+    facts: dict[str, Any] = {"date": now.date().isoformat(), "seconds": seconds, **versions(device)}
+    if device.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(device)
+    else:
+        facts["device"] = cpu_name()
+    return facts
 
 
 def _page(claim: Claim, settings: Settings, where: Where, outcome: Outcome, facts: dict[str, Any], folder: Path) -> str:
+    """report.html, with the figure in it."""
     environment = Environment(
         loader=PackageLoader("skipway.claims", ""),
         autoescape=select_autoescape(default=True),
         trim_blocks=True,
         finalize=spelt,
     )
-    picture = base64.b64encode((folder / "figure.svg").read_bytes()).decode()
-    return environment.get_template("report.html.jinja").render(
+    template = environment.get_template("report.html.jinja")
+    picture = (folder / "figure.svg").read_bytes()
+    return template.render(
         claim=claim,
         outcome=outcome,
         facts=facts,
-        picture=picture,
+        picture=base64.b64encode(picture).decode(),
         command=command_of(claim, settings, where),
         head=head(facts["seeds"]),
-        rows=[cells(one) for one in outcome.measures],
+        rows=[cells(measure) for measure in outcome.measures],
     )
 
 
@@ -182,8 +202,15 @@ def command_of(claim: Claim, settings: Settings, where: Where) -> str:
         "--seed": settings.seed,
         "--epochs": settings.epochs,
         "--data": where.data,
-        "--out": "" if where.folder == Path("claims") else where.folder,
-        "--device": "" if where.device == "auto" else where.device,
+        "--out": where.folder,
+        "--device": where.device,
     }
-    told = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
-    return " ".join(["skipway reproduce", claim.name, *told])
+    if where.folder == Path("claims"):
+        del options["--out"]
+    if where.device == "auto":
+        del options["--device"]
+    words = ["skipway", "reproduce", claim.name]
+    for name, value in options.items():
+        if value:
+            words += [name, shlex.quote(str(value))]
+    return " ".join(words)

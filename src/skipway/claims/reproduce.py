@@ -18,12 +18,17 @@ def reproduce(
 ) -> Reproduction:
     """Run a classic experiment and judge it. Finished runs of an earlier call are taken as they are.
 
+    `settings` and `where` are by default the quick budget and a folder `claims`. `reporter` shows the progress.
+
     Raises UnknownNameError, DataError, StorageError, RunError where another process runs the claim into the same
     folder, and what training raises.
     """
-    settings, where = settings or Settings(), where or Where(Path("claims"))
+    settings = settings or Settings()
+    where = where or Where(Path("claims"))
+    reporter = reporter or Silent()
     claim = find_claim(name)
     begun = time.perf_counter()
     with held(where.folder / claim.name):
-        results = run_claim(claim, settings, where, reporter or Silent())
-        return concluded(claim, settings, where, results, time.perf_counter() - begun)
+        results = run_claim(claim, settings, where, reporter)
+        seconds = time.perf_counter() - begun
+        return concluded(claim, settings, where, results, seconds)

@@ -17,7 +17,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from skipway.claims.claim import Arm, Claim, Settings
+from skipway.claims.arm import Arm
+from skipway.claims.claim import Claim, Settings
 from skipway.claims.data import Place, place_for, require_data
 from skipway.claims.results import Results, Trial
 from skipway.claims.trial import Task, finished_trial, key_of, perform
@@ -27,14 +28,21 @@ from skipway.machine import pick_device, usable_cores
 from skipway.reporting import counted
 from skipway.training.console import Reporter
 
+# In a process that runs tasks: where it reports the share that is done, and how it learns that it is to stop.
 _channel: Queue[Any] | None = None
 _stop: Event | None = None
-_QUIET_SECONDS = 60.0
+
+_QUIET_SECONDS = 60.0  # between two lines about the progress, where no bar can show it
+_REPORTED_SHARE = 0.01  # the least progress of a run that is reported
 
 
 @dataclass(frozen=True)
 class Where:
-    """Folders and machine of a claim's runs. `data` is empty to fetch; `processes` 0 takes what fits."""
+    """Folders and machine of a claim's runs.
+
+    `folder` is for the files of all claims. `data` is empty to fetch the data. `device` is auto, cpu or cuda.
+    `processes` is how many runs go on at once; 0 takes what fits.
+    """
 
     folder: Path
     data: str = ""
@@ -43,71 +51,88 @@ class Where:
 
 
 def run_claim(claim: Claim, settings: Settings, where: Where, reporter: Reporter) -> Results:
-    """Every arm with every seed.
+    """Run every arm with every seed.
 
     Raises SkipwayError's children, and KeyboardInterrupt, after which the same call goes on from there.
     """
     require_main_guard()
-    arms = settings.arms_of(claim)
     device = pick_device(where.device).type
     if settings.budget == "full" and device != "cuda":
         reporter.say("the full budget is made for a GPU: here it may take days (Ctrl-C stops it, and it goes on later)")
-    places = _places(arms, where, reporter)
+    arms = settings.arms_of(claim)
     trials: dict[Task, Trial | None] = {}
-    # A seed after the other, so that a run cut short has whole comparisons to show.
+    for task in _tasks(claim, arms, settings, where, device, reporter):
+        trials[task] = finished_trial(task)
+    due = [task for task, trial in trials.items() if trial is None]
+    runs = counted(len(trials), "run")
+    seeds = len(trials) // len(arms)
+    finished = len(trials) - len(due)
+    reporter.say(f"{claim.name}: {runs} (arms: {len(arms)}, seeds: {seeds}), {finished} of them finished earlier")
+    if due:
+        processes = where.processes
+        if not processes:
+            processes = 1 if device == "cuda" else usable_cores()
+        performed = _performed(due, processes, reporter)
+        trials.update(zip(due, performed, strict=True))
+    labels = {arm.name: arm.label for arm in arms}
+    done = [trial for trial in trials.values() if trial is not None]
+    return Results(labels, done)
+
+
+def _tasks(
+    claim: Claim, arms: Sequence[Arm], settings: Settings, where: Where, device: str, reporter: Reporter
+) -> list[Task]:
+    """The runs of a claim, one seed after the other: where they are cut short, whole comparisons are done."""
+    places = _places(arms, where, reporter)
+    folder = where.folder / claim.name / "runs" / settings.budget
+    tasks = []
     for seed in settings.seeds_of(claim):
         for arm in arms:
-            key = key_of(arm, places[arm.name], seed, device)
-            folder = where.folder / claim.name / "runs" / settings.budget / f"{arm.name}-{seed}-{key}"
-            task = Task(claim.name, arm.name, seed, settings, places[arm.name], folder, device)
-            trials[task] = finished_trial(task)
-    due = [task for task, trial in trials.items() if trial is None]
-    reporter.say(f"{claim.name}: {counted(len(trials), 'run')} (arms: {len(arms)}, seeds: {len(trials) // len(arms)}), "
-                 f"{len(trials) - len(due)} of them finished earlier")  # fmt: skip
-    if due:
-        count = where.processes or (1 if device == "cuda" else usable_cores())
-        trials.update(zip(due, _performed(due, count, reporter), strict=True))
-    labels = {arm.name: arm.label for arm in arms}
-    return Results(labels, [trial for trial in trials.values() if trial is not None])
+            place = places[arm.name]
+            key = key_of(arm, place, seed, device)
+            run_folder = folder / f"{arm.name}-{seed}-{key}"
+            tasks.append(Task(claim.name, arm.name, seed, settings, place, run_folder, device))
+    return tasks
 
 
 def _places(arms: Sequence[Arm], where: Where, reporter: Reporter) -> dict[str, Place]:
+    """Where the pictures of each arm lie, by the arm's name. Smaller sets are written where they are missing."""
     cache = where.folder / "data"
-    opened = require_data(where.data, {arm.data for arm in arms}, cache)
+    kinds = {arm.data for arm in arms}
+    opened = require_data(where.data, kinds, cache)
     made: dict[tuple[Any, ...], Place] = {}
+    places = {}
     for arm in arms:
         wanted = (arm.data, arm.pictures, arm.test_pictures)
         if wanted not in made:
-            reporter.say(f"data: {opened[arm.data]}, {told_pictures(arm)}")
+            reporter.say(f"data: {opened[arm.data]}, {arm.describe_pictures()}")
             made[wanted] = place_for(arm, opened, cache)
-    return {arm.name: made[arm.data, arm.pictures, arm.test_pictures] for arm in arms}
-
-
-def told_pictures(arm: Arm) -> str:
-    """How many pictures an arm trains on and is tested with."""
-    train, test = (f"{count:,}" if count else "all" for count in (arm.pictures, arm.test_pictures))
-    return f"{train} pictures to train on, {test} to test with"
+        places[arm.name] = made[wanted]
+    return places
 
 
 def _performed(due: Sequence[Task], processes: int, reporter: Reporter) -> list[Trial]:
+    """Run the tasks in so many processes at once. The trials are in the order of the tasks."""
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state they are
-    channel, stop = context.Queue(), context.Event()
+    channel = context.Queue()
+    stop = context.Event()
     workers = min(processes, len(due))
     with (
         _shown(channel, due, reporter) as done,
         ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(channel, stop, os.getpid())) as pool,
     ):
-        with _deaf():  # the processes start with the first of them
+        with _without_interrupts():  # the processes start with the first task
             futures = [pool.submit(_perform, number, task) for number, task in enumerate(due)]
         for future, task in zip(futures, due, strict=True):
-            future.add_done_callback(_finished(task, done, len(due), reporter))
+            callback = _reporting_end(task, done, len(due), reporter)
+            future.add_done_callback(callback)
         try:
             wait(futures)
         except KeyboardInterrupt:
             _stop_all(pool, stop)
             raise KeyboardInterrupt("stopped; the same command goes on from here") from None
         try:
-            return [one.result() for one in futures]
+            return [future.result() for future in futures]
         except BrokenProcessPool:
             raise SkipwayError(
                 "the system ended one of the runs, most likely for lack of memory; give --processes 1 (finished runs "
@@ -125,41 +150,54 @@ def _stop_all(pool: ProcessPoolExecutor, stop: Event) -> None:
             child.kill()
 
 
-def _finished(task: Task, done: list[Task], total: int, reporter: Reporter) -> Callable[[Future[Trial]], None]:
-    def tell(future: Future[Trial]) -> None:
+def _reporting_end(task: Task, done: list[Task], total: int, reporter: Reporter) -> Callable[[Future[Trial]], None]:
+    """A callback that reports a finished run with its errors, and adds it to `done`."""
+
+    def report(future: Future[Trial]) -> None:
+        """Called when the run has ended, in whatever way."""
         if future.cancelled() or future.exception() is not None:
             return
         done.append(task)
         trial = future.result()
-        errors = f"train error {trial.last('train_error'):.1%}, test error {trial.last('test_error'):.1%}"
+        train_error = trial.last("train_error")
+        test_error = trial.last("test_error")
         seconds = trial.times["seconds"]
-        reporter.say(f"run {len(done)} of {total}: {task.arm}, seed {task.seed}: {errors}; {seconds:.0f} s")
+        reporter.say(
+            f"run {len(done)} of {total}: {task.arm}, seed {task.seed}: train error {train_error:.1%}, "
+            f"test error {test_error:.1%}; {seconds:.0f} s"
+        )
 
-    return tell
+    return report
 
 
 @contextlib.contextmanager
 def _shown(channel: Queue[Any], due: Sequence[Task], reporter: Reporter) -> Iterator[list[Task]]:
     """Progress of all runs together while the block lasts; yields the list of finished ones, for their callbacks."""
-    shares, last = [0.0] * len(due), time.monotonic()
-
-    def listen() -> None:
-        nonlocal last
-        while (told := channel.get()) is not None:
-            number, share = told
-            shares[number] = share
-            reporter.counting("training", round(100 * sum(shares)), 100 * len(due))
-            if not getattr(reporter, "live", True) and time.monotonic() - last > _QUIET_SECONDS:
-                last = time.monotonic()
-                reporter.say(f"{sum(shares) / len(due):.0%} of the training is done")
-
-    listener = threading.Thread(target=listen, daemon=True)
+    listener = threading.Thread(target=_listen, args=(channel, len(due), reporter), daemon=True)
     listener.start()
     try:
         yield []
     finally:
         channel.put(None)
         listener.join(timeout=5)
+
+
+def _listen(channel: Queue[Any], count: int, reporter: Reporter) -> None:
+    """Report the progress of so many runs, as their shares come through the channel; None ends it."""
+    shares = [0.0] * count
+    last = time.monotonic()
+    while True:
+        message = channel.get()
+        if message is None:
+            return
+        number, share = message
+        shares[number] = share
+        done = sum(shares)
+        reporter.counting("training", round(100 * done), 100 * count)
+        quiet = not getattr(reporter, "live", True)
+        if quiet and time.monotonic() - last > _QUIET_SECONDS:
+            last = time.monotonic()
+            reporter.say(f"{done / count:.0%} of the training is done")
 
 
 def _prepare(channel: Queue[Any], stop: Event, parent: int) -> None:
@@ -170,7 +208,8 @@ def _prepare(channel: Queue[Any], stop: Event, parent: int) -> None:
     import torch
 
     global _channel, _stop
-    _channel, _stop = channel, stop
+    _channel = channel
+    _stop = stop
     torch.set_num_threads(1)
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C is for the first process to hear, and to hand on by `stop`
@@ -178,9 +217,11 @@ def _prepare(channel: Queue[Any], stop: Event, parent: int) -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Ctrl-C does nothing for a moment, nor in processes that are started in it until they say otherwise: in the midst
-    of their imports it would end them with a traceback."""
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C does nothing for a moment, nor in processes that are started in it until they say otherwise.
+
+    In the middle of their imports it would end them with a traceback.
+    """
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not the main thread: signals are not ours to handle
@@ -200,17 +241,20 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _perform(number: int, task: Task) -> Trial:
-    if _stopping():  # the pool has one run more in its queue than it will cancel
+    """Run a task in a process of the pool. `number` is its place among the tasks."""
+    if _is_stopping():  # the pool has one run more in its queue than it will cancel
         raise KeyboardInterrupt
-    last, asked = 0.0, False
+    last = 0.0
+    interrupted = False
 
     def progress(share: float) -> None:
-        nonlocal last, asked
-        if _channel is not None and (share - last >= 0.01 or share == 1):
+        """Report the share that is done, and stop the training once the first process asks for it."""
+        nonlocal last, interrupted
+        if _channel is not None and (share - last >= _REPORTED_SHARE or share == 1):
             last = share
             _channel.put((number, share))
-        if _stopping() and not asked:
-            asked = True
+        if _is_stopping() and not interrupted:
+            interrupted = True
             signal.raise_signal(signal.SIGINT)  # training saves what a resume needs, and ends
 
     try:
@@ -220,5 +264,6 @@ def _perform(number: int, task: Task) -> Trial:
         raise SkipwayError(f"{task.arm}, seed {task.seed}: {error}") from None
 
 
-def _stopping() -> bool:
+def _is_stopping() -> bool:
+    """Whether the first process has asked all others to stop."""
     return _stop is not None and _stop.is_set()

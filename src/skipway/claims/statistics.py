@@ -23,8 +23,12 @@ class Interval:
 
     def describe(self, unit: str) -> str:
         """`1.23 points (95 % interval 0.98 to 1.48, n = 3)`."""
-        numbers = [digits(one, self.high - self.low) for one in (self.mean, self.low, self.high)]
-        return f"{numbers[0]} {unit} (95 % interval {numbers[1]} to {numbers[2]}, n = {self.n})".replace("  ", " ")
+        spread = self.high - self.low
+        mean = digits(self.mean, spread)
+        low = digits(self.low, spread)
+        high = digits(self.high, spread)
+        text = f"{mean} {unit} (95 % interval {low} to {high}, n = {self.n})"
+        return text.replace("  ", " ")  # where there is no unit
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
@@ -32,18 +36,27 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     from scipy.stats import t
 
     sample = np.asarray(values, float)
-    if len(sample) < 2:
+    count = len(sample)
+    if count < 2:
         raise ValueError("an interval needs two values or more")
-    mean, deviation = float(sample.mean()), float(sample.std(ddof=1))
-    reach = float(t.ppf((1 + LEVEL) / 2, len(sample) - 1)) * deviation / math.sqrt(len(sample))
-    return Interval(mean, deviation, mean - reach, mean + reach, len(sample))
+    mean = float(sample.mean())
+    deviation = float(sample.std(ddof=1))
+    quantile = float(t.ppf((1 + LEVEL) / 2, count - 1))
+    reach = quantile * deviation / math.sqrt(count)
+    return Interval(mean, deviation, mean - reach, mean + reach, count)
 
 
 def ratio_interval(above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray) -> Interval:
-    """The geometric mean of paired ratios; the interval is that of their logarithms. `sd` is a factor, too."""
-    found = mean_interval(np.log(np.asarray(above, float) / np.asarray(below, float)))
-    mean, deviation, low, high = (math.exp(one) for one in (found.mean, found.sd, found.low, found.high))
-    return Interval(mean, deviation, low, high, found.n)
+    """The geometric mean of paired ratios. The interval is that of their logarithms; `sd` is a factor, too."""
+    ratios = np.asarray(above, float) / np.asarray(below, float)
+    logarithms = mean_interval(np.log(ratios))
+    return Interval(
+        mean=math.exp(logarithms.mean),
+        sd=math.exp(logarithms.sd),
+        low=math.exp(logarithms.low),
+        high=math.exp(logarithms.high),
+        n=logarithms.n,
+    )
 
 
 def steps_to(steps: np.ndarray, values: np.ndarray, target: float) -> float:
@@ -54,11 +67,15 @@ def steps_to(steps: np.ndarray, values: np.ndarray, target: float) -> float:
     end = int(below[0])
     if end == 0:
         return float(steps[0])
-    share = (values[end - 1] - target) / (values[end - 1] - values[end])
+    before = values[end - 1]
+    share = (before - target) / (before - values[end])
     return float(steps[end - 1] + share * (steps[end] - steps[end - 1]))
 
 
 def digits(value: float, scale: float) -> str:
     """A number with as many digits as a spread of `scale` deserves: two of the spread's own."""
-    places = 2 if scale <= 0 or not math.isfinite(scale) else min(max(1 - math.floor(math.log10(scale)), 0), 6)
+    places = 2
+    if scale > 0 and math.isfinite(scale):
+        magnitude = math.floor(math.log10(scale))
+        places = min(max(1 - magnitude, 0), 6)
     return f"{value:,.{places}f}"

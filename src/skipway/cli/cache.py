@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli.output import Json, answer, tell
+from skipway.cli.help import MACHINE
+from skipway.cli.output import Json, print_result
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=MACHINE)
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete what it holds; engines are built again.")] = False,
     json_: Json = False,
@@ -19,5 +20,5 @@ def cache(
     """Show where built engines are kept, which, and how large they are; or delete them."""
     from skipway.user_cache import inspect_cache
 
-    found = inspect_cache(clear=clear)
-    answer(found.to_dict()) if json_ else tell(found.describe())
+    contents = inspect_cache(clear=clear)
+    print_result(contents, as_json=json_)

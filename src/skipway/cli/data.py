@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli.output import Json, answer, tell
+from skipway.cli.help import PICTURES
+from skipway.cli.output import Json, print_result
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def pack(
     data: Annotated[str, typer.Argument(help="Any data that `train` takes.")],
     to: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.", metavar="DIR")],
@@ -25,7 +26,7 @@ def pack(
 ) -> None:
     """Pack pictures into shards (tar files, as WebDataset reads them), which all commands take as data."""
     from skipway.data.packing import Packing
-    from skipway.data.packing import pack as write
+    from skipway.data.packing import pack as write_shards
     from skipway.data.sources import open_source
     from skipway.errors import DataError
     from skipway.machine import usable_cores
@@ -33,10 +34,11 @@ def pack(
 
     packing = Packing(short_side=short_side, quality=quality, shard_size=shard_size * 10**6)
     source = open_source(data)
-    if Path(data).is_dir() and to.resolve().is_relative_to(Path(data).resolve()):
+    folder = Path(data)
+    if folder.is_dir() and to.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{to} would lie among the pictures of {data}; name a folder elsewhere")
     with Console() as console:
         if source.remark:
             console.say(source.remark)
-        packed = write(source, to, packing, threads=usable_cores(), progress=console.counting)
-    answer(packed.to_dict()) if json_ else tell(packed.describe())
+        packed = write_shards(source, to, packing, threads=usable_cores(), progress=console.counting)
+    print_result(packed, as_json=json_)

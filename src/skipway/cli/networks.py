@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli.output import Json, answer, tell
+from skipway.cli.help import NETWORKS
+from skipway.cli.output import Json, print_json, print_result, print_text
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=NETWORKS)
 def models(
     pattern: Annotated[str, typer.Argument(help='Shell pattern, such as "resnet_v1_*".')] = "*", json_: Json = False
 ) -> None:
@@ -19,10 +20,13 @@ def models(
     from skipway.drawing.table import model_rows, models_table
 
     rows = model_rows(pattern)
-    answer(rows) if json_ else tell(models_table(rows))
+    if json_:
+        print_json(rows)
+    else:
+        print_text(models_table(rows))
 
 
-@commands.command()
+@commands.command(rich_help_panel=NETWORKS)
 def summary(
     name: Annotated[str, typer.Argument(help="Network.")],
     num_classes: Annotated[int | None, typer.Option(min=0, max=10**9, help="Instead of the source's.")] = None,
@@ -36,10 +40,10 @@ def summary(
     from skipway.drawing.summary import summarize
 
     found = summarize(name, num_classes=num_classes, batch_size=batch_size, image_size=image_size)
-    answer(found.to_dict()) if json_ else tell(found.describe())
+    print_result(found, as_json=json_)
 
 
-@commands.command()
+@commands.command(rich_help_panel=NETWORKS)
 def draw(
     name: Annotated[str, typer.Argument(help="Network.")],
     to: Annotated[str, typer.Option(help="Picture to write: FILE.svg, FILE.png or FILE.pdf.")],
@@ -51,4 +55,4 @@ def draw(
     from skipway.drawing.picture import draw as draw_network
 
     picture = draw_network(name, to, num_classes=num_classes, overwrite=overwrite)
-    answer(picture.to_dict()) if json_ else tell(picture.describe())
+    print_result(picture, as_json=json_)

@@ -6,10 +6,11 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from skipway.cli.help import PICTURES
 from skipway.cli.output import (
     Calibrate,
     Device,
@@ -17,21 +18,23 @@ from skipway.cli.output import (
     Json,
     Out,
     Precision,
+    Result,
     Workers,
-    answer,
-    remark,
-    speaks,
-    tell,
+    is_first_process,
+    print_json,
+    print_remark,
+    print_result,
+    print_text,
 )
 from skipway.errors import SkipwayError
-from skipway.reporting import counted
+from skipway.reporting import counted, table
 
 DEMO_FOLDER = "runs/demo"
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def demo(
     out: Out = DEMO_FOLDER,
     overwrite: Annotated[
@@ -42,11 +45,13 @@ def demo(
     from skipway.demo import run_demo
     from skipway.training.console import Console
 
+    replace = overwrite or out == DEMO_FOLDER
     with Console() as console:
-        tell(run_demo(Path(out), console, overwrite=overwrite or out == DEMO_FOLDER))
+        text = run_demo(Path(out), console, overwrite=replace)
+        print_text(text)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def train(
     data: Annotated[str, typer.Argument(help="Folder of class folders, digits, mnist:DIR, cifar10:DIR, x.npz, x.h5.")],
     model: Annotated[str, typer.Option(help="Network (`skipway models`); left out, the pictures decide.")] = "",
@@ -90,14 +95,15 @@ def train(
         "out": out,
     }
     with Console() as console:
+        result: Result
         if find_learning_rate:
-            result: Any = find_rate(data, reporter=console, **options)
+            result = find_rate(data, reporter=console, **options)
         else:
             result = run_training(data, overwrite=overwrite, reporter=console, **options)
-    _told_run(result, json_)
+    _print_once(result, as_json=json_)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def resume(
     run: Annotated[str, typer.Argument(help="Run folder.")],
     data: Annotated[str, typer.Option(help="Where the pictures lie now, if they have moved.")] = "",
@@ -110,16 +116,16 @@ def resume(
 
     with Console() as console:
         result = continue_training(run, data=data, workers=workers, reporter=console)
-    _told_run(result, json_)
+    _print_once(result, as_json=json_)
 
 
-def _told_run(result: Any, as_json: bool) -> None:
-    if not speaks():
-        return
-    answer(result.to_dict()) if as_json else tell(result.describe())
+def _print_once(result: Result, *, as_json: bool) -> None:
+    """Print the result of several processes, in the first of them alone."""
+    if is_first_process():
+        print_result(result, as_json=as_json)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model file.")],
     data: Annotated[str, typer.Argument(help="Data in any form that `train` takes.")],
@@ -132,7 +138,7 @@ def evaluate(
     workers: Workers = -1,
     json_: Json = False,
 ) -> None:
-    """Tell how good a model is: top-1, top-5, loss, calibration, each class."""
+    """Measure how good a model is: top-1, top-5, loss, calibration, each class."""
     from skipway.evaluation.judge import evaluate as judge
     from skipway.training.console import Console
 
@@ -150,14 +156,13 @@ def evaluate(
             progress=console.counting,
             say=console.say,
         )
-    if not speaks():
-        return
-    for error in found.bad:
-        remark(f"left out: {error}")
-    answer(found.to_dict()) if json_ else tell(found.describe())
+    if is_first_process():
+        for error in found.bad:
+            print_remark(f"left out: {error}")
+    _print_once(found, as_json=json_)
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def predict(
     model: Annotated[str, typer.Argument(help="Model file.")],
     pictures: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for stdin.")],
@@ -172,7 +177,8 @@ def predict(
     from skipway.inference.classifier import CHUNK, load
     from skipway.inference.predict import describe_predictions, find_pictures, predict_files
 
-    files = find_pictures(pictures, sys.stdin.buffer if sys.stdin else io.BytesIO())
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+    files = find_pictures(pictures, stdin)
     classifier = load(model, device)
     classifier.use(
         engine,
@@ -180,17 +186,21 @@ def predict(
         precision=precision,  # type: ignore[arg-type]  # whatever was typed; the library says what there is
         calibrate=calibrate,
         pictures=len(files),
-        tell=remark,
+        tell=print_remark,
     )
     rows = predict_files(classifier, files, top)
-    answer(rows) if json_ else tell(describe_predictions(rows))
+    if json_:
+        print_json(rows)
+    else:
+        print_text(describe_predictions(rows))
     failed = [row for row in rows if "error" in row]
     if failed:
-        raise SkipwayError(f"{len(failed)} of {counted(len(rows), 'picture')} could not be read: {failed[0]['file']}: "
-                           f"{failed[0]['error']}")  # fmt: skip
+        first = failed[0]
+        every = counted(len(rows), "picture")
+        raise SkipwayError(f"{len(failed)} of {every} could not be read: {first['file']}: {first['error']}")
 
 
-@commands.command()
+@commands.command(rich_help_panel=PICTURES)
 def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")] = "", json_: Json = False) -> None:
     """List the recipes, or print one as TOML to start your own from."""
     from skipway.training.recipe import recipe_to_toml
@@ -198,8 +208,13 @@ def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")
 
     if name:
         recipe = find_recipe(name)
-        answer(asdict(recipe)) if json_ else typer.echo(recipe_to_toml(recipe), nl=False)
-    elif json_:
-        answer([{"name": one.name, "source": one.source} for one in RECIPES.values()])
-    else:
-        typer.echo("\n".join(f"{one.name:16} {one.source}" for one in RECIPES.values()))
+        if json_:
+            print_json(asdict(recipe))
+        else:
+            typer.echo(recipe_to_toml(recipe), nl=False)
+        return
+    if json_:
+        print_json([{"name": recipe.name, "source": recipe.source} for recipe in RECIPES.values()])
+        return
+    rows = [(recipe.name, recipe.source) for recipe in RECIPES.values()]
+    print_text(table((), rows))

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from skipway.cli.output import Device, Json, answer, tell
+from skipway.cli.help import MACHINE
+from skipway.cli.output import Device, Json, print_result
 from skipway.errors import SkipwayError
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=MACHINE)
 def benchmark(
     model: Annotated[str, typer.Argument(help="Network (`skipway models`) or model file.", metavar="NAME|MODEL")],
     batch_size: Annotated[int, typer.Option(help="Pictures at once.")] = 32,
@@ -36,9 +37,12 @@ def benchmark(
     from skipway.benchmark.run import benchmark as measure
     from skipway.training.console import Console
 
+    batch_sizes: tuple[int, ...] = (batch_size,)
+    if sweep:
+        batch_sizes = _batch_sizes(sweep)
     settings = Settings(
         model=model,
-        batch_sizes=_batch_sizes(sweep) if sweep else (batch_size,),
+        batch_sizes=batch_sizes,
         engines=_names(engine),
         precisions=_names(precision),
         mode=mode,
@@ -52,19 +56,23 @@ def benchmark(
     )
     with Console() as console:
         report = measure(settings, reporter=console)
-    answer(report.to_dict()) if json_ else tell(report.describe())
+    print_result(report, as_json=json_)
     if report.stopped:
         raise KeyboardInterrupt("stopped; the figures are those of the batches until then")
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.strip() for one in text.split(",")))
+    """The names of a list such as `eager,compile`, each once."""
+    names = [name.strip() for name in text.split(",")]
+    return tuple(dict.fromkeys(names))
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:
+    """The numbers of a list such as `1,8,32`, each once. Raises SkipwayError where it is no such list."""
     try:
-        return tuple(dict.fromkeys(int(one) for one in text.split(",")))
+        sizes = [int(number) for number in text.split(",")]
     except ValueError:
         raise SkipwayError(
             f"--sweep {text} is no list of batch sizes; give numbers with commas, such as 1,8,32"
         ) from None
+    return tuple(dict.fromkeys(sizes))

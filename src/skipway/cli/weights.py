@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipway.cli.output import Json, answer, tell
+from skipway.cli.help import WEIGHTS
+from skipway.cli.output import Json, print_result
 from skipway.interchange.choices import SHORTCUT_PADS, STEM_POOLS
 
 if TYPE_CHECKING:
     from skipway.interchange.options import ImportOptions
     from skipway.training.console import Console
-    from skipway.weights.bundle import Bundle
 
 commands = typer.Typer()
+
 Model = Annotated[str, typer.Option(help="Network (`skipway models`); left out, names and shapes decide.")]
 Labels = Annotated[Path | None, typer.Option(help="Text file with a label on each line, in order.")]
 Preprocessing = Annotated[str, typer.Option(help="Convention for pictures; left out, the network's.")]
@@ -61,10 +64,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 WRITTEN = ".onnx, .pt2, .pth, .bin, .ckpt (a prefix), .h5, .caffemodel, .npy or .npz"
 
 
-@commands.command(name="import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="Weight file, checkpoint prefix or folder of another framework.")],
-    to: Annotated[Path, typer.Option(help="Model file to write, .safetensors.")],
+def _import_options(
     model: Model = "",
     labels: Labels = None,
     preprocessing: Preprocessing = "",
@@ -79,6 +79,68 @@ def import_(
     stem_pool: StemPool = "",
     pictures: Pictures = None,
     fit: Fit = False,
+    *,
+    console: Console,
+) -> ImportOptions:
+    """What the user settles about an import, as the library takes it. `console` shows the progress of --statistics."""
+    from skipway.interchange.options import ImportOptions
+    from skipway.training.statistics import recomputing
+    from skipway.weights.labels import read_labels
+
+    recompute = None
+    if statistics:
+        recompute = recomputing(statistics, progress=console.counting, say=console.say)
+    return ImportOptions(
+        model=model,
+        labels=read_labels(labels) if labels else (),
+        preprocessing=preprocessing,
+        average=average,  # type: ignore[arg-type]  # the import checks it
+        allow_unused=tuple(allow_unused or ()),
+        norm=norm,
+        recompute=recompute,
+        prototxt=prototxt,
+        mean=mean,
+        shortcut_pad=shortcut_pad,
+        stem_stride=stem_stride,
+        stem_pool=stem_pool,
+        pictures=pictures,
+        fit=fit,
+    )
+
+
+def _with_import_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_import_options`, in the place of its argument `imports`.
+
+    Typer reads a command's options from its signature. So that `import` and `convert` need not repeat them, the
+    signature is put together here, and the command is called with what was typed for them as one mapping.
+    """
+    shared = inspect.signature(_import_options, eval_str=True, locals={"Console": Any, "ImportOptions": Any})
+    names = [name for name in shared.parameters if name != "console"]
+    own = inspect.signature(command, eval_str=True)
+    parameters = []
+    for parameter in own.parameters.values():
+        if parameter.name == "imports":
+            parameters += [shared.parameters[name] for name in names]
+        else:
+            parameters.append(parameter)
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        imports = {name: values.pop(name) for name in names}
+        command(imports=imports, **values)
+
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__signature__ = own.replace(parameters=keywords)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    return run
+
+
+@commands.command(name="import", rich_help_panel=WEIGHTS)
+@_with_import_options
+def import_(
+    file: Annotated[Path, typer.Argument(help="Weight file, checkpoint prefix or folder of another framework.")],
+    to: Annotated[Path, typer.Option(help="Model file to write, .safetensors.")],
+    imports: dict[str, Any],
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
@@ -87,28 +149,12 @@ def import_(
     from skipway.training.console import Console
 
     with Console() as console:
-        options = _import_options(
-            console,
-            labels,
-            statistics,
-            allow_unused,
-            model=model,
-            preprocessing=preprocessing,
-            average=average,
-            norm=norm,
-            prototxt=prototxt,
-            mean=mean,
-            shortcut_pad=shortcut_pad,
-            stem_stride=stem_stride,
-            stem_pool=stem_pool,
-            pictures=pictures,
-            fit=fit,
-        )
-        found = import_weights(file, to, options, overwrite=overwrite)
-    answer(found.to_dict()) if json_ else tell(found.describe())
+        options = _import_options(**imports, console=console)
+        report = import_weights(file, to, options, overwrite=overwrite)
+    print_result(report, as_json=json_)
 
 
-@commands.command()
+@commands.command(rich_help_panel=WEIGHTS)
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     to: Annotated[Path, typer.Option(help=f"File to write: {WRITTEN}.")],
@@ -120,30 +166,19 @@ def export(
     """Write a model as a graph, or its weights for PyTorch, TensorFlow, Keras or Caffe."""
     from skipway.workflows import export_model
 
-    done = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
-    answer(done.to_dict()) if json_ else tell(done.describe())
+    report = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
+    print_result(report, as_json=json_)
 
 
-@commands.command()
+@commands.command(rich_help_panel=WEIGHTS)
+@_with_import_options
 def convert(
     file: Annotated[Path, typer.Argument(help="Weight file, checkpoint prefix or folder, as `import` takes it.")],
     to: Annotated[Path, typer.Argument(help=f"File to write: {WRITTEN}.")],
+    *,
     form: Form = "",
     with_preprocessing: WithPreprocessing = False,
-    model: Model = "",
-    labels: Labels = None,
-    preprocessing: Preprocessing = "",
-    average: Average = "raw",
-    allow_unused: AllowUnused = None,
-    norm: Norm = "",
-    statistics: Statistics = "",
-    prototxt: Prototxt = None,
-    mean: Mean = None,
-    shortcut_pad: ShortcutPad = "",
-    stem_stride: StemStride = 0,
-    stem_pool: StemPool = "",
-    pictures: Pictures = None,
-    fit: Fit = False,
+    imports: dict[str, Any],
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
@@ -152,48 +187,6 @@ def convert(
     from skipway.workflows import convert_model
 
     with Console() as console:
-        options = _import_options(
-            console,
-            labels,
-            statistics,
-            allow_unused,
-            model=model,
-            preprocessing=preprocessing,
-            average=average,
-            norm=norm,
-            prototxt=prototxt,
-            mean=mean,
-            shortcut_pad=shortcut_pad,
-            stem_stride=stem_stride,
-            stem_pool=stem_pool,
-            pictures=pictures,
-            fit=fit,
-        )
-        done = convert_model(file, to, options, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
-    answer(done.to_dict()) if json_ else tell(done.describe())
-
-
-def _import_options(
-    console: Console, labels: Path | None, statistics: str, allow_unused: list[str] | None, **plain: Any
-) -> ImportOptions:
-    """The options that `import` and `convert` share. `plain` are those that need no work; others are read first."""
-    from skipway.interchange.options import ImportOptions
-
-    return ImportOptions(
-        labels=_labels(labels),
-        allow_unused=tuple(allow_unused or ()),
-        recompute=_recomputing(console, statistics),
-        **plain,
-    )
-
-
-def _labels(file: Path | None) -> tuple[str, ...]:
-    from skipway.weights.labels import read_labels
-
-    return read_labels(file) if file else ()
-
-
-def _recomputing(console: Console, statistics: str) -> Callable[[Bundle], Bundle] | None:
-    from skipway.training.statistics import recomputing
-
-    return recomputing(statistics, progress=console.counting, say=console.say) if statistics else None
+        options = _import_options(**imports, console=console)
+        report = convert_model(file, to, options, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
+    print_result(report, as_json=json_)

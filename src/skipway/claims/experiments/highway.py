@@ -8,28 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, curve, footed
 from skipway.claims.finished import Finished
+from skipway.claims.mnist import MNIST
 from skipway.claims.results import Outcome, Results, judged, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
 from skipway.reporting import counted
-from skipway.training.recipe import Recipe
 
 DEPTHS = (10, 20, 50, 100)
 KINDS = ("plain", "highway")
 GATED = "highway_50"  # whose gates are drawn
-MNIST = Recipe(
-    name="mnist_mlp",
-    source="Srivastava, Greff, Schmidhuber 2015, section 3.1: SGD with momentum and a falling rate; batch and schedule "
-    "are ours",
-    batch_size=50,
-    optimizer="sgd",
-    momentum=0.9,
-    schedule="cosine",
-    keep="last",
-)
 # Activation and peak rate of each network: the best of one grid for all, ReLU and tanh with rates from 0.001 to 1 in
 # threefold steps, after eight epochs with a seed that the claim does not use (docs/log.md).
 SETTINGS: dict[str, tuple[str, float]] = {
@@ -45,39 +36,43 @@ SETTINGS: dict[str, tuple[str, float]] = {
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 10_000, "test_pictures": 1_000} if quick else {}
-    return tuple(
-        Arm(
-            f"{kind}_{depth}",
-            f"{kind}, {depth} layers",
-            find_spec(f"{kind}_mlp_{depth}").replaced({"activation": activation}),
-            MNIST.replaced(epochs=10 if quick else 400, learning_rate=rate),
-            data="mnist",
-            **size,
-        )
-        for kind in KINDS
-        for depth in DEPTHS
-        for activation, rate in [SETTINGS[f"{kind}_{depth}"]]
-    )
+    """Plain and highway networks of each depth, each with the settings that suit it best."""
+    if budget == "quick":
+        epochs, pictures, test_pictures = 10, 10_000, 1_000
+    else:
+        epochs, pictures, test_pictures = 400, 0, 0
+    found = []
+    for kind in KINDS:
+        for depth in DEPTHS:
+            name = f"{kind}_{depth}"
+            activation, rate = SETTINGS[name]
+            spec = find_spec(f"{kind}_mlp_{depth}").replaced({"activation": activation})
+            recipe = MNIST.replaced(epochs=epochs, learning_rate=rate)
+            label = f"{kind}, {depth} layers"
+            arm = Arm(name, label, spec, recipe, data="mnist", pictures=pictures, test_pictures=test_pictures)
+            found.append(arm)
+    return tuple(found)
 
 
 def growth(results: Results, kind: str) -> np.ndarray:
     """log10 of the last training loss with 100 layers over that with 10, for each seed."""
-    deep, shallow = (results.last(f"{kind}_{depth}", "train_loss") for depth in (DEPTHS[-1], DEPTHS[0]))
+    deep = results.last(f"{kind}_{DEPTHS[-1]}", "train_loss")
+    shallow = results.last(f"{kind}_{DEPTHS[0]}", "train_loss")
     return np.log10(deep / shallow)
 
 
 def judge(results: Results) -> Outcome:
-    rows = [measure(f"{label}: training loss", "nats", results.last(arm, "train_loss"))
-            for arm, label in results.labels.items()]  # fmt: skip
+    """Judges by how much more the loss of plain networks grows with the depth."""
+    rows = []
+    for arm, label in results.labels.items():
+        rows.append(measure(f"{label}: training loss", "nats", results.last(arm, "train_loss")))
     grown = {kind: growth(results, kind) for kind in KINDS}
-    rows += [
-        measure(f"{kind}: growth of the loss from 10 to 100 layers", "decades", one) for kind, one in grown.items()
-    ]
+    for kind, values in grown.items():
+        rows.append(measure(f"{kind}: growth of the loss from 10 to 100 layers", "decades", values))
     effect = measure("growth of the loss, plain minus highway", "decades", grown["plain"] - grown["highway"])
+    rows.append(effect)
     word, reason = judged(effect)
-    return Outcome(word, reason, (*rows, effect))
+    return Outcome(word, reason, tuple(rows))
 
 
 def look(finished: Finished) -> dict[str, Any]:
@@ -88,37 +83,49 @@ def look(finished: Finished) -> dict[str, Any]:
     pictures, _ = finished.batch("test", 1_000)
     network = finished.trained()
     gates, outputs = gate_outputs(network, pictures)
-    bias = torch.stack([unit.gate.bias for unit in _units(network)])
-    maps = {"gate_bias": bias, "gate_mean": gates.mean(1), "gate_one": gates[:, 0], "output_one": outputs[:, 0]}
-    return {name: _rounded(values) for name, values in maps.items()}
+    biases = [unit.gate.bias for unit in _units(network)]
+    return {
+        "gate_bias": _rounded(torch.stack(biases)),
+        "gate_mean": _rounded(gates.mean(1)),
+        "gate_one": _rounded(gates[:, 0]),
+        "output_one": _rounded(outputs[:, 0]),
+    }
 
 
 def gate_outputs(network: Network, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """What every transform gate and every unit of a fully connected highway network gives, (units, N, width) each."""
     gates: list[Tensor] = []
-    handles = [
-        unit.gate.register_forward_hook(lambda _module, _inputs, value: gates.append(torch.sigmoid(value)))
-        for unit in _units(network)
-    ]
+
+    def keep(module: nn.Module, inputs: Any, value: Tensor) -> None:  # noqa: ARG001 (torch's signature of a hook)
+        """Keeps what a gate gives."""
+        gates.append(torch.sigmoid(value))
+
+    handles = [unit.gate.register_forward_hook(keep) for unit in _units(network)]
     try:
         with torch.inference_mode():
             endpoints = network.forward_endpoints(pictures)
     finally:
         for handle in handles:
             handle.remove()
-    outputs = [endpoints[name] for name in endpoints if name.startswith("unit")]
+    outputs = [value for name, value in endpoints.items() if name.startswith("unit")]
     return torch.stack(gates), torch.stack(outputs)
 
 
 def _units(network: Network) -> list[Any]:
-    return [unit for name, unit in network.named_children() if name.startswith("unit") and isinstance(unit, nn.Module)]
+    """The highway units, in forward order."""
+    return [module for name, module in network.named_children() if name.startswith("unit")]
 
 
 def _rounded(values: Tensor) -> list[list[float]]:
-    return [[round(one, 4) for one in row] for row in values.tolist()]
+    """A matrix as lists, with the digits that a figure shows."""
+    rows: list[list[float]] = []
+    for row in values.tolist():
+        rows.append([round(value, 4) for value in row])
+    return rows
 
 
 def draw(results: Results) -> Any:
+    """Above the losses of all networks, a panel for each depth; below the gates of one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.2, 7.4), layout="constrained")
@@ -133,11 +140,14 @@ def draw(results: Results) -> Any:
 
 
 def _draw_losses(figure: Any, results: Results) -> None:
-    for axes, depth in zip(figure.subplots(1, len(DEPTHS), sharey=True), DEPTHS, strict=True):
+    """The training losses over the epochs, a panel for each depth."""
+    colours = {"plain": COLOURS[1], "highway": COLOURS[0]}
+    panels = figure.subplots(1, len(DEPTHS), sharey=True)
+    for axes, depth in zip(panels, DEPTHS, strict=True):
         for kind in KINDS:
             _, values = results.curves(f"{kind}_{depth}", "train_loss")
             epochs = np.arange(1, values.shape[1] + 1)
-            curve(axes, epochs, values, kind, colour=COLOURS[1 if kind == "plain" else 0], thick=True)
+            curve(axes, epochs, values, kind, colour=colours[kind], thick=True)
         axes.set(yscale="log", xlabel="epochs", title=f"{depth} layers")
     first = figure.axes[0]
     first.set_ylabel("training loss, nats")
@@ -153,22 +163,34 @@ _MAPS = {
 
 
 def _draw_gates(figure: Any, results: Results) -> None:
+    """The gates of one network as pictures, a row for each layer, a column for each unit of the layer."""
     looked = results.of(GATED)[0].looked
-    for axes, (name, title) in zip(figure.subplots(1, len(_MAPS), sharey=True), _MAPS.items(), strict=True):
+    panels = figure.subplots(1, len(_MAPS), sharey=True)
+    for axes, (name, title) in zip(panels, _MAPS.items(), strict=True):
         values = np.array(looked[name])
-        # Means lie close together: a scale of their own shows where the gates open at all.
-        options: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": values.max() if name == "gate_mean" else 1}
-        if name in ("gate_bias", "output_one"):
-            # Biases around where they began, outputs around 0.
-            middle = float(find_spec("highway_mlp_50").to_dict()["gate_bias"]) if name == "gate_bias" else 0.0
-            reach = float(np.abs(values - middle).max()) or 1.0
-            options = {"cmap": "RdBu_r", "vmin": middle - reach, "vmax": middle + reach}
         layers, width = values.shape
-        image = axes.imshow(values, extent=(0.5, width + 0.5, layers + 1.5, 1.5), aspect="auto", **options)
+        extent = (0.5, width + 0.5, layers + 1.5, 1.5)
+        image = axes.imshow(values, extent=extent, aspect="auto", **_colour_scale(name, values))
         axes.set(title=title, xlabel="unit of the layer")
         axes.grid(visible=False)
         figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
     figure.axes[0].set_ylabel("layer of the 50-layer highway network")
+
+
+def _colour_scale(name: str, values: np.ndarray) -> dict[str, Any]:
+    """The colours of a map, and the values that the ends of their scale stand for."""
+    if name == "gate_one":
+        return {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    if name == "gate_mean":
+        # Means lie close together: a scale of their own shows where the gates open at all.
+        return {"cmap": "viridis", "vmin": 0, "vmax": values.max()}
+    # Biases around where they began, outputs around 0.
+    middle = 0.0
+    if name == "gate_bias":
+        spec = find_spec("highway_mlp_50")
+        middle = float(spec.to_dict()["gate_bias"])
+    reach = float(np.abs(values - middle).max()) or 1.0
+    return {"cmap": "RdBu_r", "vmin": middle - reach, "vmax": middle + reach}
 
 
 CLAIM = Claim(

@@ -10,21 +10,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
     QUICK_PICTURES,
-    QUICK_TEST_PICTURES,
     draw_curves,
-    full_recipe,
+    full_or_quick_arm,
     late,
     late_errors,
-    on_smaller_maps,
-    quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, dots, footed, panels
-from skipway.claims.results import Measure, Outcome, Results, decided, measure
+from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.blocks import stage
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network, Spec
@@ -42,30 +40,30 @@ _TIMED_BATCH, _TIMED_ROUNDS = 32, 15
 
 
 def _arms(budget: Budget) -> tuple[Arm, ...]:
+    """The same network with its strides in one place and in the other."""
     found = []
     for name, (label, place) in _VERSIONS.items():
         spec = _network(budget, place)
-        if budget == "full":
-            found.append(Arm(name, label, spec, full_recipe()))
-        else:
-            recipe = quick_recipe()
-            found.append(
-                Arm(name, label, on_smaller_maps(spec), recipe, "cifar10", QUICK_PICTURES, QUICK_TEST_PICTURES)
-            )
+        found.append(full_or_quick_arm(name, label, spec, budget))
     return tuple(found)
 
 
 def _network(budget: Budget, place: str) -> Spec:
     """ResNet-50's four stages of bottlenecks behind the CIFAR networks' stem, with projections where depths differ."""
     units, width = _SHAPE[budget]
-    stages = tuple(
-        stage(f"stage{number}", "bottleneck", width * 2 ** (number - 1), count, stride=1 if number == 1 else 2)
-        for number, count in enumerate(units, 1)
-    )
-    name = f"resnet_v1_{3 * sum(units) + 2}.cifar"
-    return find_spec("resnet_v1_20.cifar").replaced(
-        {"name": name, "blocks": stages, "shortcut": "projection", "stride_in": place}
-    )
+    stages = []
+    for number, count in enumerate(units, 1):
+        stride = 1 if number == 1 else 2
+        stages.append(stage(f"stage{number}", "bottleneck", width, count, stride=stride))
+        width *= 2
+    layers = 3 * sum(units) + 2
+    fields = {
+        "name": f"resnet_v1_{layers}.cifar",
+        "blocks": tuple(stages),
+        "shortcut": "projection",
+        "stride_in": place,
+    }
+    return find_spec("resnet_v1_20.cifar").replaced(fields)
 
 
 def _look(finished: Finished) -> dict[str, Any]:
@@ -74,30 +72,30 @@ def _look(finished: Finished) -> dict[str, Any]:
         return {}
     x, targets = finished.batch("train", _TIMED_BATCH)
     x = x.contiguous(memory_format=torch.channels_last)
-    row = finished.arm.spec
-    networks = {
-        name: row.replaced({"stride_in": place})
-        .build()
-        .to(finished.device)
-        .to(memory_format=torch.channels_last)
-        .train()
-        for name, (_, place) in _VERSIONS.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    networks = {}
+    seconds: dict[str, list[float]] = {}
+    for name, (_, place) in _VERSIONS.items():
+        spec = finished.arm.spec.replaced({"stride_in": place})
+        network = spec.build().to(finished.device)
+        networks[name] = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        seconds[name] = []
     for number in range(_TIMED_ROUNDS + 2):
         for name, network in networks.items():
             taken = _step_seconds(network, x, targets)
             if number >= 2:  # the first rounds fill caches
                 seconds[name].append(taken)
-    speeds = {name: len(targets) / float(np.median(taken)) for name, taken in seconds.items()}
+    times = {name: len(targets) / float(np.median(taken)) for name, taken in seconds.items()}
     # Round by round, so that what else the machine does falls on both alike.
-    ratio = float(np.median(np.divide(seconds["v1"], seconds["v1.5"])))
-    return {"times": {**speeds, "ratio": ratio}}
+    ratios = np.divide(seconds["v1"], seconds["v1.5"])
+    times["ratio"] = float(np.median(ratios))
+    return {"times": times}
 
 
 def _step_seconds(network: Network, x: torch.Tensor, targets: torch.Tensor) -> float:
+    """How long a forward and a backward pass take."""
     begun = time.perf_counter()
-    F.cross_entropy(network(x), targets).backward()  # type: ignore[no-untyped-call]
+    loss = F.cross_entropy(network(x), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
     network.zero_grad(set_to_none=True)
@@ -105,20 +103,20 @@ def _step_seconds(network: Network, x: torch.Tensor, targets: torch.Tensor) -> f
 
 
 def _judge(results: Results) -> Outcome:
-    errors = {arm: late(results, arm, "test_error") for arm in _VERSIONS}
-    effect = measure("test error of v1 minus that of v1.5", "points", errors["v1"] - errors["v1.5"])
-    return decided((effect,), (*late_errors(results), effect, *_speeds(results)))
-
-
-def _speeds(results: Results) -> list[Measure]:
-    return [
-        *(measure(f"{arm}: pictures trained on a second", "pictures/s", _timed(results, arm)) for arm in _VERSIONS),
-        measure("speed of v1.5 over that of v1", "speed", _timed(results, "ratio")),
-    ]
+    """Judges the test errors; the speeds are rows of the table."""
+    v1 = late(results, "v1", "test_error")
+    v1_5 = late(results, "v1.5", "test_error")
+    effect = measure("test error of v1 minus that of v1.5", "points", v1 - v1_5)
+    rows = [*late_errors(results), effect]
+    for arm in _VERSIONS:
+        rows.append(measure(f"{arm}: pictures trained on a second", "pictures/s", _timed(results, arm)))
+    rows.append(measure("speed of v1.5 over that of v1", "speed", _timed(results, "ratio")))
+    return decided((effect,), rows)
 
 
 def _timed(results: Results, name: str) -> list[float]:
-    return [one.times.get(name, math.nan) for one in results.of("v1.5")]
+    """A figure of `_look` for each seed, NaN where it was not measured."""
+    return [trial.times.get(name, math.nan) for trial in results.of("v1.5")]
 
 
 def _draw(results: Results) -> Figure:
@@ -129,7 +127,8 @@ def _draw(results: Results) -> Figure:
     errors = {arm: late(results, arm, "test_error") for arm in _VERSIONS}
     dots(middle, errors, colours=colours)
     ratio = np.array(_timed(results, "ratio"))
-    dots(right, {"v1.5 over v1": ratio[np.isfinite(ratio)]}, colours=colours[1:], form="{:.2f}")
+    known = ratio[np.isfinite(ratio)]
+    dots(right, {"v1.5 over v1": known}, colours=colours[1:], form="{:.2f}")
     right.axhline(1, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
     left.set(title="Curves")
     middle.set(title="Test error at the end", ylabel="test error (%)")

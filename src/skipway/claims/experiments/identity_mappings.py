@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_TEST_PICTURES,
@@ -18,7 +19,7 @@ from skipway.claims.cifar import (
     on_smaller_maps,
     quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
@@ -44,17 +45,23 @@ _VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _arms(budget: Budget) -> tuple[Arm, ...]:
-    depths = _FULL_DEPTHS if budget == "full" else (_QUICK_DEPTH,)
-    found = [
-        _arm(f"v{version}_{depth}", f"v{version}-{depth}", _network(version, depth), budget)
-        for depth in depths
-        for version in (1, 2)
-    ]
-    # The paper's table 1 has 110 layers, whose original is there already.
-    row = find_spec(f"resnet_v1_{110 if budget == 'full' else _QUICK_VARIANTS_DEPTH}.cifar")
+    """v1 and v2 of each depth, then v1 with each of the other shortcuts."""
+    depths: tuple[int, ...] = (_QUICK_DEPTH,)
+    variants_depth = _QUICK_VARIANTS_DEPTH
+    if budget == "full":
+        depths = _FULL_DEPTHS
+        variants_depth = 110  # those of table 1, whose original is there already
+    found = []
+    for depth in depths:
+        for version in (1, 2):
+            spec = _network(version, depth)
+            found.append(_arm(f"v{version}_{depth}", f"v{version}-{depth}", spec, budget))
+    row = find_spec(f"resnet_v1_{variants_depth}.cifar")
     if budget == "quick":
         found.append(_arm("original", "identity", row, budget))
-    return (*found, *(_arm(name, label, row.replaced(fields), budget) for name, (label, fields) in _VARIANTS.items()))
+    for name, (label, fields) in _VARIANTS.items():
+        found.append(_arm(name, label, row.replaced(fields), budget))
+    return tuple(found)
 
 
 def _network(version: int, depth: int) -> Spec:
@@ -66,56 +73,72 @@ def _network(version: int, depth: int) -> Spec:
 
 
 def _arm(name: str, label: str, spec: Spec, budget: Budget) -> Arm:
+    """An arm with the paper's recipe and its warm-up; with the quick budget few epochs of few smaller maps."""
     if budget == "full":
         return Arm(name, label, spec, full_recipe(warm=True))
     recipe = quick_recipe(epochs=_EPOCHS, warm=True)
-    return Arm(name, label, on_smaller_maps(spec), recipe, "cifar10", _PICTURES, QUICK_TEST_PICTURES)
+    return Arm(name, label, on_smaller_maps(spec), recipe, pictures=_PICTURES, test_pictures=QUICK_TEST_PICTURES)
 
 
 def _depths(results: Results) -> list[int]:
-    return sorted(int(arm.removeprefix("v1_")) for arm in results.labels if arm.startswith("v1_"))
+    """The depths of which there are v1 and v2."""
+    depths = []
+    for arm in results.labels:
+        if arm.startswith("v1_"):
+            depths.append(int(arm.removeprefix("v1_")))
+    return sorted(depths)
 
 
 def _original(results: Results) -> str:
-    """The arm that the variants are held against."""
-    return "original" if "original" in results.labels else "v1_110"
+    """The arm that the variants are compared with."""
+    if "original" in results.labels:
+        return "original"
+    return "v1_110"
 
 
 def _judge(results: Results) -> Outcome:
+    """Judges v1 minus v2 at the greatest depth, and the mean of the other shortcuts minus the identity."""
     errors = {arm: late(results, arm, "test_error") for arm in results.labels}
-    by_depth = [
-        measure(f"v1 minus v2 with {depth} layers", "points", errors[f"v1_{depth}"] - errors[f"v2_{depth}"])
-        for depth in _depths(results)
-    ]
+    by_depth = []
+    for depth in _depths(results):
+        difference = errors[f"v1_{depth}"] - errors[f"v2_{depth}"]
+        by_depth.append(measure(f"v1 minus v2 with {depth} layers", "points", difference))
     identity = errors[_original(results)]
-    variants = [
-        measure(f"{' '.join(label.split())} minus identity", "points", errors[arm] - identity)
-        for arm, (label, _) in _VARIANTS.items()
-    ]
-    mean = measure(
-        "the mean of the five shortcuts minus identity",
-        "points",
-        np.mean([errors[arm] for arm in _VARIANTS], axis=0) - identity,
-    )
+    variants = []
+    better = []
+    for arm, (label, _) in _VARIANTS.items():
+        name = " ".join(label.split())
+        row = measure(f"{name} minus identity", "points", errors[arm] - identity)
+        variants.append(row)
+        if row.interval is not None and row.interval.high < 0:
+            better.append(name)
+    mean_error = np.mean([errors[arm] for arm in _VARIANTS], axis=0)
+    mean = measure("the mean of the five shortcuts minus identity", "points", mean_error - identity)
     outcome = decided((by_depth[-1], mean), (*late_errors(results), *by_depth, *variants, mean))
-    better = [one.name.removesuffix(" minus identity") for one in variants if one.interval and one.interval.high < 0]
     if not better:
         return outcome
-    word = "undecided" if outcome.verdict == "held" else outcome.verdict
-    return Outcome(word, f"{outcome.reason}; better than the identity here: {', '.join(better)}", outcome.measures)
+    verdict = outcome.verdict
+    if verdict == "held":
+        verdict = "undecided"
+    return Outcome(verdict, f"{outcome.reason}; better than the identity here: {', '.join(better)}", outcome.measures)
 
 
 def _draw(results: Results) -> Figure:
-    """Curves of v1 and v2 as in figure 6, a panel a depth; then table 1 as bars."""
+    """Curves of v1 and v2 as in figure 6, a panel for each depth; then table 1 as bars."""
     depths = _depths(results)
     ratios = {"width_ratios": [1.0] * len(depths) + [1.5]}
     figure, axes = panels(len(depths) + 1, height=4.2, width=5.0, gridspec_kw=ratios)
     for panel, depth in zip(axes, depths, strict=False):
         draw_curves(panel, results, {f"v1_{depth}": COLOURS[1], f"v2_{depth}": COLOURS[0]})
         panel.set(title=f"Original and pre-activation, {depth} layers")
-    arms = {_original(results): "identity"} | {arm: label for arm, (label, _) in _VARIANTS.items()}
-    draw_ends(axes[-1], results, arms, (COLOURS[2], *[COLOURS[6]] * len(_VARIANTS)))
-    layers = _QUICK_VARIANTS_DEPTH if "original" in results.labels else 110
+    labels = {_original(results): "identity"}
+    for arm, (label, _) in _VARIANTS.items():
+        labels[arm] = label
+    colours = (COLOURS[2], *[COLOURS[6]] * len(_VARIANTS))
+    draw_ends(axes[-1], results, labels, colours)
+    layers = 110
+    if "original" in results.labels:
+        layers = _QUICK_VARIANTS_DEPTH
     axes[-1].set(title=f"What stands on the shortcut (v1, {layers} layers): test error")
     seeds = counted(len(results.seeds), "seed")
     text = f"CIFAR-10, n = {seeds}, dots on the right; bars: means, black ticks: mean training error"

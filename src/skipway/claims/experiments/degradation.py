@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
     QUICK_PICTURES,
-    QUICK_TEST_PICTURES,
     draw_curves,
+    full_or_quick_arm,
     full_recipe,
     late,
     late_errors,
-    on_smaller_maps,
-    quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
@@ -28,49 +27,56 @@ if TYPE_CHECKING:
 
 _FAMILIES = {"plain": "plain", "resnet_v1": "ResNet"}
 _SHALLOW, _DEEP = 20, 56
-_FULL_DEPTHS = {"plain": (20, 32, 44, 56), "resnet_v1": (20, 32, 44, 56, 110)}
+_FULL_DEPTHS: dict[str, tuple[int, ...]] = {"plain": (20, 32, 44, 56), "resnet_v1": (20, 32, 44, 56, 110)}
 
 
 def _arms(budget: Budget) -> tuple[Arm, ...]:
-    return tuple(
-        _arm(family, depth, budget)
-        for family in _FAMILIES
-        for depth in (_FULL_DEPTHS[family] if budget == "full" else (_SHALLOW, _DEEP))
-    )
-
-
-def _arm(family: str, depth: int, budget: Budget) -> Arm:
-    name, label = f"{family}_{depth}", f"{_FAMILIES[family]}-{depth}"
-    spec = find_spec(f"{name}.cifar")
-    if budget == "full":
-        # The paper warms up its 110 layers only.
-        return Arm(name, label, spec, full_recipe(warm=depth > _DEEP))
-    recipe = quick_recipe()
-    return Arm(name, label, on_smaller_maps(spec), recipe, "cifar10", QUICK_PICTURES, QUICK_TEST_PICTURES)
+    """Plain and residual networks of 20 and 56 layers; with the full budget of more depths."""
+    found = []
+    for family, label in _FAMILIES.items():
+        depths = (_SHALLOW, _DEEP)
+        if budget == "full":
+            depths = _FULL_DEPTHS[family]
+        for depth in depths:
+            spec = find_spec(f"{family}_{depth}.cifar")
+            arm = full_or_quick_arm(f"{family}_{depth}", f"{label}-{depth}", spec, budget)
+            if budget == "full" and depth > _DEEP:  # the paper warms up its 110 layers only
+                arm = replace(arm, recipe=full_recipe(warm=True))
+            found.append(arm)
+    return tuple(found)
 
 
 def _judge(results: Results) -> Outcome:
-    gaps = {
-        family: late(results, f"{family}_{_DEEP}", "train_error") - late(results, f"{family}_{_SHALLOW}", "train_error")
-        for family in _FAMILIES
-    }
-    between = f"training error of {_DEEP} layers minus that of {_SHALLOW}"
-    plain, residual = (measure(f"{label}: {between}", "points", gaps[name]) for name, label in _FAMILIES.items())
+    """Judges the gap between the depths: that of the plain networks, and how far the residual ones' is below it."""
+    gaps = {}
+    rows = {}
+    for family, label in _FAMILIES.items():
+        deep = late(results, f"{family}_{_DEEP}", "train_error")
+        shallow = late(results, f"{family}_{_SHALLOW}", "train_error")
+        gaps[family] = deep - shallow
+        name = f"{label}: training error of {_DEEP} layers minus that of {_SHALLOW}"
+        rows[family] = measure(name, "points", gaps[family])
+    plain, residual = rows["plain"], rows["resnet_v1"]
     more = measure("the plain nets' gap minus the residual nets'", "points", gaps["plain"] - gaps["resnet_v1"])
     outcome = decided((plain, more), (*late_errors(results), plain, residual, more))
     if residual.interval is None:
         return outcome
     # What is left of the gap decides nothing, and nobody should have to look for it.
-    return replace(outcome, reason=f"{outcome.reason}; {residual.name} is {residual.interval.describe('points')}")
+    rest = residual.interval.describe("points")
+    return replace(outcome, reason=f"{outcome.reason}; {residual.name} is {rest}")
 
 
 def _draw(results: Results) -> Figure:
     """As figure 6: plain nets left, residual ones right; dashed the training error, bold the test error."""
     figure, (left, right) = panels(2, sharey=True, height=4.2)
-    depths = sorted({int(arm.rpartition("_")[2]) for arm in results.labels})
+    depths = {int(arm.rpartition("_")[2]) for arm in results.labels}
     for axes, family in ((left, "plain"), (right, "resnet_v1")):
-        arms = [f"{family}_{depth}" for depth in depths]
-        draw_curves(axes, results, {arm: one for arm, one in zip(arms, COLOURS, strict=False) if arm in results.labels})
+        colours = {}
+        for depth, colour in zip(sorted(depths), COLOURS, strict=False):
+            arm = f"{family}_{depth}"
+            if arm in results.labels:
+                colours[arm] = colour
+        draw_curves(axes, results, colours)
     left.set(title="Plain nets")
     right.set(title="Residual nets", ylabel="")
     footed(figure, f"CIFAR-10, n = {counted(len(results.seeds), 'seed')}. {SPREAD}.")

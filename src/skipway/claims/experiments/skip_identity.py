@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import measured_row
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
@@ -23,23 +24,30 @@ from skipway.training.recipes import CIFAR_RESNET
 SCALES = (1.0, 0.5, 0.1, 0.01, 0.0)
 STRONG = 0.03
 RESIDUAL = ("v1", "v1_decay", "v2", "v2_decay")
-_BLOCKS = tuple(f"{stage}.{unit}" for stage in (1, 2, 3) for unit in (1, 2, 3) if (stage, unit) not in {(2, 1), (3, 1)})
+_BLOCKS = ("1.1", "1.2", "1.3", "2.2", "2.3", "3.2", "3.3")  # stage and unit; the others change the shape
 _PICTURES = 200  # that blocks are looked at with
 _NETWORKS = {"v1": "resnet_v1_20.cifar", "v2": "resnet_v2_20.cifar", "plain": "plain_20.cifar"}
 _LABELS = {"v1": "ResNet-20 v1", "v2": "ResNet-20 v2", "plain": "plain 20"}
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 2_000, "test_pictures": 500} if quick else {}
-    recipe = CIFAR_RESNET.replaced(pictures=0, epochs=5, batch_size=32, learning_rate=0.05) if quick else CIFAR_RESNET
-    made = []
+    """Residual networks of both versions, without and with a strong weight decay, and the plain network."""
+    recipe = CIFAR_RESNET
+    pictures = test_pictures = 0
+    if budget == "quick":
+        recipe = CIFAR_RESNET.replaced(pictures=0, epochs=5, batch_size=32, learning_rate=0.05)
+        pictures, test_pictures = 2_000, 500
+    found = []
     for name in (*RESIDUAL, "plain"):
         kind, _, strong = name.partition("_")
         decay = STRONG if strong else 0.0
-        label = f"{_LABELS[kind]}, weight decay {decay:g}" if kind != "plain" else _LABELS[kind]
-        made.append(Arm(name, label, measured_row(_NETWORKS[kind]), recipe.replaced(weight_decay=decay), **size))
-    return tuple(made)
+        label = _LABELS[kind]
+        if kind != "plain":
+            label += f", weight decay {decay:g}"
+        spec = measured_row(_NETWORKS[kind])
+        own_recipe = recipe.replaced(weight_decay=decay)
+        found.append(Arm(name, label, spec, own_recipe, pictures=pictures, test_pictures=test_pictures))
+    return tuple(found)
 
 
 def look(finished: Finished) -> dict[str, Any]:
@@ -47,40 +55,54 @@ def look(finished: Finished) -> dict[str, Any]:
     branch's share, and the network's test error with the block's weights at 0."""
     network = finished.trained()
     pictures, targets = finished.batch("test", _PICTURES)
+    distances = []
+    shares = []
+    errors_without = []
     with torch.inference_mode():
         blocks = {name: unit for name, unit in network.named_modules() if keeps_shape(unit)}
-        entering = _inputs(network, blocks, pictures)
-        looked: dict[str, Any] = {
-            "blocks": list(blocks),
-            "distance": [[distance(unit, entering[name], scale) for scale in SCALES] for name, unit in blocks.items()],
-            "share": [share(unit, entering[name]) for name, unit in blocks.items()],
-            "error": _error(network, pictures, targets),
-            "error_without": [],
-        }
+        inputs = _inputs(network, blocks, pictures)
+        for name, unit in blocks.items():
+            distances.append([distance(unit, inputs[name], scale) for scale in SCALES])
+            shares.append(share(unit, inputs[name]))
+        error = _error(network, pictures, targets)
         for unit in blocks.values():
             with scaled(unit, 0.0):
-                looked["error_without"].append(_error(network, pictures, targets))
-    return looked
+                errors_without.append(_error(network, pictures, targets))
+    return {
+        "blocks": list(blocks),
+        "distance": distances,
+        "share": shares,
+        "error": error,
+        "error_without": errors_without,
+    }
 
 
 def keeps_shape(module: nn.Module) -> bool:
     """Whether a module is a block with an identity shortcut, or a plain one that could have one."""
     if isinstance(module, PlainUnit):
-        return module.conv1.stride == (1, 1) and module.conv1.in_channels == module.conv2.out_channels
+        same_size = module.conv1.stride == (1, 1)
+        same_depth = module.conv1.in_channels == module.conv2.out_channels
+        return same_size and same_depth
+    if not isinstance(getattr(module, "shortcut", None), nn.Identity):
+        return False
     # The first of v2 adds the pre-activation instead of its input: no identity, whatever its weights.
-    return isinstance(getattr(module, "shortcut", None), nn.Identity) and not getattr(module, "shared", False)
+    return not getattr(module, "shared", False)
 
 
 def last_linear(unit: Any) -> nn.Module:
-    """What holds the W and b of a branch's last layer, z = W a + b: in v2 the convolution. In v1 and the plain block it
-    is followed by normalization, which undoes any scaling of W; there it is the normalization, whose scale and bias are
-    those of the two taken as one."""
-    return unit.conv2 if hasattr(unit, "preact") else unit.norm2
+    """What holds the W and b of a branch's last layer, z = W a + b.
+
+    In v2 it is the convolution. In v1 and the plain block the convolution is followed by normalization, which undoes
+    any scaling of W. There it is the normalization, whose scale and bias are those of the two taken as one.
+    """
+    if hasattr(unit, "preact"):
+        return unit.conv2
+    return unit.norm2
 
 
 @contextlib.contextmanager
 def scaled(unit: nn.Module, scale: float) -> Iterator[None]:
-    """The block with its branch's last weights and biases times `scale` while the block lasts."""
+    """The block with its branch's last weights and biases times `scale` while the context lasts."""
     layer = last_linear(unit)
     before = {name: value.clone() for name, value in layer.named_parameters()}
     try:
@@ -95,26 +117,40 @@ def scaled(unit: nn.Module, scale: float) -> Iterator[None]:
 def distance(unit: nn.Module, x: Tensor, scale: float) -> float:
     """||unit(x) - x|| / ||x|| with the branch's last weights scaled."""
     with scaled(unit, scale):
-        return float((unit(x) - x).norm() / x.norm())
+        difference = unit(x) - x
+        return float(difference.norm() / x.norm())
 
 
 def share(unit: nn.Module, x: Tensor) -> float:
     """||F(x)|| / ||x||: what the branch gives, before it meets the shortcut, over what the block is given."""
-    given: list[Tensor] = []
-    handle = last_linear(unit).register_forward_hook(lambda _module, _inputs, value: given.append(value.norm()))
+    norms: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, value: Tensor) -> None:  # noqa: ARG001 (torch's signature of a hook)
+        """Keeps the norm of what the branch gives."""
+        norms.append(value.norm())
+
+    handle = last_linear(unit).register_forward_hook(keep)
     try:
         unit(x)
     finally:
         handle.remove()
-    return float(given[0] / x.norm())
+    return float(norms[0] / x.norm())
 
 
 def _inputs(network: Network, blocks: dict[str, nn.Module], pictures: Tensor) -> dict[str, Tensor]:
+    """What each block is given, by its name, in a forward pass of these pictures."""
     found: dict[str, Tensor] = {}
-    handles = [
-        unit.register_forward_pre_hook(lambda _module, inputs, name=name: found.__setitem__(name, inputs[0].clone()))
-        for name, unit in blocks.items()
-    ]
+
+    def keep_as(name: str) -> Callable[[nn.Module, Any], None]:
+        """A hook that keeps the input of the block of that name."""
+
+        def keep(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001 (torch's signature of a hook)
+            """Keeps the input."""
+            found[name] = inputs[0].clone()
+
+        return keep
+
+    handles = [unit.register_forward_pre_hook(keep_as(name)) for name, unit in blocks.items()]
     try:
         network(pictures)
     finally:
@@ -124,64 +160,72 @@ def _inputs(network: Network, blocks: dict[str, nn.Module], pictures: Tensor) ->
 
 
 def _error(network: Network, pictures: Tensor, targets: Tensor) -> float:
-    return float((network(pictures).argmax(1) != targets).float().mean())
+    """The share of these pictures that the network gets wrong."""
+    answers = network(pictures).argmax(1)
+    return float((answers != targets).float().mean())
 
 
 def rise(results: Results, arm: str) -> np.ndarray:
     """Points of test error that zeroing one block's weights costs, mean over the blocks, for each seed."""
-    return 100 * (results.looked(arm, "error_without").mean(1) - results.looked(arm, "error"))
+    without = results.looked(arm, "error_without").mean(1)
+    return 100 * (without - results.looked(arm, "error"))
 
 
 def judge(results: Results) -> Outcome:
+    """Judges that zeroed residual blocks are the identity, and what a zeroed plain block costs more than these."""
     rows: list[Measure] = []
     for arm, label in results.labels.items():
         distances = results.looked(arm, "distance").mean(1)  # over the blocks
-        rows += [
-            measure(f"{label}: distance from the identity, weights times {scale:g}", "", distances[:, place])
-            for place, scale in enumerate(SCALES)
-            if scale in (1.0, 0.01, 0.0)
-        ]
-    rows += [measure(f"{results.labels[arm]}: share of the branch", "", results.looked(arm, "share").mean(1))
-             for arm in RESIDUAL]  # fmt: skip
+        for place, scale in enumerate(SCALES):
+            if scale in (1.0, 0.01, 0.0):
+                name = f"{label}: distance from the identity, weights times {scale:g}"
+                rows.append(measure(name, "", distances[:, place]))
+    for arm in RESIDUAL:
+        shares = results.looked(arm, "share").mean(1)
+        rows.append(measure(f"{results.labels[arm]}: share of the branch", "", shares))
     for arm, label in results.labels.items():
         rows.append(measure(f"{label}: test error", "%", 100 * results.looked(arm, "error")))
         rows.append(measure(f"{label}: rise of the test error, one block at 0", "points", rise(results, arm)))
-    effect = measure(
-        "rise of the test error with one block at 0, plain minus residual v1",
-        "points",
-        rise(results, "plain") - rise(results, "v1"),
-    )
+    more = rise(results, "plain") - rise(results, "v1")
+    effect = measure("rise of the test error with one block at 0, plain minus residual v1", "points", more)
     rows.append(effect)
-    furthest = max(float(results.looked(arm, "distance")[:, :, -1].max()) for arm in RESIDUAL)
+    at_zero = [results.looked(arm, "distance")[:, :, -1] for arm in RESIDUAL]
+    furthest = max(float(distances.max()) for distances in at_zero)
     if furthest != 0:
-        why = f"a residual block with weights of 0 is {furthest:.2g} away from the identity"
-        return Outcome("failed", why, tuple(rows))
+        reason = f"a residual block with weights of 0 is {furthest:.2g} away from the identity"
+        return Outcome("failed", reason, tuple(rows))
     word, reason = judged(effect)
     return Outcome(word, f"every residual block with weights of 0 is exactly the identity; {reason}", tuple(rows))
 
 
 def draw(results: Results) -> Any:
+    """Left the distance from the identity, in the middle the cost of one block at 0, right the branch's share."""
     figure, (left, middle, right) = panels(3, width=4.5, height=4.0)
-    for arm, colour in (("plain", COLOURS[1]), ("v1", COLOURS[0]), ("v2", COLOURS[2])):
+    colours = {"plain": COLOURS[1], "v1": COLOURS[0], "v2": COLOURS[2]}
+    for arm, colour in colours.items():
         _draw_distances(left, results, arm, colour)
-        places, label = _places(results, arm), _LABELS[arm]
-        curve(middle, places, 100 * results.looked(arm, "error_without"), label, colour=colour, thick=True)
-        middle.axhline(100 * results.looked(arm, "error").mean(), color=colour, linewidth=1, linestyle=(0, (2, 2)))
-    for arm, colour in zip(RESIDUAL, (COLOURS[0], COLOURS[0], COLOURS[2], COLOURS[2]), strict=True):
-        strong = arm.endswith("decay")
-        values = results.looked(arm, "share")
-        curve(right, _places(results, arm), values, results.labels[arm], colour=colour, thick=True, dashed=strong)
+        errors = 100 * results.looked(arm, "error_without")
+        curve(middle, _places(results, arm), errors, _LABELS[arm], colour=colour, thick=True)
+        whole = 100 * results.looked(arm, "error").mean()
+        middle.axhline(whole, color=colour, linewidth=1, linestyle=(0, (2, 2)))
+    highest = 0.0
+    for arm in RESIDUAL:
+        version, _, strong = arm.partition("_")
+        shares = results.looked(arm, "share")
+        highest = max(highest, shares.max())
+        label, colour = results.labels[arm], colours[version]
+        curve(right, _places(results, arm), shares, label, colour=colour, thick=True, dashed=bool(strong))
     # A linear piece below 0.01 makes room for 0 on a logarithmic axis.
     left.set_xscale("symlog", linthresh=0.01, linscale=0.5)
     left.set_yscale("symlog", linthresh=0.001, linscale=0.5)
     left.set(xlabel="factor on the last weights of the block", ylabel="||block(x) - x|| / ||x||")
-    left.set_xticks(SCALES, [f"{one:g}" for one in SCALES])
+    left.set_xticks(SCALES, [f"{scale:g}" for scale in SCALES])
     left.set(title="Distance from the identity", ylim=(-0.0002, None))
     middle.set(
         xlabel="block (stage.unit) whose weights are 0", ylabel="test error, %", title="One block at 0", ylim=(0, 100)
     )
     right.set(xlabel="block (stage.unit)", ylabel="||F(x)|| / ||x||", title="Share of the branch")
-    right.set_ylim(0, 1.4 * max(results.looked(arm, "share").max() for arm in RESIDUAL))  # room for the legend
+    right.set_ylim(0, 1.4 * highest)  # room for the legend
     for axes in (middle, right):
         axes.set_xticks(range(len(_BLOCKS)), _BLOCKS)
     for axes, place in ((left, "lower right"), (middle, "lower left"), (right, "upper right")):
@@ -196,11 +240,16 @@ def draw(results: Results) -> Any:
 
 
 def _places(results: Results, arm: str) -> np.ndarray:
-    names = results.of(arm)[0].looked["blocks"]
-    return np.array([_BLOCKS.index(name.replace("stage", "").replace("unit", "")) for name in names])
+    """Where an arm's blocks stand on the axis of all blocks."""
+    places = []
+    for name in results.of(arm)[0].looked["blocks"]:
+        short_name = name.replace("stage", "").replace("unit", "")
+        places.append(_BLOCKS.index(short_name))
+    return np.array(places)
 
 
 def _draw_distances(axes: Any, results: Results, arm: str, colour: str) -> None:
+    """The distances of an arm's blocks over the scale of their weights, and their mean."""
     values = results.looked(arm, "distance").mean(0)  # (blocks, scales)
     axes.plot(SCALES, values.T, color=colour, linewidth=0.7, alpha=0.45)
     axes.plot(SCALES, values.mean(0), "o-", color=colour, linewidth=2.2, markersize=4, label=_LABELS[arm])

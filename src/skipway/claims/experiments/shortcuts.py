@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import (
     LATE,
     QUICK_EPOCHS,
     QUICK_PICTURES,
-    QUICK_TEST_PICTURES,
     draw_curves,
     draw_ends,
-    full_recipe,
+    full_or_quick_arm,
     late,
     late_errors,
-    on_smaller_maps,
-    quick_recipe,
 )
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, SPREAD, footed, panels
 from skipway.claims.results import Measure, Outcome, Results, Word, judged, measure
-from skipway.claims.statistics import Interval
 from skipway.models.catalog import find_spec
 from skipway.reporting import counted
 
@@ -40,56 +37,68 @@ _DEPTH: dict[Budget, int] = {"quick": 20, "full": 56}
 
 
 def _arms(budget: Budget) -> tuple[Arm, ...]:
+    """A plain network, and the residual one of that depth with each kind of shortcut."""
     depth = _DEPTH[budget]
-    row = find_spec(f"resnet_v1_{depth}.cifar")
-    networks = [(name, label, row.replaced({"shortcut": kind})) for name, (label, kind) in _OPTIONS.items()]
-    networks.insert(0, ("plain", "plain", find_spec(f"plain_{depth}.cifar")))
-    if budget == "full":
-        return tuple(Arm(name, label, spec, full_recipe()) for name, label, spec in networks)
-    recipe = quick_recipe()
-    return tuple(
-        Arm(name, label, on_smaller_maps(spec), recipe, "cifar10", QUICK_PICTURES, QUICK_TEST_PICTURES)
-        for name, label, spec in networks
-    )
+    plain = find_spec(f"plain_{depth}.cifar")
+    residual = find_spec(f"resnet_v1_{depth}.cifar")
+    found = [full_or_quick_arm("plain", "plain", plain, budget)]
+    for name, (label, kind) in _OPTIONS.items():
+        spec = residual.replaced({"shortcut": kind})
+        found.append(full_or_quick_arm(name, label, spec, budget))
+    return tuple(found)
 
 
 def _judge(results: Results) -> Outcome:
+    """Judges the differences between the options beside what residual networks gain at all."""
     errors = {arm: late(results, arm, "test_error") for arm in results.labels}
     residual = np.mean([errors[arm] for arm in _OPTIONS], axis=0)
     gain = measure("plain minus the mean of A, B, C", "points", errors["plain"] - residual)
-    pairs = [measure(f"{a} minus {b}", "points", errors[a] - errors[b]) for a, b in combinations(_OPTIONS, 2)]
+    pairs = []
+    for first, second in combinations(_OPTIONS, 2):
+        difference = errors[first] - errors[second]
+        pairs.append(measure(f"{first} minus {second}", "points", difference))
     word, reason = _verdict(gain, pairs)
     return Outcome(word, reason, (*late_errors(results), *pairs, gain))
 
 
 def _verdict(gain: Measure, pairs: list[Measure]) -> tuple[Word, str]:
+    """The verdict by the rule, and why."""
     word, reason = judged(gain)
     if word != "held" or gain.interval is None:
         return word, reason
-    largest = max(pairs, key=_outer)
-    told = f"{reason}; the options differ most in {largest.name}"
-    told += f", {largest.interval.describe('points')}" if largest.interval is not None else ""
-    if _outer(largest) < gain.interval.low:
-        return "held", told
-    apart = [one.name for one in pairs if _inner(one) > gain.interval.high]
-    return ("failed", f"{told}; {', '.join(apart)} exceeds it") if apart else ("undecided", f"{told}: too wide to tell")
+    largest = max(pairs, key=_largest_difference)
+    reason = f"{reason}; the options differ most in {largest.name}"
+    if largest.interval is not None:
+        reason += f", {largest.interval.describe('points')}"
+    if _largest_difference(largest) < gain.interval.low:
+        return "held", reason
+    apart = [pair.name for pair in pairs if _smallest_difference(pair) > gain.interval.high]
+    if apart:
+        return "failed", f"{reason}; {', '.join(apart)} exceeds it"
+    return "undecided", f"{reason}: too wide to tell"
 
 
-def _outer(pair: Measure) -> float:
+def _largest_difference(pair: Measure) -> float:
     """The largest difference, of either sign, that the interval holds."""
-    return np.inf if pair.interval is None else max(abs(pair.interval.low), abs(pair.interval.high))
+    interval = pair.interval
+    if interval is None:
+        return np.inf
+    return max(abs(interval.low), abs(interval.high))
 
 
-def _inner(pair: Measure) -> float:
+def _smallest_difference(pair: Measure) -> float:
     """The smallest difference, of either sign, that the interval holds."""
-    found: Interval | None = pair.interval
-    return 0.0 if found is None or found.low <= 0 <= found.high else min(abs(found.low), abs(found.high))
+    interval = pair.interval
+    if interval is None or interval.low <= 0 <= interval.high:
+        return 0.0
+    return min(abs(interval.low), abs(interval.high))
 
 
 def _draw(results: Results) -> Figure:
     """Left the curves; right the table as bars."""
     figure, (left, right) = panels(2, height=4.0)
-    draw_curves(left, results, dict(zip(results.labels, COLOURS, strict=False)))
+    colours = dict(zip(results.labels, COLOURS, strict=False))
+    draw_curves(left, results, colours)
     draw_ends(right, results, results.labels)
     left.set(title="Curves")
     right.set(title="Test error at the end")

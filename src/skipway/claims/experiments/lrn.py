@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
 from skipway.claims.networks import four_layers, pace
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
-    recipe = small_recipe(epochs=12 if quick else 120, **pace(budget))
-    return (
-        Arm("without", "no LRN", four_layers(), recipe, **size),
-        Arm("with", "LRN", four_layers(("norm", "pool")), recipe, **size),
-    )
+    """The four-layer network without and with local response normalization before its first two pools."""
+    if budget == "quick":
+        epochs, pictures, test_pictures = 12, 5_000, 2_000
+    else:
+        epochs, pictures, test_pictures = 120, 0, 0
+    recipe = small_recipe(epochs=epochs, **pace(budget))
+    without = Arm("without", "no LRN", four_layers(), recipe, pictures=pictures, test_pictures=test_pictures)
+    normalized = four_layers(("norm", "pool"))
+    with_norm = Arm("with", "LRN", normalized, recipe, pictures=pictures, test_pictures=test_pictures)
+    return without, with_norm
 
 
 CLAIM = Claim(

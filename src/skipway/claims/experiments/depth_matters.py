@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import gain, small_recipe
 from skipway.claims.figures import COLOURS, MUTED, dots, footed, panels
 from skipway.claims.networks import eight_layers, without_conv
-from skipway.claims.results import Outcome, Results, decided
+from skipway.claims.results import Measure, Outcome, Results, decided
 from skipway.reporting import counted
 
 # No two widths are alike: else networks without one layer or another would be the same.
@@ -17,32 +18,42 @@ LAYERS = tuple(range(1, len(NETWORK.convs) + 1))
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
-    recipe = small_recipe(epochs=10 if quick else 120, batch_size=32 if quick else 128, learning_rate=0.01)
-    whole = Arm("whole", "whole", NETWORK, recipe, **size)
-    return (
-        whole,
-        *(
-            Arm(f"without-conv{number}", f"no conv{number}", without_conv(NETWORK, number), recipe, **size)
-            for number in LAYERS
-        ),
-    )
+    """The whole network, then the network without each of its convolutions."""
+    if budget == "quick":
+        epochs, batch_size, pictures, test_pictures = 10, 32, 5_000, 2_000
+    else:
+        epochs, batch_size, pictures, test_pictures = 120, 128, 0, 0
+    recipe = small_recipe(epochs=epochs, batch_size=batch_size, learning_rate=0.01)
+    found = [Arm("whole", "whole", NETWORK, recipe, pictures=pictures, test_pictures=test_pictures)]
+    for number in LAYERS:
+        name, label = f"without-conv{number}", f"no conv{number}"
+        network = without_conv(NETWORK, number)
+        arm = Arm(name, label, network, recipe, pictures=pictures, test_pictures=test_pictures)
+        found.append(arm)
+    return tuple(found)
 
 
 def judge(results: Results) -> Outcome:
-    losses = [
-        gain(results, f"without-conv{number}", "whole", f"error that removing conv{number} adds") for number in LAYERS
-    ]
-    errors = [row for name in results.labels for row in results.errors(name)]
-    return decided(losses, (*errors, *losses))
+    """Judges the error that the removal of each convolution adds."""
+    rows: list[Measure] = []
+    for arm in results.labels:
+        rows += results.errors(arm)
+    added = []
+    for number in LAYERS:
+        name = f"error that removing conv{number} adds"
+        added.append(gain(results, f"without-conv{number}", "whole", name))
+    return decided(added, (*rows, *added))
 
 
 def draw(results: Results) -> Any:
+    """The last test errors, and the last training errors, each beside those of the whole network."""
     figure, (left, right) = panels(2, width=5.0)
     colours = ("#7a7a7a", *COLOURS[:1] * len(LAYERS))
     for axes, name, title in ((left, "test_error", "Test"), (right, "train_error", "Training")):
-        heights = {label.replace("no ", "no\n"): 100 * results.last(arm, name) for arm, label in results.labels.items()}
+        heights = {}
+        for arm, label in results.labels.items():
+            wrapped_label = label.replace("no ", "no\n")
+            heights[wrapped_label] = 100 * results.last(arm, name)
         dots(axes, heights, colours=colours)
         axes.axhline(heights["whole"].mean(), color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         axes.set(title=title, ylabel=f"{title.lower()} error, %")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import small_recipe
-from skipway.claims.figures import COLOURS, INK, MUTED, SPREAD, bars, curve, footed, panels
+from skipway.claims.figures import COLOURS, INK, MUTED, SPREAD, annotate_above, bars, curve, footed, panels
 from skipway.claims.networks import four_layers
 from skipway.claims.results import Measure, Outcome, Results, judged, measure
 from skipway.claims.statistics import ratio_interval, steps_to
@@ -22,66 +23,76 @@ LABELS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 20_000, "test_pictures": 1_000} if quick else {}
-    epochs, batch = (12, 64) if quick else (100, 128)
-    return tuple(
-        Arm(
-            kind,
-            LABELS[kind],
-            four_layers().replaced({"conv_activation": kind}),
-            small_recipe(epochs=epochs, batch_size=batch, learning_rate=rate, schedule="constant", weight_decay=0.0),
-            **size,
+    """The four-layer network with each kind of unit, at the rate that suits it best."""
+    if budget == "quick":
+        epochs, batch_size, pictures, test_pictures = 12, 64, 20_000, 1_000
+    else:
+        epochs, batch_size, pictures, test_pictures = 100, 128, 0, 0
+    found = []
+    for kind, rate in RATES.items():
+        network = four_layers().replaced({"conv_activation": kind})
+        recipe = small_recipe(
+            epochs=epochs, batch_size=batch_size, learning_rate=rate, schedule="constant", weight_decay=0.0
         )
-        for kind, rate in RATES.items()
-    )
+        arm = Arm(kind, LABELS[kind], network, recipe, pictures=pictures, test_pictures=test_pictures)
+        found.append(arm)
+    return tuple(found)
 
 
 def steps_needed(results: Results, arm: str) -> np.ndarray:
     """Updates until the training error first is 25 %, for each seed; NaN where it never is."""
-    steps, values = results.curves(arm, "train_error")
-    return np.array([steps_to(steps, one, TARGET) for one in values])
+    steps, errors = results.curves(arm, "train_error")
+    needed = [steps_to(steps, error, TARGET) for error in errors]
+    return np.array(needed)
 
 
 def judge(results: Results) -> Outcome:
-    rows: list[Measure] = [
-        measure(f"{label}: updates to 25 % training error", "updates", steps_needed(results, arm))
-        for arm, label in LABELS.items()
-    ]
-    rows += [measure(f"{label}: last training error", "%", 100 * results.last(arm, "train_error"))
-             for arm, label in LABELS.items()]  # fmt: skip
-    ratios = [ratio(results, arm) for arm in ("tanh", "sigmoid")]
-    rows += ratios
-    word, reason = judged(ratios[0], margin=1.0)
+    """Judges how many times the updates of ReLU the tanh units need."""
+    rows: list[Measure] = []
+    for arm, label in LABELS.items():
+        rows.append(measure(f"{label}: updates to 25 % training error", "updates", steps_needed(results, arm)))
+    for arm, label in LABELS.items():
+        last_error = 100 * results.last(arm, "train_error")
+        rows.append(measure(f"{label}: last training error", "%", last_error))
+    tanh = ratio(results, "tanh")
+    rows += [tanh, ratio(results, "sigmoid")]
+    word, reason = judged(tanh, margin=1.0)
     return Outcome(word, reason, tuple(rows))
 
 
 def ratio(results: Results, arm: str) -> Measure:
-    """How many times the updates of ReLU an arm needs. A run that never gets there counts with all the updates it had:
-    its ratio is too small, never too large."""
-    relu, other = steps_needed(results, "relu"), steps_needed(results, arm)
-    never = np.isnan(other)
-    other = np.where(never, results.curves(arm, "train_error")[0][-1], other)
-    values = other / relu
-    name = f"{LABELS[arm]}: times the updates of ReLU{', at least' if never.any() else ''}"
-    plain = measure(name, "times", values)
+    """How many times the updates of ReLU an arm needs.
+
+    A run that never gets there counts with all the updates it had: its ratio is too small, never too large.
+    """
+    relu = steps_needed(results, "relu")
+    needed = steps_needed(results, arm)
+    never = np.isnan(needed)
+    steps, _ = results.curves(arm, "train_error")
+    counted = np.where(never, steps[-1], needed)
+    name = f"{LABELS[arm]}: times the updates of ReLU"
+    if never.any():
+        name += ", at least"
+    plain = measure(name, "times", counted / relu)
     if plain.interval is None:
         return plain
-    return Measure(name, "times", plain.values, ratio_interval(other, relu))
+    return Measure(name, "times", plain.values, ratio_interval(counted, relu))
 
 
 def draw(results: Results) -> Any:
+    """Left the training errors, as in figure 1; right the updates that each kind of unit needs."""
     figure, (left, right) = panels(2, gridspec_kw={"width_ratios": [1.35, 1]})
     for (arm, label), colour in zip(LABELS.items(), COLOURS, strict=False):
-        steps, values = results.curves(arm, "train_error")
-        curve(left, steps, 100 * values, label, colour=colour, thick=True, dashed=arm != "relu")
+        steps, errors = results.curves(arm, "train_error")
+        curve(left, steps, 100 * errors, label, colour=colour, thick=True, dashed=arm != "relu")
     left.axhline(100 * TARGET, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
     left.annotate("25 %", (0, 100 * TARGET), xytext=(3, 3), textcoords="offset points", color=INK, fontsize=9)
     left.set(xlabel="updates of the weights", ylabel="training error, %", title="A four-layer CNN on CIFAR-10")
     left.set_xlim(left=0)
     left.set_ylim(0, 92)
     left.legend()
-    bars(right, {label: steps_needed(results, arm) for arm, label in LABELS.items()}, form="{:,.0f}")
+    needed = {label: steps_needed(results, arm) for arm, label in LABELS.items()}
+    bars(right, needed, form="{:,.0f}")
     _draw_open_ends(right, results)
     right.set(ylabel="updates to 25 % training error", title="How long it takes")
     right.set_xlim(-0.6, len(LABELS) - 0.4)
@@ -97,10 +108,10 @@ def _draw_open_ends(axes: Any, results: Results) -> None:
     for place, arm in enumerate(LABELS):
         if np.isfinite(steps_needed(results, arm)).any():
             continue
-        end = results.curves(arm, "train_error")[0][-1]
+        steps, _ = results.curves(arm, "train_error")
+        end = steps[-1]
         axes.bar(place, end, 0.62, fill=False, edgecolor=COLOURS[place], linestyle=(0, (4, 2)), linewidth=1.4)
-        told: dict[str, Any] = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 9}
-        axes.annotate(f"> {end:,.0f}", (place, end), **told)
+        annotate_above(axes, f"> {end:,.0f}", place, end)
 
 
 CLAIM = Claim(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipway.claims.arm import Arm, Budget
 from skipway.claims.cifar import measured_row
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.claim import Claim
 from skipway.claims.figures import COLOURS, MUTED, SPREAD, curve, footed, panels
 from skipway.claims.finished import Finished
-from skipway.claims.highway import MNIST
+from skipway.claims.mnist import MNIST
 from skipway.claims.results import Measure, Outcome, Results, decided, measure
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
@@ -39,23 +41,24 @@ MOMENTS = {"initial": "at initialization", "trained": "after training"}
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
+    """Fully connected networks with two kinds of first weights on MNIST, convolutional ones on CIFAR-10."""
     quick = budget == "quick"
-    dense = tuple(
-        Arm(
-            f"{name}-{first}",
-            f"{label}, {told}",
-            find_spec(name).replaced({"initialization": first}),
-            MNIST.replaced(epochs=4 if quick else 40, learning_rate=0.01, clip_norm=1.0),
-            data="mnist",
-            pictures=5_000 if quick else 0,
-            test_pictures=500 if quick else 0,
-        )
-        for first, told in FIRST_WEIGHTS.items()
-        for name, label in DENSE.items()
-    )
-    recipe = CIFAR_RESNET.replaced(pictures=0, epochs=2, batch_size=64, learning_rate=0.02) if quick else CIFAR_RESNET
-    size: dict[str, Any] = {"pictures": 2_000, "test_pictures": 200} if quick else {}
-    return (*dense, *(Arm(name, label, measured_row(name), recipe, **size) for name, label in CONVOLUTIONAL.items()))
+    found = []
+    for first_weights, weights_label in FIRST_WEIGHTS.items():
+        for name, label in DENSE.items():
+            spec = find_spec(name).replaced({"initialization": first_weights})
+            recipe = MNIST.replaced(epochs=4 if quick else 40, learning_rate=0.01, clip_norm=1.0)
+            arm = Arm(f"{name}-{first_weights}", f"{label}, {weights_label}", spec, recipe, data="mnist")
+            if quick:
+                arm = replace(arm, pictures=5_000, test_pictures=500)
+            found.append(arm)
+    for name, label in CONVOLUTIONAL.items():
+        arm = Arm(name, label, measured_row(name), CIFAR_RESNET)
+        if quick:
+            recipe = CIFAR_RESNET.replaced(pictures=0, epochs=2, batch_size=64, learning_rate=0.02)
+            arm = replace(arm, recipe=recipe, pictures=2_000, test_pictures=200)
+        found.append(arm)
+    return tuple(found)
 
 
 def look(finished: Finished) -> dict[str, Any]:
@@ -64,39 +67,53 @@ def look(finished: Finished) -> dict[str, Any]:
     looked: dict[str, Any] = {}
     for moment, network in (("initial", finished.initial()), ("trained", finished.trained())):
         names, outputs, weights = gradient_norms(network, pictures, targets)
-        looked |= {"units": names, f"{moment}_outputs": outputs, f"{moment}_weights": weights}
+        looked["units"] = names
+        looked[f"{moment}_outputs"] = outputs
+        looked[f"{moment}_weights"] = weights
     return looked
 
 
 def gradient_norms(network: Network, pictures: Tensor, targets: Tensor) -> tuple[list[str], list[float], list[float]]:
-    """The stem and the units, in forward order, with the norms of the loss's gradient with respect to what each gives
-    (a picture's, root mean square over the batch) and with respect to all of its weights (of the mean loss).
+    """The stem and the units, in forward order, with two norms of the loss's gradient for each.
 
-    Batch normalization uses the batch's statistics, as in training. The network's gradients are overwritten.
+    The first is with respect to what the unit gives, a picture's, root mean square over the batch. The second is with
+    respect to all of the unit's weights, of the mean loss. Batch normalization uses the batch's statistics, as in
+    training. The network's gradients are overwritten.
     """
     network.train()
     network.zero_grad(set_to_none=True)
-    endpoints = {
-        name: value for name, value in network.forward_endpoints(pictures).items() if name == "logits" or _is_unit(name)
-    }
-    for value in endpoints.values():
+    endpoints = network.forward_endpoints(pictures)
+    units = {name: value for name, value in endpoints.items() if _is_unit(name)}
+    for value in units.values():
         value.retain_grad()
-    loss = F.cross_entropy(endpoints.pop("logits"), targets)
+    loss = F.cross_entropy(endpoints["logits"], targets)
     loss.backward()  # type: ignore[no-untyped-call]
-    # The mean loss has a picture's gradient divided by their number.
-    outputs = [_norm([value.grad]) * math.sqrt(len(targets)) for value in endpoints.values()]
-    weights = [_norm([one.grad for one in network.get_submodule(name).parameters()]) for name in endpoints]
-    return list(endpoints), outputs, weights
+    outputs = []
+    weights = []
+    for name, value in units.items():
+        # The mean loss has a picture's gradient divided by their number.
+        outputs.append(_norm([value.grad]) * math.sqrt(len(targets)))
+        parameters = network.get_submodule(name).parameters()
+        weights.append(_norm([parameter.grad for parameter in parameters]))
+    return list(units), outputs, weights
 
 
 def _is_unit(name: str) -> bool:
-    return name == "stem" or name.rpartition(".")[2].startswith("unit")
+    """Whether an endpoint is the stem or a unit, by its name."""
+    last_part = name.rpartition(".")[2]
+    return name == "stem" or last_part.startswith("unit")
 
 
 def _norm(gradients: list[Tensor | None]) -> float:
-    # In float64: squares of what has vanished are below fp32's smallest numbers.
-    squares = sum(float(one.double().square().sum()) for one in gradients if one is not None)
-    return float(f"{math.sqrt(squares):.5g}")
+    """The norm of all gradients together, with five digits."""
+    sums = []
+    for gradient in gradients:
+        if gradient is not None:
+            # In float64: squares of what has vanished are below fp32's smallest numbers.
+            squares = gradient.double().square()
+            sums.append(float(squares.sum()))
+    norm = math.sqrt(sum(sums))
+    return float(f"{norm:.5g}")
 
 
 def decades(results: Results, arm: str, name: str) -> np.ndarray:
@@ -109,40 +126,37 @@ def decades(results: Results, arm: str, name: str) -> np.ndarray:
 
 def gap(results: Results, plain: str, shortcut: str, moment: str = "initial") -> Measure:
     """How many decades further from even the plain network's gradient is."""
-    values = np.abs(decades(results, plain, f"{moment}_outputs")) - np.abs(
-        decades(results, shortcut, f"{moment}_outputs")
-    )
+    plain_decades = decades(results, plain, f"{moment}_outputs")
+    shortcut_decades = decades(results, shortcut, f"{moment}_outputs")
     name = f"unevenness {MOMENTS[moment]}, {results.labels[plain]} minus {results.labels[shortcut]}"
-    return measure(name, "decades", values)
+    return measure(name, "decades", np.abs(plain_decades) - np.abs(shortcut_decades))
 
 
 def judge(results: Results) -> Outcome:
-    rows = [
-        measure(f"{label}: first layer to last, {told}", "decades", decades(results, arm, f"{moment}_outputs"))
-        for moment, told in MOMENTS.items()
-        for arm, label in results.labels.items()
-    ]
-    effects = [gap(results, *pair) for pair in PAIRS]
-    rows += [*effects, *(gap(results, *pair) for pair in SHOWN)]
-    return decided(effects, rows)
+    """Judges the gaps of the three pairs before training."""
+    rows = []
+    for moment, words in MOMENTS.items():
+        for arm, label in results.labels.items():
+            values = decades(results, arm, f"{moment}_outputs")
+            rows.append(measure(f"{label}: first layer to last, {words}", "decades", values))
+    effects = [gap(results, plain, shortcut) for plain, shortcut in PAIRS]
+    shown = [gap(results, plain, shortcut) for plain, shortcut in SHOWN]
+    return decided(effects, (*rows, *effects, *shown))
 
 
 def draw(results: Results) -> Any:
+    """The gradients over the layers: fully connected networks above, convolutional ones below; left before training,
+    right after it."""
     figure, grid = panels(2, 2, width=5.4, height=3.3, sharex="row", sharey="row")
-    colours = {"plain": COLOURS[1], "highway": COLOURS[0], "resnet_v1": COLOURS[0], "resnet_v2": COLOURS[2]}
-    for arm, label in results.labels.items():
-        dense = "_mlp_" in arm
-        kind = next(one for one in colours if arm.startswith(one))
-        for axes, moment in zip(grid[0 if dense else 1], MOMENTS, strict=True):
-            norms = results.looked(arm, f"{moment}_outputs")
-            with np.errstate(divide="ignore", invalid="ignore"):
-                relative = norms / norms[:, -1:]
-            # A unit of the convolutional networks has two layers.
-            layers = 1 + np.arange(norms.shape[1]) * (1 if dense else 2)
-            curve(axes, layers, relative, label, colour=colours[kind], thick=True, dashed=arm.endswith("-he"))
-    for row, told in zip(grid, ("Fully connected, MNIST", "Convolutional, CIFAR-10"), strict=True):
+    dense_row, convolutional_row = grid
+    for arm in results.labels:
+        if "_mlp_" in arm:
+            _draw_gradients(dense_row, results, arm, layers_a_unit=1)
+        else:
+            _draw_gradients(convolutional_row, results, arm, layers_a_unit=2)
+    for row, networks in zip(grid, ("Fully connected, MNIST", "Convolutional, CIFAR-10"), strict=True):
         for axes, moment in zip(row, MOMENTS.values(), strict=True):
-            axes.set(title=f"{told}: {moment}", xlabel="layer (the gradient comes from the right)")
+            axes.set(title=f"{networks}: {moment}", xlabel="layer (the gradient comes from the right)")
             axes.axhline(1, color=MUTED, linewidth=0.8)
         row[0].set(yscale="log", ylabel="gradient, relative to the last unit's")
         row[0].legend(fontsize=9)
@@ -152,6 +166,26 @@ def draw(results: Results) -> Any:
         f"{counted(len(results.seeds), 'seed')}.\n{SPREAD}.",
     )
     return figure
+
+
+def _draw_gradients(row: Any, results: Results, arm: str, *, layers_a_unit: int) -> None:
+    """An arm's gradients, relative to the last unit's, at both moments."""
+    colour = _colour(arm)
+    for axes, moment in zip(row, MOMENTS, strict=True):
+        norms = results.looked(arm, f"{moment}_outputs")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = norms / norms[:, -1:]
+        layers = 1 + np.arange(norms.shape[1]) * layers_a_unit
+        curve(axes, layers, relative, results.labels[arm], colour=colour, thick=True, dashed=arm.endswith("-he"))
+
+
+def _colour(arm: str) -> str:
+    """The colour of an arm, by the kind of its network."""
+    if arm.startswith("plain"):
+        return COLOURS[1]
+    if arm.startswith("resnet_v2"):
+        return COLOURS[2]
+    return COLOURS[0]
 
 
 CLAIM = Claim(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from skipway.claims.claim import Arm, Budget, Claim
+from skipway.claims.arm import Arm, Budget
+from skipway.claims.claim import Claim
 from skipway.claims.contrasts import RULE, draw_errors, judge_gain, small_recipe
 from skipway.claims.networks import four_layers, pace
 from skipway.models.alexnet import Pool
 
 
 def arms(budget: Budget) -> tuple[Arm, ...]:
-    quick = budget == "quick"
-    size: dict[str, Any] = {"pictures": 5_000, "test_pictures": 2_000} if quick else {}
-    recipe = small_recipe(epochs=12 if quick else 120, **pace(budget))
+    """The four-layer network with windows that do not overlap, and with windows that do."""
+    if budget == "quick":
+        epochs, pictures, test_pictures = 12, 5_000, 2_000
+    else:
+        epochs, pictures, test_pictures = 120, 0, 0
+    recipe = small_recipe(epochs=epochs, **pace(budget))
     network = four_layers()
     # Padded so that both make maps of the same size.
+    apart = network.replaced({"pool": Pool(2, 2, "same")})
+    overlapping = network.replaced({"pool": Pool(3, 2, "same")})
     return (
-        Arm("apart", "2x2, stride 2", network.replaced({"pool": Pool(2, 2, "same")}), recipe, **size),
-        Arm("overlapping", "3x3, stride 2", network.replaced({"pool": Pool(3, 2, "same")}), recipe, **size),
+        Arm("apart", "2x2, stride 2", apart, recipe, pictures=pictures, test_pictures=test_pictures),
+        Arm("overlapping", "3x3, stride 2", overlapping, recipe, pictures=pictures, test_pictures=test_pictures),
     )
 
 

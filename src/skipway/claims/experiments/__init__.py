@@ -1,0 +1,1 @@
+"""The fourteen claims, one file each."""
