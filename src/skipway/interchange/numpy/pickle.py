@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from skipway.interchange.containers.blobs import Blob, checked_shape, damaged, stored_array
+from skipway.interchange.containers.blobs import Blob, Order, checked_shape, damaged, stored_array
 from skipway.interchange.containers.pickle_values import PickleError, Span
 from skipway.interchange.source import Array
 
@@ -62,7 +62,7 @@ class PickledDtype:
         if isinstance(order, bytes):
             order = order.decode("latin-1")
         is_structured = any(part is not None for part in structure)
-        if is_structured or order not in {"<", ">", "|"}:
+        if order not in {"<", ">", "|"} or is_structured:
             raise PickleError("holds a structured array, which no weights are")
         self.dtype = self.dtype.newbyteorder(order)
 
@@ -132,7 +132,9 @@ class PickledArray:
 
         Raises ModelFileError where `blob` is too short.
         """
-        order = cast(Any, "F" if self.fortran else "C")
+        order: Order = "C"
+        if self.fortran:
+            order = "F"
         if isinstance(self.data, Span):
             return stored_array(name, blob, self.data.start, self.shape, self.dtype, order=order)
         source: Blob

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skipway.errors import ModelFileError
-from skipway.interchange.containers.blobs import Blob, FileBlob, checked_shape, damaged, named, stored_array
+from skipway.interchange.containers.blobs import Blob, FileBlob, Order, checked_shape, damaged, named, stored_array
 from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import PickleError, UnknownGlobalError
 from skipway.interchange.containers.zips import SIGNATURE as ZIP_SIGNATURE
@@ -81,11 +81,11 @@ def read(path: Path) -> Source:
         root = _unpickled(path, data, header.start)
     found = _Found()
     _add_objects(found, path, root, whole)
-    if not found.arrays:
+    arrays, layers, left_out = found.arrays, found.layers, found.left_out
+    if not arrays:
         raise damaged(path, "holds no arrays", _SAVE_AGAIN)
-    layers, left_out = found.layers, found.left_out
     notes = {"form": "dictionary of layers" if layers else "dictionary of arrays", "left_out": left_out}
-    return Source("npy", path, named(path, found.arrays), tuple(layers), notes=notes)
+    return Source("npy", path, named(path, arrays), tuple(layers), notes=notes)
 
 
 def _read_archive(path: Path) -> Source:
@@ -168,7 +168,10 @@ def _plain_array(name: str, blob: Blob, header: _Header) -> Array:
         checked_shape(header.shape, dtype.itemsize)
     except ValueError as error:
         raise damaged(blob.path, str(error), "save its numbers alone") from None
-    return stored_array(name, blob, header.start, header.shape, dtype, order="F" if header.fortran else "C")
+    order: Order = "C"
+    if header.fortran:
+        order = "F"
+    return stored_array(name, blob, header.start, header.shape, dtype, order=order)
 
 
 def _unpickled(path: Path, data: bytes | mmap, start: int) -> Any:
@@ -197,16 +200,23 @@ def _add_objects(found: _Found, path: Path, root: Any, blob: Blob) -> None:
         if _is_numbers(value):
             found.arrays.append(value.array(name, blob))
             continue
-        arrays: list[Array] = []
-        for label, part in _parts(value):
-            if _is_numbers(part):
-                arrays.append(part.array(f"{name}/{label}", blob))
+        arrays = _layer_arrays(name, value, blob)
         if not arrays:
             found.left_out.append(name)
             continue
         found.arrays += arrays
         array_names = tuple(array.name for array in arrays)
         found.layers.append(Layer(name, "", arrays=array_names))
+
+
+def _layer_arrays(name: str, layer: Any, blob: Blob) -> list[Array]:
+    """The arrays of numbers that a layer holds, under its name and theirs."""
+    arrays: list[Array] = []
+    for label, part in _parts(layer):
+        if _is_numbers(part):
+            array = part.array(f"{name}/{label}", blob)
+            arrays.append(array)
+    return arrays
 
 
 def _pairs(path: Path, root: Any) -> list[tuple[Any, Any]]:
@@ -226,15 +236,13 @@ def _pairs(path: Path, root: Any) -> list[tuple[Any, Any]]:
 
 def _parts(layer: Any) -> Iterator[tuple[str, Any]]:
     """What one layer holds, by name. A list of up to two is weights, then biases."""
-    content = layer
-    if isinstance(layer, PickledArray):
-        content = layer.items()
+    content = _content(layer)
     if isinstance(content, dict):
         for key, value in content.items():
             yield _name(key), value
     elif isinstance(content, list | tuple):
         labels = labels_of(len(content))
-        yield from zip(labels, content, strict=False)
+        yield from zip(labels, content, strict=True)
 
 
 def labels_of(count: int) -> tuple[str, ...]:
@@ -246,10 +254,17 @@ def labels_of(count: int) -> tuple[str, ...]:
 
 def _count(layer: Any) -> int:
     """How many arrays a layer may hold."""
-    content = layer.items() if isinstance(layer, PickledArray) else layer
+    content = _content(layer)
     if isinstance(content, dict | list | tuple):
         return len(content)
     return 1
+
+
+def _content(layer: Any) -> Any:
+    """A layer, or the objects in it where it is an array of objects. None where it is an array of numbers."""
+    if isinstance(layer, PickledArray):
+        return layer.items()
+    return layer
 
 
 def _is_numbers(value: object) -> bool:

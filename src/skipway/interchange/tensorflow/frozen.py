@@ -19,8 +19,8 @@ def variables(source: Source) -> dict[str, Array]:
     """
     found: dict[str, Array] = {}
     for name, array in source.arrays.items():
-        last_part = name.rpartition("/")[2]
-        if last_part in _VARIABLES:
+        _scope, _slash, variable = name.rpartition("/")
+        if variable in _VARIABLES:
             found[name] = array
     is_residual = any(_UNIT in name for name in source.arrays)
     if is_residual and not _has_batch_norm(source, found):

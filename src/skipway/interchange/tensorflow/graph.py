@@ -153,17 +153,18 @@ def _node(message: Message, start: int, end: int) -> tuple[Layer, Constant | Non
     constant = None
     arrays: tuple[str, ...] = ()
     if operation == _CONSTANT:
-        if tensor is None:
-            raise ValueError(f"the constant {name} has no value")
-        constant = _constant(tensor, start, end)
-        if element_type(constant.code) is not None:
+        constant = _constant(name, tensor, start, end)
+        holds_numbers = element_type(constant.code) is not None
+        if holds_numbers:
             arrays = (name,)
     layer = Layer(name, operation, tuple(inputs), (name,), arrays, MappingProxyType(attributes))
     return layer, constant
 
 
-def _constant(tensor: Message, start: int, end: int) -> Constant:
-    """Read type and shape of a TensorProto. Raises ValueError."""
+def _constant(name: str, tensor: Message | None, start: int, end: int) -> Constant:
+    """Read type and shape of the TensorProto of a Const node. Raises ValueError where it has none."""
+    if tensor is None:
+        raise ValueError(f"the constant {name} has no value")
     code = 0
     shape: tuple[int, ...] = ()
     for number, value in tensor:

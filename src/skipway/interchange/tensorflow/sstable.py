@@ -50,6 +50,10 @@ class Table:
             index = self._index_block(file)
         self._last_keys: list[bytes] = []
         self._places: list[tuple[int, int]] = []
+        self._read_index(index)
+
+    def _read_index(self, index: memoryview) -> None:
+        """Read the last key and the place of each data block."""
         end = 0
         for key, value in self._entries(index):
             offset, length, _ = _handle(value, 0)
@@ -211,6 +215,12 @@ class _BlockWriter:
         self.crc = crc32c(piece, self.crc)
         self.length += len(piece)
 
+    def end(self) -> None:
+        """Write what stands behind a block: a byte for the compression and the checksum of all bytes."""
+        compression = bytes([_PLAIN])
+        checksum = masked(crc32c(compression, self.crc))
+        self.file.write(compression + checksum.to_bytes(4, "little"))
+
 
 def _write_block(file: BinaryIO, entries: list[tuple[bytes, Bytes]], interval: int) -> bytes:
     """Write a block and give its handle: place and length, as the index and the footer keep them.
@@ -225,19 +235,22 @@ def _write_block(file: BinaryIO, entries: list[tuple[bytes, Bytes]], interval: i
         if number % interval == 0:
             restarts.append(block.length)
             last = b""
-        shared = _shared(last, key)
-        numbers = [encode_varint(shared), encode_varint(len(key) - shared), encode_varint(len(value))]
-        block.put(b"".join(numbers) + key[shared:])
+        block.put(_entry_head(key, value, _shared(last, key)))
         block.put(value)
         last = key
     if not entries:
         restarts.append(0)
     points = [point.to_bytes(4, "little") for point in (*restarts, len(restarts))]
     block.put(b"".join(points))
-    compression = bytes([_PLAIN])
-    checksum = masked(crc32c(compression, block.crc))
-    file.write(compression + checksum.to_bytes(4, "little"))
+    block.end()
     return encode_varint(offset) + encode_varint(block.length)
+
+
+def _entry_head(key: bytes, value: Bytes, shared: int) -> bytes:
+    """What stands before the value of an entry, whose key begins with `shared` bytes of the key before it."""
+    rest = key[shared:]
+    lengths = [encode_varint(shared), encode_varint(len(rest)), encode_varint(len(value))]
+    return b"".join(lengths) + rest
 
 
 def _shared(left: bytes, right: bytes) -> int:

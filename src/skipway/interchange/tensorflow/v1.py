@@ -88,21 +88,26 @@ def _collect(table: Table, variables: dict[str, Variable]) -> None:
     if meta[:1] != bytes([_META << 3 | BYTES]):  # as in a V2 index, whose first entry begins with a number
         fix = f"rename it to {table.path.name}.index and give that"
         raise ModelFileError(f"{table.path} is no V1 checkpoint but may be the index of a V2 one; {fix}")
-    budget = Budget(MAX_FIELDS)
     names: set[str] = set()
+    for message in _variable_messages(meta):
+        name, variable = _listed(message, table)
+        if not name:
+            raise ValueError("it lists one without a name")
+        if name in names:
+            raise ValueError(f"it lists the variable '{name}' twice")
+        names.add(name)
+        _add_variable(variables, name, variable)
+
+
+def _variable_messages(meta: memoryview) -> Iterator[Message]:
+    """The SavedSliceMeta messages of a table, one for each of its variables."""
+    budget = Budget(MAX_FIELDS)
     for number, value in Message(meta, budget):
         if number != _META:
             continue
         for inner, listed in value.message():
-            if inner != _VARIABLE:
-                continue
-            name, variable = _listed(listed.message(), table)
-            if not name:
-                raise ValueError("it lists one without a name")
-            if name in names:
-                raise ValueError(f"it lists the variable '{name}' twice")
-            names.add(name)
-            _add_variable(variables, name, variable)
+            if inner == _VARIABLE:
+                yield listed.message()
 
 
 def _add_variable(variables: dict[str, Variable], name: str, variable: Variable) -> None:

@@ -21,8 +21,9 @@ from skipway.interchange.containers.zips import SIGNATURE, Member, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy.pickle import PickledArray
 from skipway.interchange.source import Array, Source
+from skipway.interchange.torch.checks import is_count, is_tuple
 from skipway.interchange.torch.pickle import KNOWN, refused, unpickled
-from skipway.interchange.torch.state import Average, unwrapped
+from skipway.interchange.torch.state import Average, State, unwrapped
 from skipway.interchange.torch.tar import is_tar, place, read_tar
 from skipway.interchange.torch.tensors import Storage, storage_dtype
 
@@ -65,13 +66,20 @@ def read(path: Path, average: Average = "raw") -> Source:
     else:
         raise ModelFileError(f"{path} is no PyTorch file but {describe_foreign(head)}")
     state = unwrapped(path, root, average)
+    arrays = _arrays(path, state, blob)
+    return Source("torch", path, named(path, arrays), warnings=state.warnings, notes={"form": form, **state.notes})
+
+
+def _arrays(path: Path, state: State, blob: Blob) -> list[Array]:
+    """The weights as arrays. The data of NumPy's arrays lie in `blob`, which is what the pickle was read from."""
     arrays: list[Array] = []
     for name, value in state.tensors.items():
         if isinstance(value, PickledArray):
-            arrays.append(value.array(name, blob))
+            array = value.array(name, blob)
         else:
-            arrays.append(value.array(name, path))
-    return Source("torch", path, named(path, arrays), warnings=state.warnings, notes={"form": form, **state.notes})
+            array = value.array(name, path)
+        arrays.append(array)
+    return arrays
 
 
 def _read_zip(path: Path) -> tuple[Any, Blob]:
@@ -114,7 +122,7 @@ def _check_byte_order(path: Path, order: Member | None) -> None:
 
 def _zip_storage(reference: object, listed: Mapping[str, Member], root: str) -> Storage:
     """The storage that a pickle refers to, which is a member of the zip. Raises PickleError."""
-    dtype, key, count = _storage_reference(reference)
+    dtype, key, count, _part = _storage_reference(reference)
     member = listed.get(f"{root}data/{key}")
     size = count * item_dtype(dtype).itemsize
     if member is None or size > member.size:
@@ -122,17 +130,24 @@ def _zip_storage(reference: object, listed: Mapping[str, Member], root: str) -> 
     return Storage(dtype, count, member)
 
 
-def _storage_reference(reference: object) -> tuple[str, str, int]:
-    """Item type, key and number of items of a storage that a pickle refers to. Raises PickleError."""
+def _storage_reference(reference: object) -> tuple[str, str, int, Any]:
+    """Read how a pickle refers to a storage. Raises PickleError.
+
+    Gives the code of its items, its key, the number of its items, and which part of it is meant, None for all of it.
+    """
+    problem = "is damaged (a reference that is no storage's)"
     if not isinstance(reference, tuple) or len(reference) < 5:
-        raise PickleError("is damaged (a reference that is no storage's)")
+        raise PickleError(problem)
     label, kind, key, _location, count = reference[:5]
     if label != "storage" or not isinstance(kind, Global):
-        raise PickleError("is damaged (a reference that is no storage's)")
-    if not isinstance(key, str) or type(count) is not int or count < 0:
+        raise PickleError(problem)
+    if not isinstance(key, str) or not is_count(count):
         raise PickleError("is damaged (a storage without a key or a size)")
+    part = None
+    if len(reference) > 5:
+        part = reference[5]
     dtype = storage_dtype(kind.name)
-    return dtype, key, count
+    return dtype, key, count, part
 
 
 def _read_legacy(path: Path) -> tuple[Any, Blob]:
@@ -167,21 +182,24 @@ def _legacy_storage(path: Path, reference: object, storages: dict[str, Storage])
     if isinstance(reference, tuple) and len(reference) > 1 and reference[0] == "module":
         name = getattr(reference[1], "name", "")
         raise refused(path, f"torch.nn.modules: {name}")
-    dtype, key, count = _storage_reference(reference)
+    dtype, key, count, part = _storage_reference(reference)
     whole = storages.setdefault(key, Storage(dtype, count))
     if whole.dtype != dtype or whole.count != count:
         raise PickleError(f"is damaged (storage {key[:50]!r} is said to be of two sizes)")
-    part = None
-    if isinstance(reference, tuple) and len(reference) > 5:
-        part = reference[5]
     if part is None:
         return whole
-    if not isinstance(part, tuple) or len(part) != 3:
-        raise PickleError("is damaged (a part of a storage without a place)")
-    _part_key, skipped, part_count = part
-    if type(skipped) is not int or skipped < 0 or type(part_count) is not int or part_count < 0:
-        raise PickleError("is damaged (a part of a storage without a place)")
-    return Storage(dtype, part_count, whole=whole, skipped=skipped)
+    return _storage_part(whole, part)
+
+
+def _storage_part(whole: Storage, part: object) -> Storage:
+    """The storage that is part of another. `part` is a key, the items before it and its own. Raises PickleError."""
+    problem = "is damaged (a part of a storage without a place)"
+    if not is_tuple(part, 3):
+        raise PickleError(problem)
+    _key, skipped, count = part
+    if not is_count(skipped) or not is_count(count):
+        raise PickleError(problem)
+    return Storage(whole.dtype, count, whole=whole, skipped=skipped)
 
 
 def _place_storages(path: Path, data: mmap, position: int, keys: list[str], storages: Mapping[str, Storage]) -> None:

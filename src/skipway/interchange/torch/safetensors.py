@@ -65,23 +65,28 @@ def read(path: Path) -> Source:
         raise ModelFileError(f"{path} is no safetensors file but {describe_foreign(head)}")
     size = path.stat().st_size
     length = int.from_bytes(head[:8], "little")
-    if length > min(MAX_HEADER, size - 8):
+    longest = min(MAX_HEADER, size - 8)
+    if length > longest:
         raise damaged(path, f"is cut short or damaged (a header of {length} bytes in a file of {size})")
     header = _header(path, length)
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise damaged(path, "is damaged (metadata that are no texts)")
+    _check_metadata(path, metadata)
     blob = FileBlob(path, 8 + length, size - 8 - length)
     places = _places(path, header, blob.size)
     if not places:
         raise damaged(path, "holds no tensors", "name the file that holds the weights")
     arrays: list[Array] = []
     for name, begin in places.items():
-        entry = header[name]
-        shape = tuple(entry["shape"])
-        dtype = DTYPES[entry["dtype"]]
-        arrays.append(stored_array(name, blob, begin, shape, dtype))
+        array = _array(name, header[name], begin, blob)
+        arrays.append(array)
     return Source("safetensors", path, named(path, arrays), notes={"metadata": metadata})
+
+
+def _array(name: str, entry: Mapping[str, Any], begin: int, blob: FileBlob) -> Array:
+    """The array of an entry of the header whose first byte is `begin`."""
+    shape = tuple(entry["shape"])
+    dtype = DTYPES[entry["dtype"]]
+    return stored_array(name, blob, begin, shape, dtype)
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -123,6 +128,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if isinstance(value, str):
             value.encode()
     return made
+
+
+def _check_metadata(path: Path, metadata: Any) -> None:
+    """Raise ModelFileError unless the metadata are texts by name."""
+    problem = "is damaged (metadata that are no texts)"
+    if not isinstance(metadata, dict):
+        raise damaged(path, problem)
+    for value in metadata.values():
+        if not isinstance(value, str):
+            raise damaged(path, problem)
 
 
 def _places(path: Path, header: Mapping[str, Any], size: int) -> dict[str, int]:

@@ -53,8 +53,7 @@ def unwrapped(path: Path, root: Any, average: Average) -> State:
         if key is None:
             break
         if ema is not None:
-            notes["averages"] = ("raw", "ema") if raw is not None else ("ema",)
-            notes["average"] = "ema" if key == ema else "raw"
+            _note_averages(notes, raw, taken=key)
         if key == ema and average == "raw":
             warnings.append(f"only averaged weights ({ema}) are in the file; these are taken")
         _note_rest(content, key, notes)
@@ -62,8 +61,7 @@ def unwrapped(path: Path, root: Any, average: Average) -> State:
         content = content[key]
     place = ".".join(within)
     if average == "ema" and "average" not in notes:
-        held = f"those of `{place}`" if within else "one set of weights"
-        raise ModelFileError(f"{path} holds no averaged weights, but {held}; leave out --average ema")
+        raise _no_average(path, place)
     if within:
         notes["within"] = place
     tensors = _tensors_of(path, content, notes)
@@ -77,6 +75,23 @@ def _choose(raw: str | None, ema: str | None, average: Average) -> str | None:
     if raw is None or average == "ema":
         return ema
     return raw
+
+
+def _note_averages(notes: dict[str, Any], raw: str | None, *, taken: str) -> None:
+    """Note which weights a checkpoint with averaged weights holds, and which of them are taken."""
+    if raw is None:
+        notes["averages"] = ("ema",)
+    else:
+        notes["averages"] = ("raw", "ema")
+    notes["average"] = "raw" if taken == raw else "ema"
+
+
+def _no_average(path: Path, place: str) -> ModelFileError:
+    """The error for a file without averaged weights. `place` is where its weights lie, empty for the file itself."""
+    held = "one set of weights"
+    if place:
+        held = f"those of `{place}`"
+    return ModelFileError(f"{path} holds no averaged weights, but {held}; leave out --average ema")
 
 
 def _tensors_of(path: Path, content: Any, notes: dict[str, Any]) -> dict[str, Tensor | PickledArray]:
@@ -157,16 +172,17 @@ def _leave_out(notes: dict[str, Any], names: list[str]) -> None:
     """Note the names of what is not read, up to a limit. What training keeps comes first: a user asks for that."""
     if not names:
         return
-    training: list[str] = []
-    others: list[str] = []
-    for name in names:
-        if any(part in name.lower() for part in _TRAINING):
-            training.append(name)
-        else:
-            others.append(name)
+    training = [name for name in names if _is_of_training(name)]
+    others = [name for name in names if not _is_of_training(name)]
     noted = notes.setdefault("left_out", [])
     room = _MAX_NOTES - len(noted)
     noted.extend((training + others)[:room])
+
+
+def _is_of_training(name: str) -> bool:
+    """Whether an entry is named as what training keeps, such as the state of an optimizer."""
+    lower = name.lower()
+    return any(part in lower for part in _TRAINING)
 
 
 def _without_prefixes(
@@ -178,15 +194,7 @@ def _without_prefixes(
         # swa_utils.AveragedModel counts its updates beside the module that it wraps.
         del kept["n_averaged"]
         _leave_out(notes, ["n_averaged"])
-    names = list(kept)
-    removed: set[str] = set()
-    for part in _WITHIN:
-        if any(part in name for name in names):
-            removed.add(part)
-            names = [name.replace(part, "") for name in names]
-    while names and all(_has_prefix(name) for name in names):
-        removed.add(_PREFIX)
-        names = [name.removeprefix(_PREFIX) for name in names]
+    names, removed = _shortened(list(kept))
     if len(set(names)) != len(names):
         raise damaged(path, "holds two tensors of one name once wrappers' prefixes are removed", "save a state_dict")
     if removed:
@@ -194,6 +202,25 @@ def _without_prefixes(
     return dict(zip(names, kept.values(), strict=True))
 
 
-def _has_prefix(name: str) -> bool:
-    """Whether a name begins with the prefix of DataParallel and goes on behind it."""
-    return name.startswith(_PREFIX) and name != _PREFIX
+def _shortened(names: list[str]) -> tuple[list[str], set[str]]:
+    """The names in the same order without what wrappers put into them, and what that was."""
+    removed: set[str] = set()
+    for part in _WITHIN:
+        shorter = [name.replace(part, "") for name in names]
+        if shorter != names:
+            removed.add(part)
+            names = shorter
+    while _have_prefix(names):
+        removed.add(_PREFIX)
+        names = [name.removeprefix(_PREFIX) for name in names]
+    return names, removed
+
+
+def _have_prefix(names: list[str]) -> bool:
+    """Whether there are names, and all of them begin with the prefix of DataParallel and go on behind it."""
+    if not names:
+        return False
+    for name in names:
+        if name == _PREFIX or not name.startswith(_PREFIX):
+            return False
+    return True

@@ -13,6 +13,7 @@ from typing import Any
 from skipway.interchange.containers.blobs import Blob, FileBlob, damaged, item_dtype
 from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import Global, PickleError
+from skipway.interchange.torch.checks import is_count, is_tuple
 from skipway.interchange.torch.pickle import KNOWN, refused, unpickled
 from skipway.interchange.torch.tensors import Storage, Tensor, storage_dtype, view
 
@@ -115,10 +116,10 @@ def _storages(path: Path, data: mmap, position: int) -> dict[object, Storage]:
 def _add_parts(path: Path, parts: list[Any], storages: dict[object, Storage]) -> None:
     """Add the storages that are parts of others. Raises ModelFileError where such a part is damaged."""
     for part in parts:
-        if not isinstance(part, tuple) or len(part) != 4 or part[1] not in storages:
+        if not is_tuple(part, 4) or part[1] not in storages:
             raise damaged(path, "is damaged (a part of a storage that is absent)")
         key, whole_key, skipped, count = part
-        if type(skipped) is not int or type(count) is not int or skipped < 0 or count < 0:
+        if not is_count(skipped) or not is_count(count):
             raise damaged(path, "is damaged (a part of a storage without a place)")
         whole = storages[whole_key]
         storages[key] = Storage(whole.dtype, count, whole=whole, skipped=skipped)
@@ -149,7 +150,7 @@ def _tensors(path: Path, data: mmap, position: int, storages: Mapping[object, St
 def _count(path: Path, stream: PickleStream) -> int:
     """A number of entries, the next object of the stream."""
     count = unpickled(path, stream)
-    if type(count) is not int or count < 0:
+    if not is_count(count):
         raise damaged(path, "is damaged (a number of items that is none)")
     return count
 
@@ -157,10 +158,12 @@ def _count(path: Path, stream: PickleStream) -> int:
 def _triple(path: Path, stream: PickleStream) -> tuple[Any, Any, Any]:
     """An entry, the next object of the stream: a key, a place or the key of a storage, and a type."""
     entry = unpickled(path, stream)
-    is_triple = isinstance(entry, tuple) and len(entry) == 3
-    if not is_triple or not all(isinstance(key, int | str) for key in entry[:2]):
-        raise damaged(path, "is damaged (an entry that is no key, place and type)")
+    problem = "is damaged (an entry that is no key, place and type)"
+    if not is_tuple(entry, 3):
+        raise damaged(path, problem)
     key, location, kind = entry
+    if not isinstance(key, int | str) or not isinstance(location, int | str):
+        raise damaged(path, problem)
     return key, location, kind
 
 
@@ -179,11 +182,20 @@ def _find_tensor(path: Path, reference: object, tensors: Mapping[object, Tensor]
     """The tensor that the pickle refers to by its number, which is written as text or as a number."""
     if isinstance(reference, tuple):
         # So the pickle refers to the class of a network.
-        name = getattr(reference[0], "name", "") if reference else ""
+        name = ""
+        if reference:
+            name = getattr(reference[0], "name", "")
         raise refused(path, f"torch.nn.modules: {name}")
-    key = reference
-    if isinstance(reference, str) and reference.isdecimal() and len(reference) < 20:
-        key = int(reference)
+    key = _tensor_key(reference)
     if not isinstance(key, int) or key not in tensors:
         raise PickleError("is damaged (a reference to a tensor that is absent)")
     return tensors[key]
+
+
+def _tensor_key(reference: object) -> object:
+    """The number that a text spells; anything else as it is."""
+    if not isinstance(reference, str):
+        return reference
+    if reference.isdecimal() and len(reference) < 20:
+        return int(reference)
+    return reference

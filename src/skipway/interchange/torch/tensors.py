@@ -13,6 +13,7 @@ import numpy as np
 from skipway.interchange.containers.blobs import BFLOAT16, Blob, checked_shape, damaged, item_dtype, stored_array
 from skipway.interchange.containers.pickle_values import PickleError
 from skipway.interchange.source import Array
+from skipway.interchange.torch.checks import is_count
 
 # torch.FloatStorage and the like, and what `torch.float32` is called, as NumPy's code of the bytes in the file.
 STORAGES = {
@@ -130,7 +131,7 @@ def storage_dtype(name: str) -> str:
 
 def view(storage: Storage, offset: object, shape: object, strides: object, dtype: str) -> Tensor:
     """The tensor that a file describes. Raises PickleError where the description is damaged."""
-    if type(offset) is not int or offset < 0 or type(shape) is not tuple or type(strides) is not tuple:
+    if not is_count(offset) or type(shape) is not tuple or type(strides) is not tuple:
         raise PickleError("is damaged (a tensor without a place, a shape or strides)")
     size = item_dtype(dtype).itemsize
     try:
