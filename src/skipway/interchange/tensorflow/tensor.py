@@ -117,7 +117,7 @@ def shape_of(message: Message) -> tuple[int, ...]:
             raise ValueError("an array has no shape")
         if len(sizes) > MAX_DIMENSIONS:
             raise ValueError(f"an array has more than {MAX_DIMENSIONS} dimensions")
-    has_negative = any(size < 0 for size in sizes)
+    has_negative = min(sizes, default=0) < 0
     items = math.prod(max(size, 1) for size in sizes)
     if has_negative or items >= _MAX_ITEMS:
         raise ValueError(f"an array has the impossible shape {tuple(sizes)}")
