@@ -140,10 +140,9 @@ def _holds_weights(content: Any, seen: dict[int, bool], depth: int = 0) -> bool:
         return seen[identity]
     seen[identity] = False
     holds_weights = any(_is_array(value) for value in content.values())
-    for key in _RAW + _EMA:
-        if holds_weights:
-            break
-        holds_weights = _holds_weights(content.get(key), seen, depth + 1)
+    if not holds_weights:
+        inner = [content.get(key) for key in _RAW + _EMA]
+        holds_weights = any(_holds_weights(value, seen, depth + 1) for value in inner)
     seen[identity] = holds_weights
     return holds_weights
 
