@@ -11,7 +11,7 @@ from tests.interchange.formats.hostile import read_all, refused
 from tests.interchange.formats.tensorflow_files import FIXTURES, assert_same, expected
 
 from skipway.errors import ModelFileError, StorageError
-from skipway.interchange.tensorflow import bundle as tf_bundle
+from skipway.interchange.tensorflow import write_bundle as tf_bundle_writer
 from skipway.interchange.tensorflow.checkpoint import looks_like, read, write
 
 CHECKPOINTS = {
@@ -143,7 +143,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tf_bundle, "write_table", full)
+    monkeypatch.setattr(tf_bundle_writer, "write_table", full)
     with pytest.raises(StorageError, match="disk is full"):
         write(tmp_path / "model.ckpt", new)
     assert_same(read_all(read, tmp_path / "model.ckpt"), old)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from skipway.interchange.containers.blobs import Blob, checked_shape, damaged, stored_array
+from skipway.interchange.containers.blobs import Blob, Order, checked_shape, damaged, stored_array
 from skipway.interchange.containers.pickle_values import PickleError, Span
 from skipway.interchange.source import Array
 
@@ -21,16 +21,25 @@ _ENCODINGS = {"latin1", "latin-1", "iso-8859-1"}
 
 def numeric_dtype(code: str) -> np.dtype[Any]:
     """The type that a code such as 'f4' or '<f4' stands for. Raises ValueError for any but plain numbers and texts."""
-    order, item = (code[0], code[1:]) if code[:1] in {"<", ">", "|", "="} else ("", code)
+    order = ""
+    item = code
+    if code[:1] in {"<", ">", "|", "="}:
+        order = code[0]
+        item = code[1:]
     if item == "?":
         item = "b1"
     if _ITEM.fullmatch(item) is None:
         raise ValueError(f"holds items of type {code[:40]!r}, which are no numbers")
-    return np.dtype(("<" if order == "=" else order) + item)
+    if order == "=":
+        order = "<"
+    return np.dtype(order + item)
 
 
 class PickledDtype:
-    """A dtype: the code first, the byte order with the state that follows."""
+    """A dtype of NumPy. A pickle states its code first, and its byte order with the state that follows.
+
+    `objects` says that the items are Python objects, not numbers.
+    """
 
     def __init__(self, code: object, _align: object = False, _copy: object = False) -> None:  # noqa: FBT002
         if isinstance(code, bytes):
@@ -38,16 +47,22 @@ class PickledDtype:
         if not isinstance(code, str):
             raise PickleError("holds a structured array, which no weights are")
         self.objects = code in {"O", "O4", "O8", "|O", "object"}
+        self.dtype: np.dtype[Any] = np.dtype(np.int8)
+        if self.objects:
+            return
         try:
-            self.dtype = np.dtype(np.int8) if self.objects else numeric_dtype(code)
+            self.dtype = numeric_dtype(code)
         except ValueError as error:
             raise PickleError(str(error)) from None
 
     def build(self, state: Any) -> None:
+        """Take the byte order. Raises PickleError for a structured type."""
         order: Any = state[1]
-        rest = state[2:]
-        order = order.decode("latin-1") if isinstance(order, bytes) else order
-        if order not in {"<", ">", "|"} or any(part is not None for part in rest[:3]):
+        structure = state[2:5]  # a base type, names and fields
+        if isinstance(order, bytes):
+            order = order.decode("latin-1")
+        is_structured = any(part is not None for part in structure)
+        if order not in {"<", ">", "|"} or is_structured:
             raise PickleError("holds a structured array, which no weights are")
         self.dtype = self.dtype.newbyteorder(order)
 
@@ -60,7 +75,10 @@ class EncodedText:
 
 
 class PickledArray:
-    """An ndarray: `_reconstruct` makes an empty one, its state follows. `data` is a list for an array of objects."""
+    """An ndarray: `_reconstruct` makes an empty one, its state follows.
+
+    `data` are the bytes of its items, or their place in the file; for an array of objects it is a list of them.
+    """
 
     def __init__(self, *_arguments: object) -> None:
         self.shape: tuple[int, ...] = ()
@@ -69,73 +87,104 @@ class PickledArray:
         self.data: bytes | Span | EncodedText | list[Any] = b""
 
     def build(self, state: Any) -> None:
+        """Take shape, type, order and data. Raises PickleError where they do not fit."""
         shape, dtype, fortran, data = state[-4:]
         if not isinstance(dtype, PickledDtype) or type(shape) is not tuple:
             raise PickleError("is damaged (an array without a type or a shape)")
-        self.dtype, self.fortran = dtype.dtype, bool(fortran)
+        self.dtype = dtype.dtype
+        self.fortran = bool(fortran)
         try:
             self.shape = checked_shape(shape, self.dtype.itemsize)
         except ValueError as error:
             raise PickleError(str(error)) from None
         if isinstance(data, str):
             data = data.encode("latin-1")
-        needed = math.prod(self.shape) * self.dtype.itemsize
         if dtype.objects:
             fits = isinstance(data, list) and len(data) == math.prod(self.shape)
-        elif isinstance(data, EncodedText):  # each byte over 127 takes two in UTF-8; the rest is checked when read
-            fits = needed <= data.span.size <= 2 * needed
-        elif isinstance(data, Span):
-            fits = data.size == needed
         else:
-            fits = isinstance(data, bytes) and len(data) == needed
+            fits = self._fits(data)
         if not fits:
             raise PickleError(f"is damaged (an array of shape {self.shape} whose data are of another size)")
         self.data = data
 
+    def _fits(self, data: object) -> bool:
+        """Whether data are as many bytes as the shape and the type of the numbers need."""
+        needed = self._size()
+        if isinstance(data, EncodedText):
+            # Each byte over 127 takes two in UTF-8. The exact size is checked when the array is read.
+            return needed <= data.span.size <= 2 * needed
+        if isinstance(data, Span):
+            return data.size == needed
+        return isinstance(data, bytes) and len(data) == needed
+
+    def _size(self) -> int:
+        """The size in bytes of all items."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
     def items(self) -> list[Any] | None:
         """The objects of an array of objects; None where it holds numbers."""
-        return self.data if isinstance(self.data, list) else None
+        if isinstance(self.data, list):
+            return self.data
+        return None
 
     def array(self, name: str, blob: Blob) -> Array:
-        """The array by that name, its data still in `blob`, which is what the pickle was read from."""
-        order = cast(Any, "F" if self.fortran else "C")
+        """The array by that name, its data still in `blob`, which is what the pickle was read from.
+
+        Raises ModelFileError where `blob` is too short.
+        """
+        order: Order = "C"
+        if self.fortran:
+            order = "F"
         if isinstance(self.data, Span):
             return stored_array(name, blob, self.data.start, self.shape, self.dtype, order=order)
+        source: Blob
         if isinstance(self.data, EncodedText):
-            source: Blob = _EncodedBlob(blob, self.data.span, math.prod(self.shape) * self.dtype.itemsize)
+            source = _EncodedBlob(blob, self.data.span, self._size())
         else:
-            source = _LoadedBlob(blob.path, cast(bytes, self.data))
+            content = cast(bytes, self.data)
+            source = _LoadedBlob(blob.path, content)
         return stored_array(name, source, 0, self.shape, self.dtype, order=order)
 
 
 class _LoadedBlob:
-    """Few bytes that came with the pickle."""
+    """A few bytes that came with the pickle."""
 
     def __init__(self, path: Path, content: bytes) -> None:
-        self.path, self.size, self._content = path, len(content), content
+        self.path = path
+        self.size = len(content)
+        self._content = content
 
     def load(self, start: int, count: int) -> np.ndarray:
-        return np.frombuffer(self._content, np.uint8, count, start).copy()
+        """`count` bytes from `start` on."""
+        loaded = np.frombuffer(self._content, np.uint8, count, start)
+        return loaded.copy()
 
 
 class _EncodedBlob:
-    """Bytes spelt as UTF-8 text of the first 256 characters."""
+    """`size` bytes that the pickle spells as UTF-8 text of the first 256 characters."""
 
     def __init__(self, blob: Blob, span: Span, size: int) -> None:
-        self.path, self.size, self._blob, self._span = blob.path, size, blob, span
+        self.path = blob.path
+        self.size = size
+        self._blob = blob
+        self._span = span
 
     def load(self, start: int, count: int) -> np.ndarray:
+        """`count` bytes from `start` on. Raises ModelFileError where the text does not spell bytes."""
         try:
-            text = str(self._blob.load(self._span.start, self._span.size).data, "utf-8")
-            content = np.frombuffer(bytearray(text, "latin-1"), np.uint8)
+            encoded = self._blob.load(self._span.start, self._span.size)
+            text = str(encoded.data, "utf-8")
+            decoded = bytearray(text, "latin-1")
         except UnicodeError:
             raise damaged(self.path, "is damaged (an array whose data are no bytes)") from None
+        content = np.frombuffer(decoded, np.uint8)
         if len(content) != self.size:
             raise damaged(self.path, "is damaged (an array whose data are of another size)")
         return content[start : start + count]
 
 
 def _encoded(text: object = "", encoding: object = "") -> bytes | EncodedText:
+    """What `_codecs.encode` makes: the bytes of a text in Latin-1. A long text stays in the file."""
     if encoding not in _ENCODINGS:
         raise PickleError(f"is damaged (bytes spelt as {encoding!s:.40})")
     if isinstance(text, Span) and text.text:
@@ -146,18 +195,23 @@ def _encoded(text: object = "", encoding: object = "") -> bytes | EncodedText:
 
 
 def _reconstructed(*_arguments: object) -> PickledArray:
+    """What `_reconstruct` makes: an array without its state."""
     return PickledArray()
 
 
 def scalar(dtype: object, data: object) -> object:
-    """A NumPy number as Python's."""
-    content = data.encode("latin-1") if isinstance(data, str) else data
+    """A number of NumPy as Python's number. Raises PickleError."""
+    content = data
+    if isinstance(data, str):
+        content = data.encode("latin-1")
     if not isinstance(dtype, PickledDtype) or dtype.objects or not isinstance(content, bytes):
         raise PickleError("is damaged (a number without a type)")
-    return np.frombuffer(content, dtype.dtype, 1)[0].item()
+    numbers = np.frombuffer(content, dtype.dtype, 1)
+    return numbers[0].item()
 
 
 def _empty_bytes(*arguments: object) -> bytes:
+    """What `bytes()` makes. Raises PickleError for a call with arguments, which could ask for any amount of memory."""
     if arguments:
         raise PickleError("calls bytes() with arguments")
     return b""

@@ -8,102 +8,131 @@ the scripts that these files are for.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from skipway.errors import ModelFileError
 from skipway.files import write_whole
-from skipway.interchange.numpy.read import PAIR
+from skipway.interchange.numpy.read import labels_of
 
 Form = Literal["list", "dict"]
 
 _RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
 _OBJECT_DTYPE = b"cnumpy\ndtype\nU\x02O8K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"
 _MAX_STRING = (1 << 31) - 1
+# Codes of pickle's machine, as Python's module `pickle` names them.
+_PROTO_2 = b"\x80\x02"
+_EMPTY_DICT, _EMPTY_LIST, _MARK = b"}", b"]", b"("
+_APPENDS, _SETITEMS = b"e", b"u"
+_TUPLE, _BUILD, _STOP = b"t", b"b", b"."
+_NEWFALSE = b"\x89"
 
 
 def write_npy(path: Path, arrays: Mapping[str, np.ndarray], form: Form = "list") -> None:
     """Write `conv1/weights`, `conv1/biases`... as {"conv1": [weights, biases]}, or as {"conv1": {"weights": ...}}.
 
-    Raises ModelFileError for names that the form cannot hold, StorageError where the disk cannot.
+    `form` chooses. Raises ModelFileError for names that the form cannot hold, StorageError where the disk cannot.
     """
-    layers = _by_layer(arrays, form)
-    write_whole(path, lambda temporary: _write(temporary, layers, form))
+    layers = _by_layer(arrays)
+    if form == "list":
+        for layer, parts in layers.items():
+            _check_list(layer, parts)
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as opened:
+            _write_layers(opened, layers, form)
+
+    write_whole(path, fill)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays by name as an uncompressed `.npz`. Raises StorageError; ModelFileError for arrays of objects."""
     for name, array in arrays.items():
         _check_plain(name, array)
-    write_whole(path, lambda temporary: _write_npz(temporary, arrays))
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as opened:  # np.savez would add an ending to a name
+            np.savez(opened, allow_pickle=False, **dict(arrays))
+
+    write_whole(path, fill)
 
 
-def _write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with file.open("wb") as opened:  # np.savez would add an ending to a name
-        np.savez(opened, allow_pickle=False, **dict(arrays))
-
-
-def _by_layer(arrays: Mapping[str, np.ndarray], form: Form) -> dict[str, dict[str, np.ndarray]]:
+def _by_layer(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays by their layer and their name in it. Raises ModelFileError for names and arrays that do not fit."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
-        layer, separator, part = name.rpartition("/")
-        if not separator or not layer or not part:
+        layer, _slash, part = name.rpartition("/")
+        if not layer or not part:
             raise ModelFileError(f"{name!r} names no part of a layer; name arrays LAYER/weights and LAYER/biases")
         _check_plain(name, array)
         if array.nbytes > _MAX_STRING:
             raise ModelFileError(f"{name} has over 2 GiB, more than Python 2's pickles hold; write another format")
-        layers.setdefault(layer, {})[part] = array
-    for layer, parts in layers.items():
-        if form == "list" and not _is_list(parts):
-            raise ModelFileError(f"{layer} has {sorted(parts)}, not weights and biases; write the form `dict`")
+        parts = layers.setdefault(layer, {})
+        parts[part] = array
     return layers
 
 
-def _is_list(parts: Mapping[str, object]) -> bool:
-    """Whether a list of these arrays gives them the same names when it is read."""
-    numbers = {str(index) for index in range(len(parts))}
-    return set(parts) == set(PAIR[: len(parts)]) or (len(parts) > len(PAIR) and set(parts) == numbers)
+def _check_list(layer: str, parts: Mapping[str, object]) -> None:
+    """Raise ModelFileError unless a list of these arrays gives them the same names when it is read."""
+    labels = labels_of(len(parts))
+    if set(parts) != set(labels):
+        raise ModelFileError(f"{layer} has {sorted(parts)}, not weights and biases; write the form `dict`")
 
 
 def _check_plain(name: str, array: np.ndarray) -> None:
+    """Raise ModelFileError for an array that holds no numbers."""
     if array.dtype.kind not in "biufc":
         raise ModelFileError(f"{name} is of type {array.dtype}, not of numbers; convert it")
 
 
-def _write(file: Path, layers: Mapping[str, Mapping[str, np.ndarray]], form: Form) -> None:
-    with file.open("wb") as opened:
-        header = BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
-        opened.write(header.getvalue())
-        # A 0-dimensional array of objects: its one object is the dictionary.
-        opened.write(b"\x80\x02" + _RECONSTRUCT + b"(K\x01)" + _OBJECT_DTYPE + b"\x89](}(")
-        for layer, parts in layers.items():
-            opened.write(_string(layer.encode()))
-            opened.write(b"}(" if form == "dict" else b"](")
-            for part, array in _ordered(parts, form):
-                if form == "dict":
-                    opened.write(_string(part.encode()))
-                _write_array(opened, array)
-            opened.write(b"u" if form == "dict" else b"e")
-        opened.write(b"uetb.")
+def _write_layers(opened: BinaryIO, layers: Mapping[str, Mapping[str, np.ndarray]], form: Form) -> None:
+    """Write a 0-dimensional array of objects, whose one object is the dictionary of the layers."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    opened.write(header.getvalue())
+    opened.write(_PROTO_2 + _RECONSTRUCT)
+    opened.write(_MARK + b"K\x01)" + _OBJECT_DTYPE + _NEWFALSE)
+    opened.write(_EMPTY_LIST + _MARK + _EMPTY_DICT + _MARK)
+    for layer, parts in layers.items():
+        opened.write(_string(layer.encode()))
+        if form == "dict":
+            _write_dict(opened, parts)
+        else:
+            _write_list(opened, parts)
+    opened.write(_SETITEMS + _APPENDS + _TUPLE + _BUILD + _STOP)
 
 
-def _ordered(parts: Mapping[str, np.ndarray], form: Form) -> Iterator[tuple[str, np.ndarray]]:
-    names: Any = parts
-    if form == "list":
-        names = PAIR[: len(parts)] if len(parts) <= len(PAIR) else [str(index) for index in range(len(parts))]
-    yield from ((name, parts[name]) for name in names)
+def _write_dict(opened: BinaryIO, parts: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays of a layer as a dictionary."""
+    opened.write(_EMPTY_DICT + _MARK)
+    for part, array in parts.items():
+        opened.write(_string(part.encode()))
+        _write_array(opened, array)
+    opened.write(_SETITEMS)
+
+
+def _write_list(opened: BinaryIO, parts: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays of a layer as a list, in the order of their names."""
+    opened.write(_EMPTY_LIST + _MARK)
+    for label in labels_of(len(parts)):
+        _write_array(opened, parts[label])
+    opened.write(_APPENDS)
 
 
 def _write_array(opened: BinaryIO, array: np.ndarray) -> None:
+    """Write an array of numbers, little-endian and in C order."""
     little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-    order = b"|" if little.dtype.itemsize == 1 else b"<"
-    opened.write(_RECONSTRUCT + b"(K\x01(" + b"".join(map(_integer, little.shape)) + b"t")
-    opened.write(b"cnumpy\ndtype\n" + _string(little.dtype.str[1:].encode()) + b"K\x00K\x01\x87R")
+    shape = b"".join(_integer(size) for size in little.shape)
+    code = little.dtype.str[1:].encode()
+    order = b"<"
+    if little.dtype.itemsize == 1:
+        order = b"|"
+    opened.write(_RECONSTRUCT + b"(K\x01(" + shape + b"t")
+    opened.write(b"cnumpy\ndtype\n" + _string(code) + b"K\x00K\x01\x87R")
     opened.write(b"(K\x03" + _string(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89")
     opened.write(b"T" + struct.pack("<i", little.nbytes))
     opened.write(little.reshape(-1).view(np.uint8).data)
@@ -111,10 +140,15 @@ def _write_array(opened: BinaryIO, array: np.ndarray) -> None:
 
 
 def _string(content: bytes) -> bytes:
+    """Pickle a string: its length is one byte where it fits, else four."""
     if len(content) < 256:
         return b"U" + bytes([len(content)]) + content
-    return b"T" + struct.pack("<i", len(content)) + content
+    length = struct.pack("<i", len(content))
+    return b"T" + length + content
 
 
 def _integer(value: int) -> bytes:
-    return b"J" + struct.pack("<i", value) if value < 1 << 31 else b"\x8a\x08" + struct.pack("<q", value)
+    """Pickle an integer of 32 bits where it fits, else of 64."""
+    if value < 1 << 31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.files import write_whole
-from skipway.interchange.containers.protobuf import FIXED32, Budget, encode_bytes, encode_varint
+from skipway.interchange.containers.protobuf import Budget
 from skipway.interchange.source import Array
 from skipway.interchange.tensorflow.crc32c import crc32c, masked
-from skipway.interchange.tensorflow.paths import reading, writing
+from skipway.interchange.tensorflow.paths import reading
 from skipway.interchange.tensorflow.slices import Part, check_cover, part_key, part_of
-from skipway.interchange.tensorflow.sstable import Table, write_table
-from skipway.interchange.tensorflow.tensor import (
-    ElementType,
-    element_type,
-    given,
-    little_endian,
-    shape_message,
-    shape_of,
-    type_name,
-    type_of,
-)
-from skipway.interchange.tensorflow.wire import MAX_FIELDS, Message, number_field
+from skipway.interchange.tensorflow.sstable import Table
+from skipway.interchange.tensorflow.tensor import ElementType, element_type, given, shape_of, type_name
+from skipway.interchange.tensorflow.wire import MAX_FIELDS, Message
 
 MAX_ARRAYS = 100_000  # of a checkpoint; each costs memory that its few bytes in the file do not show
-_HEADER_KEY = b""
-_PART_KEY = 0  # the first byte of a part's key; no variable's name begins with it
-_VERSION = number_field(1, 1)  # the producer, as of TensorFlow's own files
+_MAX_SHARDS = 99_999  # the name of a shard has five digits for its number
+HEADER_KEY = b""
+PART_KEY = 0  # the first byte of a part's key; no variable's name begins with it
+# Numbers of the fields of a BundleHeaderProto and of a BundleEntryProto.
+SHARD_COUNT, BYTE_ORDER, HEADER_VERSION = 1, 2, 3
+TYPE, SHAPE, SHARD, OFFSET, SIZE, CHECKSUM, PART = 1, 2, 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One BundleEntryProto: where the values of a variable, or of a part of it, lie."""
+    """One BundleEntryProto. It says where the values of a variable, or of a part of a variable, lie.
+
+    `code` is the code of the element type, `shard` the number of the file, `offset` and `size` are in bytes, and `crc`
+    is the masked checksum of the values. A variable that was saved in parts has `parts` and no values of its own.
+    """
 
     code: int
     shape: tuple[int, ...]
@@ -51,8 +48,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint holds: arrays, the names of entries that are no numbers (with their type), and the types of
-    those that are given in a wider one."""
+    """What a checkpoint holds.
+
+    `arrays` are the arrays by name, `others` the types of the entries that hold no numbers, and `widened` the types of
+    the arrays that are given in a wider type.
+    """
 
     arrays: dict[str, Array] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
@@ -60,180 +60,220 @@ class Contents:
     notes: dict[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Shards:
+    """The files that hold the values of a checkpoint. `little` says whether the values are little-endian."""
+
+    files: tuple[Path, ...]
+    little: bool
+
+    def values(self, entry: Entry, element: ElementType, name: str) -> np.ndarray:
+        """Read the values of an entry as they are stored, and verify their checksum. Raises ModelFileError."""
+        file = self.files[entry.shard]
+        order = "<" if self.little else ">"
+        with reading(file), file.open("rb") as opened:
+            values = np.empty(entry.shape, element.stored.newbyteorder(order))
+            raw = values.reshape(-1).view(np.uint8).data
+            opened.seek(entry.offset)
+            count = opened.readinto(raw)
+            if count != entry.size:
+                raise ValueError("it became shorter while it was read")
+            if masked(crc32c(raw)) != entry.crc:
+                raise ValueError(f"the checksum of {name} is wrong")
+            return values
+
+
 def read_bundle(prefix: Path, index: Path) -> Contents:
-    """The contents of a V2 checkpoint; its values stay in their shards. Raises ModelFileError."""
+    """Read the index of a V2 checkpoint. The values stay in their shards until an array is read.
+
+    Raises ModelFileError where the index is damaged, or where a shard is missing or too short.
+    """
     with reading(index):
-        entries, shards, little = _entries(index)
-    files = [prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{shards:05d}") for number in range(shards)]
-    sizes = {}
-    for entry in entries.values():
-        if not entry.parts and entry.shard not in sizes:
-            sizes[entry.shard] = _size(files[entry.shard], prefix)
+        entries, shards, little = _read_index(index)
+    files = tuple(shard_file(prefix, number, shards) for number in range(shards))
+    sizes = _shard_sizes(prefix, files, entries)
     contents = Contents(notes={"shards": shards, "byte_order": "little" if little else "big"})
     with reading(index):
         _check_room(entries, sizes, files)
-        for key, entry in entries.items():
-            if key[0] == _PART_KEY:
-                continue
-            name = _name(key)
-            element = element_type(entry.code)
-            if element is None:
-                contents.others[name] = type_name(entry.code)
-                continue
-            if element.name == "bfloat16":
-                contents.widened[name] = element.name
-            load = _loader(name, entry, element, entries, files, little=little)
-            contents.arrays[name] = Array(name, entry.shape, element.given, load)
+        _add_variables(contents, entries, Shards(files, little))
     return contents
 
 
-def _entries(index: Path) -> tuple[dict[bytes, Entry], int, bool]:
-    """The entries by their keys, the number of shards, and whether values are little-endian."""
+def _read_index(index: Path) -> tuple[dict[bytes, Entry], int, bool]:
+    """Give the entries by their keys, the number of shards, and whether the values are little-endian."""
     budget = Budget(MAX_FIELDS)
     rows = Table(index).items()
-    key, header = next(rows, (b"?", memoryview(b"")))
-    if key != _HEADER_KEY:
+    first_row = next(rows, None)
+    if first_row is None or first_row[0] != HEADER_KEY:
         raise ValueError("it has no header")
-    shards, order = 0, 0
-    for number, value in Message(header, budget):
-        shards = value.integer() if number == 1 else shards
-        order = value.integer() if number == 2 else order
-    if not 0 < shards < 100_000 or order not in {0, 1}:
-        raise ValueError(f"its header tells of {shards} shards in byte order {order}")
+    header = Message(first_row[1], budget)
+    shards, little = _read_header(header)
     entries: dict[bytes, Entry] = {}
     for key, row in rows:
         if len(entries) == MAX_ARRAYS:
             raise ValueError(f"it has more than {MAX_ARRAYS} entries")
-        entries[key] = _entry(Message(row, budget))
-        if not 0 <= entries[key].shard < shards:
-            raise ValueError(f"an entry lies in shard {entries[key].shard} of {shards}")
-    return entries, shards, order == 0
+        entry = _entry(Message(row, budget))
+        if not 0 <= entry.shard < shards:
+            raise ValueError(f"an entry lies in shard {entry.shard} of {shards}")
+        entries[key] = entry
+    return entries, shards, little
+
+
+def _read_header(header: Message) -> tuple[int, bool]:
+    """Give the number of shards, and whether the values are little-endian."""
+    shards = 0
+    order = 0
+    for number, value in header:
+        if number == SHARD_COUNT:
+            shards = value.integer()
+        elif number == BYTE_ORDER:
+            order = value.integer()
+    if not 0 < shards <= _MAX_SHARDS or order not in {0, 1}:
+        raise ValueError(f"its header states {shards} shards in byte order {order}")
+    little = order == 0
+    return shards, little
 
 
 def _entry(message: Message) -> Entry:
+    """Read a BundleEntryProto."""
     shape: tuple[int, ...] = ()
     parts: list[Part] = []
-    numbers = dict.fromkeys(range(1, 7), 0)
+    numbers = dict.fromkeys((TYPE, SHARD, OFFSET, SIZE, CHECKSUM), 0)
     for number, value in message:
-        if number == 2:
+        if number == SHAPE:
             shape = shape_of(value.message())
-        elif number == 7:
-            parts.append(part_of(value.message()))
+        elif number == PART:
+            part = part_of(value.message())
+            parts.append(part)
         elif number in numbers:
             numbers[number] = value.integer()
-    return Entry(numbers[1], shape, numbers[3], numbers[4], numbers[5], numbers[6] & 0xFFFFFFFF, tuple(parts))
+    return Entry(
+        code=numbers[TYPE],
+        shape=shape,
+        shard=numbers[SHARD],
+        offset=numbers[OFFSET],
+        size=numbers[SIZE],
+        crc=numbers[CHECKSUM] & 0xFFFFFFFF,
+        parts=tuple(parts),
+    )
 
 
-def _check_room(entries: Mapping[bytes, Entry], sizes: Mapping[int, int], files: list[Path]) -> None:
-    """Every entry's bytes are there and no entries share them, so that no index asks for more than the shards hold."""
+def shard_file(prefix: Path, number: int, count: int) -> Path:
+    """The path of one of `count` shards."""
+    return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
+
+
+def _shard_sizes(prefix: Path, files: tuple[Path, ...], entries: Mapping[bytes, Entry]) -> dict[int, int]:
+    """Give the sizes in bytes of the shards that hold values. Raises ModelFileError where one is missing."""
+    sizes: dict[int, int] = {}
+    for entry in entries.values():
+        holds_values = not entry.parts
+        if not holds_values or entry.shard in sizes:
+            continue
+        file = files[entry.shard]
+        if not file.is_file():
+            raise ModelFileError(f"{prefix}.index needs {file.name}, which is not beside it; put it there")
+        sizes[entry.shard] = file.stat().st_size
+    return sizes
+
+
+def _check_room(entries: Mapping[bytes, Entry], sizes: Mapping[int, int], files: tuple[Path, ...]) -> None:
+    """Check that every entry lies in its shard and that no two entries share bytes.
+
+    So no index can ask for more memory than its shards have bytes. Raises ValueError.
+    """
+    stored = [entry for entry in entries.values() if not entry.parts]
+    stored.sort(key=lambda entry: (entry.shard, entry.offset, entry.size))
     ends: dict[int, int] = {}
-    stored = (entry for entry in entries.values() if not entry.parts)
-    for entry in sorted(stored, key=lambda entry: (entry.shard, entry.offset, entry.size)):
-        element = element_type(entry.code)
-        if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > sizes[entry.shard]:
-            raise ValueError(
-                f"an entry ends at byte {entry.offset + entry.size} of {files[entry.shard].name}, "
-                f"which has {sizes[entry.shard]}; one of them is cut off or of another checkpoint"
-            )
-        if element is not None and entry.size != math.prod(entry.shape) * element.stored.itemsize:
-            raise ValueError(f"an entry of shape {entry.shape} and type {element.name} has {entry.size} bytes")
-        if entry.size and entry.offset < ends.get(entry.shard, 0):
+    for entry in stored:
+        size = sizes[entry.shard]
+        _check_size(entry, size, files[entry.shard])
+        end_before = ends.get(entry.shard, 0)
+        if entry.size and entry.offset < end_before:
             raise ValueError("two entries share their bytes")
-        ends[entry.shard] = max(ends.get(entry.shard, 0), entry.offset + entry.size)
+        ends[entry.shard] = max(end_before, entry.offset + entry.size)
 
 
-def _loader(
-    name: str,
-    entry: Entry,
-    element: ElementType,
-    entries: Mapping[bytes, Entry],
-    files: list[Path],
-    *,
-    little: bool,
-) -> Callable[[], np.ndarray]:
-    if not entry.parts:
-        return lambda: given(_values(files[entry.shard], entry, element, name, little=little), element)
-    check_cover(entry.parts, entry.shape)
-    pieces: list[tuple[Part, Entry]] = []
-    for part in entry.parts:
-        piece = entries.get(part_key(name, part))
-        if piece is None or piece.parts or piece.code != entry.code or piece.shape != part.shape(entry.shape):
-            raise ValueError(f"a part of {name} is missing or of another shape")
-        pieces.append((part, piece))
-
-    def assemble() -> np.ndarray:
-        values = np.empty(entry.shape, element.given)
-        for part, piece in pieces:
-            stored = _values(files[piece.shard], piece, element, name, little=little)
-            values[part.slices(entry.shape)] = given(stored, element)
-        return values
-
-    return assemble
+def _check_size(entry: Entry, shard_size: int, file: Path) -> None:
+    """Raise ValueError unless an entry lies in its shard and has as many bytes as its shape and type need."""
+    element = element_type(entry.code)
+    end = entry.offset + entry.size
+    if entry.offset < 0 or entry.size < 0 or end > shard_size:
+        raise ValueError(
+            f"an entry ends at byte {end} of {file.name}, which has {shard_size}; "
+            "one of them is cut off or of another checkpoint"
+        )
+    if element is None:
+        return
+    needed = math.prod(entry.shape) * element.stored.itemsize
+    if entry.size != needed:
+        raise ValueError(f"an entry of shape {entry.shape} and type {element.name} has {entry.size} bytes")
 
 
-def _values(file: Path, entry: Entry, element: ElementType, name: str, *, little: bool) -> np.ndarray:
-    """An entry's values as stored, their checksum verified. Raises ModelFileError."""
-    with reading(file), file.open("rb") as opened:
-        values = np.empty(entry.shape, element.stored.newbyteorder("<" if little else ">"))
-        raw = values.reshape(-1).view(np.uint8).data
-        opened.seek(entry.offset)
-        if opened.readinto(raw) != entry.size:
-            raise ValueError("it became shorter while it was read")
-        if masked(crc32c(raw)) != entry.crc:
-            raise ValueError(f"the checksum of {name} is wrong")
-        return values
+def _add_variables(contents: Contents, entries: Mapping[bytes, Entry], shards: Shards) -> None:
+    """Add the variables of an index to `contents`. Raises ValueError for names and parts that are damaged."""
+    for key, entry in entries.items():
+        is_part = key[0] == PART_KEY
+        if is_part:
+            continue
+        name = _decode_name(key)
+        element = element_type(entry.code)
+        if element is None:
+            contents.others[name] = type_name(entry.code)
+            continue
+        if element.name == "bfloat16":
+            contents.widened[name] = element.name
+        load = _loader(name, entry, element, entries, shards)
+        contents.arrays[name] = Array(name, entry.shape, element.given, load)
 
 
-def _size(file: Path, prefix: Path) -> int:
-    if not file.is_file():
-        raise ModelFileError(f"{prefix}.index needs {file.name}, which is not beside it; put it there")
-    return file.stat().st_size
-
-
-def _name(key: bytes) -> str:
+def _decode_name(key: bytes) -> str:
+    """The name of a variable from its key. Raises ValueError."""
     try:
         return key.decode()
     except UnicodeDecodeError:
         raise ValueError("a name is not UTF-8") from None
 
 
-def write_bundle(prefix: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write PREFIX.index and PREFIX.data-00000-of-00001. Raises StorageError, and ModelFileError for unfit arrays."""
-    with writing(prefix):
-        rows = sorted((name.encode(), name) for name in arrays)
-        if rows and (not rows[0][0] or rows[0][0][0] == _PART_KEY):
-            raise ValueError("a name is empty or begins with a zero byte")
-        for array in arrays.values():
-            type_of(array)
-    data = prefix.with_name(f"{prefix.name}.data-00000-of-00001")
-
-    def entries() -> Iterator[tuple[bytes, bytes]]:
-        yield _HEADER_KEY, number_field(1, 1) + encode_bytes(3, _VERSION)
-        offset = 0
-        for key, name in rows:
-            values = little_endian(arrays[name])
-            yield key, _entry_message(arrays[name], offset, len(values), masked(crc32c(values)))
-            offset += len(values)
-
-    def fill_data(file: BinaryIO) -> None:
-        for _, name in rows:
-            file.write(little_endian(arrays[name]))
-
-    def fill(temporary: Path) -> None:
-        # The index is written first and takes its place last: until then the old one, if any, is still there.
-        with temporary.open("wb") as file:
-            write_table(file, entries())
-        write_whole(data, lambda temporary: _filled(temporary, fill_data))
-
-    write_whole(prefix.with_name(f"{prefix.name}.index"), fill)
+def _loader(
+    name: str, entry: Entry, element: ElementType, entries: Mapping[bytes, Entry], shards: Shards
+) -> Callable[[], np.ndarray]:
+    """Give the function that loads a variable. Raises ValueError where its parts do not make it up."""
+    if not entry.parts:
+        return partial(_load, name, entry, element, shards)
+    pieces = _find_pieces(name, entry, entries)
+    return partial(_load_parts, name, entry, element, pieces, shards)
 
 
-def _filled(temporary: Path, fill: Callable[[BinaryIO], None]) -> None:
-    with temporary.open("wb") as file:
-        fill(file)
+def _load(name: str, entry: Entry, element: ElementType, shards: Shards) -> np.ndarray:
+    """Load a variable that was saved whole. Raises ModelFileError."""
+    stored = shards.values(entry, element, name)
+    return given(stored, element)
 
 
-def _entry_message(array: np.ndarray, offset: int, size: int, crc: int) -> bytes:
-    numbers = number_field(4, offset) + number_field(5, size)
-    checksum = encode_varint(6 << 3 | FIXED32) + crc.to_bytes(4, "little")
-    return number_field(1, type_of(array).code) + encode_bytes(2, shape_message(array.shape)) + numbers + checksum
+def _load_parts(
+    name: str, entry: Entry, element: ElementType, pieces: list[tuple[Part, Entry]], shards: Shards
+) -> np.ndarray:
+    """Load a variable that was saved in parts, and put the parts together. Raises ModelFileError."""
+    values = np.empty(entry.shape, element.given)
+    for part, piece in pieces:
+        stored = shards.values(piece, element, name)
+        place = part.slices(entry.shape)
+        values[place] = given(stored, element)
+    return values
+
+
+def _find_pieces(name: str, entry: Entry, entries: Mapping[bytes, Entry]) -> list[tuple[Part, Entry]]:
+    """Give each part of a variable with the entry that holds its values. Raises ValueError."""
+    check_cover(entry.parts, entry.shape)
+    pieces: list[tuple[Part, Entry]] = []
+    for part in entry.parts:
+        key = part_key(name, part)
+        piece = entries.get(key)
+        if piece is None or piece.parts:
+            raise ValueError(f"a part of {name} is missing or of another shape")
+        shape = part.shape(entry.shape)
+        if piece.code != entry.code or piece.shape != shape:
+            raise ValueError(f"a part of {name} is missing or of another shape")
+        pieces.append((part, piece))
+    return pieces

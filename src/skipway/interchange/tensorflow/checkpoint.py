@@ -1,7 +1,7 @@
 """TensorFlow's checkpoints, of version 1 and 2, read and written without TensorFlow.
 
 The arrays come under the names that they were saved by, with all that training added to them: slots of optimizers,
-moving averages, counters. `tf_names` tells them apart.
+moving averages, counters. The module `names` tells them apart.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ import numpy as np
 
 from skipway.errors import ModelFileError
 from skipway.interchange.source import Notes, Source
-from skipway.interchange.tensorflow.bundle import read_bundle, write_bundle
+from skipway.interchange.tensorflow.bundle import read_bundle
 from skipway.interchange.tensorflow.paths import find
 from skipway.interchange.tensorflow.sstable import is_table
 from skipway.interchange.tensorflow.v1 import read_v1, write_v1
+from skipway.interchange.tensorflow.write_bundle import write_bundle
 
 
 def looks_like(head: bytes, path: Path) -> bool:
-    """Whether a path means a checkpoint. A table says what it is at its end, so `head` settles a state file alone.
+    """Whether a path means a checkpoint. `head` are the first bytes of the file, empty where there is no file.
 
-    A prefix, a folder and a shard of values have no bytes that tell, and are judged by the index beside or in them.
+    The first bytes identify a state file only; a table is known by its last bytes. A prefix, a folder and a shard of
+    values have no such bytes: the index beside them, or in the folder, decides.
     """
-    if head.lstrip().startswith(b"model_checkpoint_path:"):
+    is_state_file = head.lstrip().startswith(b"model_checkpoint_path:")
+    if is_state_file:
         return True
     try:
         if path.is_file() and is_table(path):
             return True
-        if head and not path.is_dir() and ".data-" not in path.name:
+        is_shard = ".data-" in path.name
+        if head and not path.is_dir() and not is_shard:
             return False
         find(path)
     except (OSError, ValueError, ModelFileError):
@@ -40,15 +44,19 @@ def looks_like(head: bytes, path: Path) -> bool:
 
 
 def read(path: Path) -> Source:
-    """A checkpoint by its prefix, any of its files, its folder or the folder's file `checkpoint`.
+    """Read a checkpoint by its prefix, any of its files, its folder or the folder's file `checkpoint`.
 
-    `notes` tell what was found (`found`, `version`, `shards`), which entries hold no numbers (`others`, with their
+    `notes` say what was found (`found`, `version`, `shards`), which entries hold no numbers (`others`, with their
     type) and which arrays are given as float32 instead of their own type (`widened`). Raises ModelFileError.
     """
     found = find(path)
-    contents = read_bundle(found.prefix, found.tables[0]) if found.version == "V2" else read_v1(found.tables)
+    if found.version == "V2":
+        index = found.tables[0]
+        contents = read_bundle(found.prefix, index)
+    else:
+        contents = read_v1(found.tables)
     notes = {
-        "found": found.told,
+        "found": found.description,
         "version": found.version,
         "others": contents.others,
         "widened": contents.widened,

@@ -18,10 +18,12 @@ def crc32c(data: Bytes, value: int = 0) -> int:
     view = memoryview(data).cast("B")
     for start in range(0, len(view), _CHUNK):
         # The package takes nothing but bytes; pieces keep the copy small.
-        value = google_crc32c.extend(value, bytes(view[start : start + _CHUNK]))
+        piece = bytes(view[start : start + _CHUNK])
+        value = google_crc32c.extend(value, piece)
     return value
 
 
 def masked(crc: int) -> int:
-    """The form in which files keep it: a checksum of bytes that hold their own checksum says little."""
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+    """The form in which files keep a checksum: a checksum of bytes that hold their own checksum says little."""
+    rotated = (crc >> 15) | (crc << 17)
+    return (rotated + _MASK_DELTA) & 0xFFFFFFFF

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from skipway.errors import ModelFileError
 from skipway.interchange.source import Array, Source
 
@@ -10,15 +12,30 @@ _UNIT = "/bottleneck_v"  # TF-Slim's scope of a residual unit
 
 
 def variables(source: Source) -> dict[str, Array]:
-    """The constants that TF-Slim's layers call their variables; all of a graph where there are none. The rest are
-    paddings, axes and shapes. Raises ModelFileError for a residual network that has lost its normalizations."""
-    found = {name: array for name, array in source.arrays.items() if name.rpartition("/")[2] in _VARIABLES}
-    normalized = any(layer.kind.startswith("FusedBatchNorm") for layer in source.layers) or any(
-        name.endswith("/moving_variance") for name in found
-    )
-    if not normalized and any(_UNIT in name for name in source.arrays):
+    """Give the constants that TF-Slim's layers call their variables, or all constants where there are none of these.
+
+    The other constants are paddings, axes and shapes. Raises ModelFileError for a residual network whose batch norms
+    were folded into its convolutions.
+    """
+    found: dict[str, Array] = {}
+    for name, array in source.arrays.items():
+        _scope, _slash, variable = name.rpartition("/")
+        if variable in _VARIABLES:
+            found[name] = array
+    is_residual = any(_UNIT in name for name in source.arrays)
+    if is_residual and not _has_batch_norm(source, found):
         raise ModelFileError(
             f"{source.path} was optimized for inference: its batch norms are folded into the convolutions and cannot "
             "be had back; give the frozen graph from before that, or its checkpoint"
         )
-    return found or dict(source.arrays)
+    if not found:
+        return dict(source.arrays)
+    return found
+
+
+def _has_batch_norm(source: Source, names: Collection[str]) -> bool:
+    """Whether a graph has a layer of batch norm, or `names` the variance of one."""
+    for layer in source.layers:
+        if layer.kind.startswith("FusedBatchNorm"):
+            return True
+    return any(name.endswith("/moving_variance") for name in names)

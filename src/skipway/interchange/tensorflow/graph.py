@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,16 +15,23 @@ from typing import Any
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.interchange.containers.protobuf import BYTES, Budget, fields, signed, varint
+from skipway.interchange.containers.protobuf import BYTES, Budget, fields, varint
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.tensorflow.attributes import named_attribute, plain_value, tensor_of
 from skipway.interchange.tensorflow.paths import reading
 from skipway.interchange.tensorflow.tensor import ElementType, element_type, shape_of, tensor_values, type_name
-from skipway.interchange.tensorflow.wire import MAX_FIELDS, Message, Value, unpacked_varints
+from skipway.interchange.tensorflow.wire import MAX_FIELDS, Message
 
 FORMAT = "TensorFlow graph"
+# Numbers of the fields of a GraphDef, of a NodeDef and of a TensorProto. Fields 3 and 5 of a GraphDef are read over.
 _NODE, _LIBRARY, _VERSIONS = 1, 2, 4
-_TENSOR = 8  # the field of an AttrValue
+_GRAPH_FIELDS = frozenset((_NODE, _LIBRARY, 3, _VERSIONS, 5))
+_NAME, _OPERATION, _INPUT, _ATTRIBUTE = 1, 2, 3, 5
+_TYPE, _SHAPE = 1, 2
+_NAME_TAG = b"\n"  # the byte before a node, and before the name in it: field 1, not a number
+_OPERATION_TAG = b"\x12"  # the byte before a node's operation
+_CONSTANT = "Const"
 # A constant may state one value for all its elements. How much more than the file all of them together may take.
 _MAX_GROWTH, _ALLOWANCE = 8, 64 << 20
 
@@ -34,12 +42,15 @@ _CUT_OFF = "the graph states no version at its end: it may be cut off, or its wr
 
 @dataclass(frozen=True)
 class Constant:
-    """A Const node: its type and shape, and where its message lies in the file."""
+    """A Const node: the code of its type, its shape, and the first byte and the end of its message in the file."""
 
     code: int
     shape: tuple[int, ...]
     start: int
     end: int
+
+
+Nodes = list[tuple[Layer, Constant | None]]
 
 
 def looks_like(head: bytes, path: Path) -> bool:
@@ -48,212 +59,202 @@ def looks_like(head: bytes, path: Path) -> bool:
 
 
 def _begins(head: bytes) -> bool:
-    """Whether the first field is a node, which begins with its name and goes on to its kind."""
+    """Whether the first field is a node that begins with its name, and its operation comes next."""
     try:
-        _, at = _prefixed(head, 0)
-        length, at = _prefixed(head, at)
-        name = head[at : at + length]
-        return bool(name) and name.decode().isprintable() and head[at + length : at + length + 1] in {b"", b"\x12"}
+        _, node = _skip_tag(head, 0)
+        length, start = _skip_tag(head, node)
+        end = start + length
+        name = head[start:end].decode()
     except ValueError:
         return False
+    following = head[end : end + 1]
+    if not name or not name.isprintable():
+        return False
+    return following in {b"", _OPERATION_TAG}
 
 
-def _prefixed(head: bytes, at: int) -> tuple[int, int]:
-    """Length and start of the first field's payload, where that is field 1 and no number."""
-    if head[at : at + 1] != b"\n":
+def _skip_tag(head: bytes, at: int) -> tuple[int, int]:
+    """Give the length and the first byte of the content of field 1. Raises ValueError where another field is there."""
+    if head[at : at + 1] != _NAME_TAG:
         raise ValueError("another field comes first")
     return varint(head, at + 1, len(head))
 
 
 def read(path: Path) -> Source:
-    """A frozen graph. Raises ModelFileError."""
+    """Read a frozen graph. Its arrays stay in the file until they are read. Raises ModelFileError."""
     head = checked_head(path)
     if not _begins(head):
-        raise ModelFileError(f"{path} is {_told(head)}")
+        description = _describe_other_file(head)
+        raise ModelFileError(f"{path} is {description}")
     with reading(path), path.open("rb") as opened:
         mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         nodes, versioned = _nodes(memoryview(mapped))
         size = os.fstat(opened.fileno()).st_size
-        arrays: dict[str, Array] = {}
-        others: dict[str, str] = {}
-        total = 0
-        for layer, constant in nodes:
-            if constant is None:
-                continue
-            element = element_type(constant.code)
-            if element is None:
-                others[layer.name] = type_name(constant.code)
-                continue
-            total += math.prod(constant.shape) * element.given.itemsize
-            load = _loader(path, constant, element)
-            arrays[layer.name] = Array(layer.name, constant.shape, element.given, load)
-        if total > _MAX_GROWTH * size + _ALLOWANCE:
-            raise ValueError(f"its constants claim {total} bytes, far more than the file has")
+        arrays, others = _arrays(path, nodes)
+        _check_total(arrays, size)
+    layers = tuple(layer for layer, _ in nodes)
+    warnings = () if versioned else (_CUT_OFF,)
     return Source(
         format=FORMAT,
         path=path,
         arrays=MappingProxyType(arrays),
-        layers=tuple(layer for layer, _ in nodes),
-        warnings=() if versioned else (_CUT_OFF,),
+        layers=layers,
+        warnings=warnings,
         notes={"others": others},
     )
 
 
-def _nodes(view: memoryview) -> tuple[list[tuple[Layer, Constant | None]], bool]:
-    """The nodes, and whether the versions follow them, as in every file that is whole."""
+def _nodes(view: memoryview) -> tuple[Nodes, bool]:
+    """Give the nodes, and whether the versions follow them, as in every file that is whole. Raises ValueError."""
     budget = Budget(MAX_FIELDS)
-    nodes: list[tuple[Layer, Constant | None]] = []
+    nodes: Nodes = []
     names: set[str] = set()
     versioned = False
     for field in fields(view, 0, len(view), budget):
-        if field.number not in {_NODE, _LIBRARY, 3, _VERSIONS, 5}:
+        if field.number not in _GRAPH_FIELDS:
             raise ValueError(f"a graph has no field {field.number}")
-        versioned |= field.number == _VERSIONS
+        if field.number == _VERSIONS:
+            versioned = True
         if field.number != _NODE:
             continue
         if field.wire != BYTES:
             raise ValueError("a node is no message")
-        layer, constant = _node(Message(view[field.start : field.end], budget), field.start, field.end)
-        if layer.name in names or not layer.name:
-            raise ValueError(f"two nodes are named '{layer.name}'" if layer.name else "a node has no name")
+        message = Message(view[field.start : field.end], budget)
+        layer, constant = _node(message, field.start, field.end)
+        if not layer.name:
+            raise ValueError("a node has no name")
+        if layer.name in names:
+            raise ValueError(f"two nodes are named '{layer.name}'")
         names.add(layer.name)
         nodes.append((layer, constant))
     return nodes, versioned
 
 
 def _node(message: Message, start: int, end: int) -> tuple[Layer, Constant | None]:
-    name = operation = ""
+    """Read a NodeDef that lies at the bytes `start` to `end` of the file. Raises ValueError."""
+    name = ""
+    operation = ""
     inputs: list[str] = []
     attributes: dict[str, Any] = {}
     tensor: Message | None = None
     for number, value in message:
-        if number == 1:
+        if number == _NAME:
             name = value.text()
-        elif number == 2:
+        elif number == _OPERATION:
             operation = value.text()
-        elif number == 3:
+        elif number == _INPUT:
             inputs.append(value.text())
-        elif number == 5:
-            key, attribute = _pair(value.message())
-            if key == "value" and operation == "Const":
-                tensor = next((inner.message() for number, inner in attribute if number == _TENSOR), None)
+        elif number == _ATTRIBUTE:
+            key, attribute = named_attribute(value.message())
+            if key == "value" and operation == _CONSTANT:
+                tensor = tensor_of(attribute)
             elif not key.startswith("_"):  # those are notes of the machine that made the graph
-                attributes[key] = _attribute(attribute)
+                attributes[key] = plain_value(attribute)
     constant = None
-    if operation == "Const":
-        if tensor is None:
-            raise ValueError(f"the constant {name} has no value")
-        constant = _constant(tensor, start, end)
-    arrays = (name,) if constant is not None and element_type(constant.code) is not None else ()
-    return Layer(name, operation, tuple(inputs), (name,), arrays, MappingProxyType(attributes)), constant
+    arrays: tuple[str, ...] = ()
+    if operation == _CONSTANT:
+        constant = _constant(name, tensor, start, end)
+        holds_numbers = element_type(constant.code) is not None
+        if holds_numbers:
+            arrays = (name,)
+    layer = Layer(name, operation, tuple(inputs), (name,), arrays, MappingProxyType(attributes))
+    return layer, constant
 
 
-def _pair(message: Message) -> tuple[str, Message]:
-    key, attribute = "", Message(memoryview(b""), message.budget)
-    for number, value in message:
-        if number == 1:
-            key = value.text()
-        elif number == 2:
-            attribute = value.message()
-    return key, attribute
-
-
-def _attribute(message: Message) -> Any:
-    """An AttrValue as plain Python: a number, text, bytes, a shape, a list of these; None for anything else."""
-    for number, value in message:
-        if number == 1:
-            return tuple(item for inner, listed in value.message() for item in _items(inner, listed))
-        return _scalar(number, value)
-    return None
-
-
-def _items(number: int, value: Value) -> list[Any]:
-    if number in {3, 5, 6} and value.wire == BYTES:  # packed whole numbers
-        items = [signed(int(item)) for item in unpacked_varints(value.payload)]
-        return [type_name(item) for item in items] if number == 6 else items
-    if number == 4 and value.wire == BYTES:
-        if len(value.payload) % 4:
-            raise ValueError("a list of numbers is cut off")
-        return [float(item) for item in np.frombuffer(value.payload, "<f4")]
-    return [_scalar(number, value)]
-
-
-def _scalar(number: int, value: Value) -> Any:
-    if number == 2:
-        text = bytes(value.bytes())
-        return text.decode() if text.isascii() else text
-    if number == 4:
-        return value.float32()
-    if number == 5:
-        return bool(value.integer())
-    if number == 3:
-        return value.integer()
-    if number == 6:
-        return type_name(value.integer())
-    if number == 7:
-        return _shape(value.message())
-    return None
-
-
-def _shape(message: Message) -> tuple[int, ...] | None:
-    """A shape among the attributes, where sizes may be unknown: -1, or None for all of it."""
-    sizes = []
-    for number, value in message:
-        if number == 3 and value.integer():
-            return None
-        if number == 2:
-            sizes.append(next((size.integer() for inner, size in value.message() if inner == 1), 0))
-    return tuple(sizes)
-
-
-def _constant(tensor: Message, start: int, end: int) -> Constant:
+def _constant(name: str, tensor: Message | None, start: int, end: int) -> Constant:
+    """Read type and shape of the TensorProto of a Const node. Raises ValueError where it has none."""
+    if tensor is None:
+        raise ValueError(f"the constant {name} has no value")
     code = 0
     shape: tuple[int, ...] = ()
     for number, value in tensor:
-        if number == 1:
+        if number == _TYPE:
             code = value.integer()
-        elif number == 2:
+        elif number == _SHAPE:
             shape = shape_of(value.message())
     return Constant(code, shape, start, end)
 
 
-def _loader(path: Path, constant: Constant, element: ElementType) -> Callable[[], np.ndarray]:
-    def load() -> np.ndarray:
-        count = math.prod(constant.shape)
-        with reading(path), path.open("rb") as opened:
-            opened.seek(constant.start)
-            message = Message(memoryview(opened.read(constant.end - constant.start)))
-            values = tensor_values(_tensor(message), element, count)
-            if values.size < count:  # the last value stands for the rest, none at all for zeros
-                filled = np.full(count, values[-1] if values.size else 0, values.dtype)
-                filled[: values.size] = values
-                values = filled
-            elif values.base is not None:
-                values = values.copy()
-            return values.reshape(constant.shape)
-
-    return load
+def _arrays(path: Path, nodes: Nodes) -> tuple[dict[str, Array], dict[str, str]]:
+    """Give the constants as arrays, and the types of those that hold no numbers."""
+    arrays: dict[str, Array] = {}
+    others: dict[str, str] = {}
+    for layer, constant in nodes:
+        if constant is None:
+            continue
+        element = element_type(constant.code)
+        if element is None:
+            others[layer.name] = type_name(constant.code)
+            continue
+        load = partial(_load, path, constant, element)
+        arrays[layer.name] = Array(layer.name, constant.shape, element.given, load)
+    return arrays, others
 
 
-def _tensor(message: Message) -> Message:
-    for number, value in message:
-        if number == 5:
-            key, attribute = _pair(value.message())
-            if key == "value":
-                for inner, tensor in attribute:
-                    if inner == _TENSOR:
-                        return tensor.message()
+def _check_total(arrays: Mapping[str, Array], size: int) -> None:
+    """Raise ValueError where the arrays need far more memory than the file has bytes."""
+    total = 0
+    for array in arrays.values():
+        total += math.prod(array.shape) * array.dtype.itemsize
+    if total > _MAX_GROWTH * size + _ALLOWANCE:
+        raise ValueError(f"its constants claim {total} bytes, far more than the file has")
+
+
+def _load(path: Path, constant: Constant, element: ElementType) -> np.ndarray:
+    """Load the values of a constant. Raises ModelFileError."""
+    count = math.prod(constant.shape)
+    with reading(path), path.open("rb") as opened:
+        opened.seek(constant.start)
+        content = opened.read(constant.end - constant.start)
+        node = Message(memoryview(content))
+        tensor = _value_of(node)
+        listed = tensor_values(tensor, element, count)
+        values = _all_values(listed, count)
+        return values.reshape(constant.shape)
+
+
+def _value_of(node: Message) -> Message:
+    """The TensorProto of a Const node. Raises ValueError where it is not there any more."""
+    for number, value in node:
+        if number != _ATTRIBUTE:
+            continue
+        key, attribute = named_attribute(value.message())
+        if key != "value":
+            continue
+        tensor = tensor_of(attribute)
+        if tensor is not None:
+            return tensor
     raise ValueError("it was changed while it was read")
 
 
-def _told(head: bytes) -> str:
-    """What a file is that does not begin as a graph does."""
-    if head[:2] == b"\x08\x01":
+def _all_values(listed: np.ndarray, count: int) -> np.ndarray:
+    """Give all values of a constant, as an array of its own.
+
+    Where fewer than `count` are listed, the last value stands for the rest. Where none is listed, all are zero.
+    """
+    if listed.size < count:
+        rest = listed[-1] if listed.size else 0
+        values = np.full(count, rest, listed.dtype)
+        values[: listed.size] = listed
+        return values
+    is_view = listed.base is not None
+    if is_view:
+        return listed.copy()
+    return listed
+
+
+def _describe_other_file(head: bytes) -> str:
+    """Say what a file is that does not begin as a graph does, and what to do about it."""
+    is_saved_model = head[:2] == b"\x08\x01"
+    if is_saved_model:
         return (
             "a SavedModel, which keeps its weights beside it; give the folder's variables/variables.index or, where "
             "Keras saved it, save the model again as .h5 or .keras"
         )
-    if b"MetaGraphDef" in head or b"\n\x05\n\x03Add" in head:
+    is_meta_graph = b"MetaGraphDef" in head or b"\n\x05\n\x03Add" in head
+    if is_meta_graph:
         return "a MetaGraphDef, which holds no weights; give the checkpoint beside it"
-    told = describe_foreign(head)
-    return "no frozen graph of TensorFlow; download or copy it again" if told.startswith("something else") else told
+    description = describe_foreign(head)
+    if description.startswith("something else"):
+        return "no frozen graph of TensorFlow; download or copy it again"
+    return description

@@ -9,8 +9,11 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What an entry is: a `VARIABLE` of the network, an optimizer's `SLOT` or a moving `AVERAGE` of one, or a
-    `COUNTER` of the training as a whole."""
+    """What an entry is.
+
+    `VARIABLE` is a variable of the network, `SLOT` what an optimizer keeps for a variable, `AVERAGE` the moving average
+    of a variable, and `COUNTER` a number of the training as a whole.
+    """
 
     VARIABLE = "variable"
     SLOT = "slot"
@@ -20,8 +23,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Name:
-    """An entry's name, taken apart: `variable` is the variable that it belongs to (itself for a variable, empty for a
-    counter), `suffix` what was appended to that."""
+    """The parts of an entry's name.
+
+    `variable` is the name of the variable that the entry belongs to: its own name for a variable, empty for a counter.
+    `suffix` is what was appended to that name.
+    """
 
     kind: Kind
     variable: str
@@ -45,20 +51,31 @@ _COUNTER = re.compile(
 
 
 def classified(name: str, names: Collection[str] = ()) -> Name:
-    """What a name stands for. With all the checkpoint's `names`, a slot that its optimizer keeps under a scope of its
-    own (`train/net/conv1/weights/Momentum`) is traced to its variable (`net/conv1/weights`)."""
-    if _COUNTER.fullmatch(name):
+    """Say what the name of an entry stands for.
+
+    `names` are all names of the checkpoint. With them, a slot that its optimizer keeps under a scope of its own
+    (`train/net/conv1/weights/Momentum`) is traced to its variable (`net/conv1/weights`).
+    """
+    counter = _COUNTER.fullmatch(name)
+    if counter is not None:
         return Name(Kind.COUNTER, "", name)
-    if found := _OBJECT_SLOT.fullmatch(name):
-        return Name(Kind.SLOT, found["variable"] + OBJECT, found["suffix"])
-    for kind, pattern in ((Kind.AVERAGE, _AVERAGE), (Kind.SLOT, _SLOT)):
-        found = pattern.fullmatch(name)
-        if found:
-            return Name(kind, _owner(found["variable"], names), found["suffix"])
+    object_slot = _OBJECT_SLOT.fullmatch(name)
+    if object_slot is not None:
+        variable = object_slot["variable"] + OBJECT
+        return Name(Kind.SLOT, variable, object_slot["suffix"])
+    average = _AVERAGE.fullmatch(name)
+    if average is not None:
+        variable = _find_variable(average["variable"], names)
+        return Name(Kind.AVERAGE, variable, average["suffix"])
+    slot = _SLOT.fullmatch(name)
+    if slot is not None:
+        variable = _find_variable(slot["variable"], names)
+        return Name(Kind.SLOT, variable, slot["suffix"])
     return Name(Kind.VARIABLE, name)
 
 
-def _owner(variable: str, names: Collection[str]) -> str:
+def _find_variable(variable: str, names: Collection[str]) -> str:
+    """The longest end of a scoped name that is the name of a variable, or the scoped name itself where none is."""
     scopes = variable.split("/")
     for start in range(len(scopes)):
         candidate = "/".join(scopes[start:])

@@ -11,6 +11,9 @@ from skipway.interchange.tensorflow.wire import Message, number_field
 from skipway.reporting import counted
 
 _FULL = -1
+# Numbers of the fields of a TensorSliceProto and of one of its extents.
+_EXTENT = 1
+_START, _LENGTH = 1, 2
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,22 @@ class Part:
     extents: tuple[tuple[int, int], ...]
 
     def slices(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        """The part as an index of the whole. Raises ValueError when it does not lie in it."""
+        """Give the part as an index of a variable of this shape. Raises ValueError where it does not lie in it."""
         if len(self.extents) != len(shape):
             raise ValueError(f"a part has {counted(len(self.extents), 'dimension')}, its variable {len(shape)}")
-        bounds = []
+        bounds: list[slice] = []
         for (start, length), size in zip(self.extents, shape, strict=True):
-            first, last = (0, size) if length == _FULL else (start, start + length)
+            if length == _FULL:
+                first, last = 0, size
+            else:
+                first, last = start, start + length
             if not 0 <= first <= last <= size:
                 raise ValueError(f"a part lies outside its variable of shape {shape}")
             bounds.append(slice(first, last))
         return tuple(bounds)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the part of a variable of this shape."""
+        """Give the shape of this part of a variable of shape `shape`. Raises ValueError as `slices` does."""
         return tuple(bounds.stop - bounds.start for bounds in self.slices(shape))
 
 
@@ -42,27 +48,39 @@ def whole(rank: int) -> Part:
 
 
 def part_of(message: Message) -> Part:
-    """A TensorSliceProto. Raises ValueError."""
-    extents = []
+    """Read a TensorSliceProto. Raises ValueError."""
+    extents: list[tuple[int, int]] = []
     for number, value in message:
-        if number == 1:
-            start, length = 0, _FULL
-            for inner, bound in value.message():
-                start = bound.integer() if inner == 1 else start
-                length = bound.integer() if inner == 2 else length
-            extents.append((start, length))
+        if number == _EXTENT:
+            extent = _extent(value.message())
+            extents.append(extent)
         if len(extents) > MAX_DIMENSIONS:
             raise ValueError(f"a part has more than {MAX_DIMENSIONS} dimensions")
     return Part(tuple(extents))
 
 
+def _extent(message: Message) -> tuple[int, int]:
+    """Read start and length along one dimension. Without a length the extent is all of the dimension."""
+    start = 0
+    length = _FULL
+    for number, bound in message:
+        if number == _START:
+            start = bound.integer()
+        elif number == _LENGTH:
+            length = bound.integer()
+    return start, length
+
+
 def part_message(part: Part) -> bytes:
-    """The inverse of `part_of`."""
-    extents = []
+    """Encode a TensorSliceProto, the inverse of `part_of`."""
+    extents: list[bytes] = []
     for start, length in part.extents:
-        # A length of 0 is written, unlike other zeros: without one the extent is all of the dimension.
-        stated = b"" if length == _FULL else number_field(1, start) + encode_int(2, length)
-        extents.append(encode_bytes(1, stated))
+        if length == _FULL:
+            extent = b""
+        else:
+            # A length of 0 is written, unlike other zeros: without one the extent is all of the dimension.
+            extent = number_field(_START, start) + encode_int(_LENGTH, length)
+        extents.append(encode_bytes(_EXTENT, extent))
     return b"".join(extents)
 
 
@@ -70,31 +88,57 @@ def part_key(name: str, part: Part) -> bytes:
     """The key of a part's values in the table: zero, name and extents, encoded so that bytes sort as they do."""
     escaped = name.encode().replace(b"\0", b"\0\xff")  # the other byte to escape, 255, is not in UTF-8
     rank = len(part.extents)
-    numbers = b"".join(_ordered(start) + _ordered(length) for start, length in part.extents)
-    return b"\0" + escaped + b"\0\1" + (bytes([1, rank]) if rank else b"\0") + numbers
+    encoded_rank = bytes([1, rank]) if rank else b"\0"
+    pieces = [b"\0", escaped, b"\0\1", encoded_rank]
+    for start, length in part.extents:
+        pieces.append(_ordered(start))
+        pieces.append(_ordered(length))
+    return b"".join(pieces)
 
 
 def _ordered(value: int) -> bytes:
-    """Signed numbers as bytes in ascending order: as many leading bits equal to the sign as there are bytes."""
+    """Encode a signed number so that the bytes sort as the numbers do.
+
+    The code begins with as many bits equal to the sign as it has bytes. Seven bits of each byte are left for the value.
+    """
     width = 1
-    while not -(1 << 7 * width - 1) <= value < 1 << 7 * width - 1:
+    limit = 1 << 6
+    while not -limit <= value < limit:
         width += 1
+        limit <<= 7
     header = ((1 << width) - 1) << 7 * width
-    return ((value & (1 << 8 * width) - 1) ^ header).to_bytes(width, "big")
+    mask = (1 << 8 * width) - 1
+    code = (value & mask) ^ header
+    return code.to_bytes(width, "big")
 
 
 def check_cover(parts: Sequence[Part], shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the parts, cut along one dimension as TensorFlow's partitioners do, make up the whole."""
     boxes = [part.slices(shape) for part in parts]
-    cut = [axis for axis, size in enumerate(shape) if any(box[axis] != slice(0, size) for box in boxes)]
+    cut = _cut_dimensions(boxes, shape)
     if len(cut) > 1:
         raise ValueError("a variable is cut along several dimensions")
     if not cut and len(boxes) == 1:
         return
+    if not cut:
+        raise ValueError("the parts of a variable do not make it up")
+    axis = cut[0]
+    spans = sorted((box[axis].start, box[axis].stop) for box in boxes)
     end = 0
-    for start, stop in sorted((box[cut[0]].start, box[cut[0]].stop) for box in boxes) if cut else []:
+    for start, stop in spans:
         if start != end:
             raise ValueError("the parts of a variable leave a gap or overlap")
         end = stop
-    if not cut or end != shape[cut[0]]:
+    if end != shape[axis]:
         raise ValueError("the parts of a variable do not make it up")
+
+
+def _cut_dimensions(boxes: Sequence[tuple[slice, ...]], shape: tuple[int, ...]) -> list[int]:
+    """The dimensions along which some part is shorter than the variable."""
+    cut: list[int] = []
+    for axis, size in enumerate(shape):
+        full = slice(0, size)
+        is_full = all(box[axis] == full for box in boxes)
+        if not is_full:
+            cut.append(axis)
+    return cut

@@ -12,13 +12,21 @@ from skipway.interchange.containers.protobuf import BYTES, WIDTH, encode_bytes, 
 from skipway.interchange.tensorflow.wire import Message, Value, number_field, unpacked_varints
 
 MAX_DIMENSIONS = 32
+_MAX_ITEMS = 1 << 56  # of an array; more than any memory holds
+# Numbers of the fields of a TensorProto, of a TensorShapeProto and of one of its dimensions.
 _TENSOR_CONTENT = 4
+_DIMENSION, _UNKNOWN_RANK = 2, 3
+_SIZE = 1
+_FLOAT_LISTS = frozenset((5, 6))  # the fields of a TensorProto that list numbers of fixed width
 
 
 @dataclass(frozen=True)
 class ElementType:
-    """One of TensorFlow's DataTypes: its `code` in files, the NumPy type of its stored bytes, the type that we give,
-    and the field of a TensorProto that lists its values one by one."""
+    """One of TensorFlow's DataTypes.
+
+    `code` is its number in files, `stored` the NumPy type of its stored bytes, `given` the NumPy type that readers
+    give, and `listed_in` the field of a TensorProto that lists its values one by one.
+    """
 
     code: int
     name: str
@@ -28,7 +36,10 @@ class ElementType:
 
 
 def _element(code: int, name: str, listed_in: int, *, stored: str = "", given: str = "") -> ElementType:
-    return ElementType(code, name, np.dtype(stored or name), np.dtype(given or name), listed_in)
+    """A type that is stored and given as NumPy's type of the same name, where no other is stated."""
+    stored_type = np.dtype(stored or name)
+    given_type = np.dtype(given or name)
+    return ElementType(code, name, stored_type, given_type, listed_in)
 
 
 _TYPES = (
@@ -53,61 +64,82 @@ _OTHER_TYPES = {
     7: "string", 8: "complex64", 11: "qint8", 12: "quint8", 13: "qint32", 15: "qint16", 16: "quint16",
     18: "complex128", 20: "resource", 21: "variant", 24: "float8_e5m2", 25: "float8_e4m3fn", 29: "int4", 30: "uint4",
 }  # fmt: skip
-_REFERENCE = 100  # old graphs mark a variable's type so
+_REFERENCE = 100  # old graphs add this to the type of a variable
 
 
 def element_type(code: int) -> ElementType | None:
     """The type of a code; None for one that holds no plain numbers. Raises ValueError where there is no such type."""
-    code = code - _REFERENCE if code > _REFERENCE else code
-    if code not in _BY_CODE and code not in _OTHER_TYPES:
+    if code > _REFERENCE:
+        code -= _REFERENCE
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if code not in _OTHER_TYPES:
         raise ValueError(f"an array has the unknown type {code}")
-    return _BY_CODE.get(code)
+    return None
 
 
 def type_name(code: int) -> str:
-    """A type in words, also one that is not known here."""
-    plain = code % _REFERENCE
-    return _BY_CODE[plain].name if plain in _BY_CODE else _OTHER_TYPES.get(plain, f"type {code}")
+    """The name of a type, also of one that is not known here."""
+    plain_code = code % _REFERENCE
+    if plain_code in _BY_CODE:
+        return _BY_CODE[plain_code].name
+    return _OTHER_TYPES.get(plain_code, f"type {plain_code}")
 
 
 def type_of(array: np.ndarray) -> ElementType:
     """The type to write an array as. Raises ValueError where TensorFlow has none."""
-    element = _BY_DTYPE.get(array.dtype.newbyteorder("="))
+    native = array.dtype.newbyteorder("=")
+    element = _BY_DTYPE.get(native)
     if element is None:
         raise ValueError(f"TensorFlow has no type for {array.dtype}")
     return element
 
 
 def given(stored: np.ndarray, element: ElementType) -> np.ndarray:
-    """Stored values as the array that a reader gives: native byte order, bfloat16 widened."""
+    """Stored values as the array that a reader gives: native byte order, bfloat16 widened to float32."""
     if element.name == "bfloat16":
-        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        # A bfloat16 is the upper half of a float32.
+        bits = stored.astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32)
     if element.name == "bool":
         return stored != 0
     return stored.astype(element.given, copy=False)
 
 
 def shape_of(message: Message) -> tuple[int, ...]:
-    """A TensorShapeProto. Raises ValueError for shapes that are unknown, negative or beyond all memory."""
-    sizes = []
+    """Read a TensorShapeProto. Raises ValueError for shapes that are unknown, negative or beyond all memory."""
+    sizes: list[int] = []
     for number, value in message:
-        if number == 2:
-            size = 0
-            for inner, extent in value.message():
-                size = extent.integer() if inner == 1 else size
+        if number == _DIMENSION:
+            size = _dimension(value.message())
             sizes.append(size)
-        elif number == 3 and value.integer():
+        elif number == _UNKNOWN_RANK and value.integer():
             raise ValueError("an array has no shape")
         if len(sizes) > MAX_DIMENSIONS:
             raise ValueError(f"an array has more than {MAX_DIMENSIONS} dimensions")
-    if any(size < 0 for size in sizes) or math.prod(max(size, 1) for size in sizes) >= 1 << 56:
+    has_negative = min(sizes, default=0) < 0
+    items = math.prod(max(size, 1) for size in sizes)
+    if has_negative or items >= _MAX_ITEMS:
         raise ValueError(f"an array has the impossible shape {tuple(sizes)}")
     return tuple(sizes)
 
 
+def _dimension(message: Message) -> int:
+    """The size of one dimension; 0 is the default and is not written."""
+    size = 0
+    for number, value in message:
+        if number == _SIZE:
+            size = value.integer()
+    return size
+
+
 def shape_message(shape: tuple[int, ...]) -> bytes:
-    """The inverse of `shape_of`."""
-    return b"".join(encode_bytes(2, number_field(1, size)) for size in shape)
+    """Encode a TensorShapeProto, the inverse of `shape_of`."""
+    dimensions: list[bytes] = []
+    for size in shape:
+        dimension = number_field(_SIZE, size)
+        dimensions.append(encode_bytes(_DIMENSION, dimension))
+    return b"".join(dimensions)
 
 
 def tensor_values(message: Message, element: ElementType, most: int) -> np.ndarray:
@@ -122,44 +154,64 @@ def tensor_values(message: Message, element: ElementType, most: int) -> np.ndarr
             content = value.bytes()
         elif number == element.listed_in:
             listed.append(_listed(value, element))
-    if content:  # in the order of the machine that wrote it, which was little-endian
-        listed = [np.frombuffer(_whole(content, element.stored.itemsize), element.stored.newbyteorder("<"))]
-    if sum(part.size for part in listed) > most:
-        raise ValueError(f"an array of {most} values holds {sum(part.size for part in listed)}")
-    values = listed[0] if len(listed) == 1 else np.concatenate([np.zeros(0, element.stored), *listed])
+    if content:
+        listed = [_fixed_width(content, element)]
+    count = sum(values.size for values in listed)
+    if count > most:
+        raise ValueError(f"an array of {most} values holds {count}")
+    if len(listed) == 1:
+        return given(listed[0], element)
+    none = np.zeros(0, element.stored)
+    values = np.concatenate([none, *listed])
     return given(values, element)
 
 
 def _listed(value: Value, element: ElementType) -> np.ndarray:
-    plain = element.stored.newbyteorder("<")
-    if element.listed_in in {5, 6}:
-        if value.wire != BYTES and WIDTH.get(value.wire) != plain.itemsize:
+    """The values of one field that lists them: many where they are packed, else one."""
+    is_packed = value.wire == BYTES
+    if element.listed_in in _FLOAT_LISTS:
+        if not is_packed and WIDTH.get(value.wire) != element.stored.itemsize:
             raise ValueError("an array lists its values with another width than its type has")
-        return np.frombuffer(_whole(value.payload, plain.itemsize), plain)
-    numbers = unpacked_varints(value.payload) if value.wire == BYTES else np.array([value.number], np.uint64)
+        return _fixed_width(value.payload, element)
+    if is_packed:
+        numbers = unpacked_varints(value.payload)
+    else:
+        numbers = np.array([value.number], np.uint64)
     # They come as 64 bits in two's complement; halves as the 16 bits that they consist of.
-    return numbers.astype(f"uint{8 * element.stored.itemsize}").view(element.stored)
+    bits = numbers.astype(f"uint{8 * element.stored.itemsize}")
+    return bits.view(element.stored)
 
 
-def _whole(values: memoryview, width: int) -> memoryview:
-    if len(values) % width:
-        raise ValueError(f"{len(values)} bytes are no whole number of values of {width}")
-    return values
+def _fixed_width(content: memoryview, element: ElementType) -> np.ndarray:
+    """The values that lie one behind the other, little-endian as the machine that wrote them. Raises ValueError."""
+    width = element.stored.itemsize
+    if len(content) % width:
+        raise ValueError(f"{len(content)} bytes are no whole number of values of {width}")
+    little = element.stored.newbyteorder("<")
+    return np.frombuffer(content, little)
 
 
 def value_list(array: np.ndarray) -> bytes:
-    """A TensorProto that lists an array's values and says neither type nor shape, as old checkpoints keep it."""
+    """Encode a TensorProto that lists the values of an array and states neither type nor shape.
+
+    Old checkpoints keep arrays in this form. Raises ValueError for a type that TensorFlow does not have.
+    """
     element = type_of(array)
-    flat = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
+    native = array.dtype.newbyteorder("=")
+    flat = np.ascontiguousarray(array, native).reshape(-1)
     if not flat.size:
         return b""
-    if element.listed_in in {5, 6}:
+    if element.listed_in in _FLOAT_LISTS:
         return encode_bytes(element.listed_in, little_endian(flat))
-    numbers = flat.view(np.uint16) if element.name == "float16" else flat
-    return encode_bytes(element.listed_in, b"".join(encode_varint(int(value)) for value in numbers))
+    numbers = flat
+    if element.name == "float16":
+        numbers = flat.view(np.uint16)
+    packed = b"".join(encode_varint(int(number)) for number in numbers)
+    return encode_bytes(element.listed_in, packed)
 
 
 def little_endian(array: np.ndarray) -> memoryview:
     """An array's bytes in C order, without a copy where they lie so already."""
-    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    little = array.dtype.newbyteorder("<")
+    plain = np.ascontiguousarray(array, little)
     return plain.reshape(-1).view(np.uint8).data

@@ -25,8 +25,11 @@ Pieces = list[bytes | memoryview]
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a GraphDef of one Const node for each array. Raises StorageError, and ModelFileError for arrays of a type
-    that TensorFlow does not have or that are too many for one file."""
+    """Write a GraphDef of one Const node for each array.
+
+    Raises StorageError, and ModelFileError for arrays of a type that TensorFlow does not have or that are too large
+    for one file.
+    """
     size = sum(array.nbytes for array in arrays.values())
     if size > MAX_BYTES - (1 << 20):
         raise ModelFileError(f"{path} would have {size:,} bytes, more than TensorFlow reads; write a .ckpt")
@@ -42,19 +45,33 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _node(name: str, array: np.ndarray) -> Pieces:
+    """Encode a Const node in pieces. Raises ModelFileError for a type that TensorFlow does not have."""
     try:
         code = type_of(array).code
     except ValueError as error:
         raise ModelFileError(f"{name}: {error}; convert it to float32") from None
-    content = little_endian(array)
-    shape = encode_bytes(_SHAPE, shape_message(array.shape))
-    tensor: Pieces = [encode_int(_ELEMENT, code), shape, encode_length(_CONTENT, len(content)), content]
+    tensor = _tensor(array, code)
     value = [encode_bytes(_KEY, b"value"), *_enclosed(_VALUE, _enclosed(_TENSOR, tensor))]
     kind = [encode_bytes(_KEY, b"dtype"), *_enclosed(_VALUE, [encode_int(_TYPE, code)])]
-    attributes = [*_enclosed(_ATTRIBUTE, kind), *_enclosed(_ATTRIBUTE, value)]
-    return _enclosed(_NODE, [encode_bytes(_NAME, name.encode()), encode_bytes(_OPERATION, b"Const"), *attributes])
+    node: Pieces = [encode_bytes(_NAME, name.encode()), encode_bytes(_OPERATION, b"Const")]
+    node += _enclosed(_ATTRIBUTE, kind)
+    node += _enclosed(_ATTRIBUTE, value)
+    return _enclosed(_NODE, node)
+
+
+def _tensor(array: np.ndarray, code: int) -> Pieces:
+    """Encode a TensorProto in pieces. The numbers of the array are not copied."""
+    content = little_endian(array)
+    shape = shape_message(array.shape)
+    return [
+        encode_int(_ELEMENT, code),
+        encode_bytes(_SHAPE, shape),
+        encode_length(_CONTENT, len(content)),
+        content,
+    ]
 
 
 def _enclosed(number: int, pieces: Pieces) -> Pieces:
-    """A message as a field: its length before it, its numbers uncopied."""
-    return [encode_length(number, sum(len(piece) for piece in pieces)), *pieces]
+    """A message in pieces as a field: its length stands before it, and its pieces are not copied."""
+    length = sum(len(piece) for piece in pieces)
+    return [encode_length(number, length), *pieces]
