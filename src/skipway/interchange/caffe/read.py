@@ -193,7 +193,10 @@ def _stored_raw(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
 
 @dataclass(frozen=True)
 class _Load:
-    """Reads one array from the file, straight into its own memory where the numbers lie in one piece."""
+    """Reads one array from the file, straight into its own memory where the numbers lie in one piece.
+
+    `size` is the file's size in bytes, `spans` are the places of the numbers in it, and `dtype` is their stored type.
+    """
 
     path: Path
     size: int
