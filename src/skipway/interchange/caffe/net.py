@@ -71,21 +71,28 @@ def inputs_of(net: Message, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
     """
     names = [str(name) for name in net.get("input", [])]
     shapes = _input_shapes(net, len(names))
-    found: dict[str, tuple[int, ...]] = {}
-    for index, name in enumerate(names):
-        found[name] = shapes[index] if index < len(shapes) else ()
+    without_shape = len(names) - len(shapes)
+    shapes += [()] * without_shape
+    found = dict(zip(names, shapes, strict=False))
     for layer in layers:
-        if layer.kind != "Input":
-            continue
-        settings = layer.fields.get("input_param", {})
-        given = settings.get("shape", ())
-        for index, top in enumerate(layer.outputs):
-            dims: tuple[int, ...] = ()
-            if given:
-                shape = given[min(index, len(given) - 1)]  # the last shape is also that of the blobs after it
-                dims = shape.get("dim", ())
-            found[top] = checked_dimensions(list(dims))
+        if layer.kind == "Input":
+            blobs = _blobs_of_input(layer)
+            found.update(blobs)
     return found
+
+
+def _blobs_of_input(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """The blobs that a layer of the kind Input brings from outside, with their shapes."""
+    settings = layer.fields.get("input_param", {})
+    given = settings.get("shape", ())
+    blobs: dict[str, tuple[int, ...]] = dict.fromkeys(layer.outputs, ())
+    if not given:
+        return blobs
+    for index, top in enumerate(layer.outputs):
+        described = min(index, len(given) - 1)  # the last shape is that of the blobs after it, too
+        dims = given[described].get("dim", ())
+        blobs[top] = checked_dimensions(list(dims))
+    return blobs
 
 
 def _input_shapes(net: Message, inputs: int) -> list[tuple[int, ...]]:

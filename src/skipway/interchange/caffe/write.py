@@ -260,7 +260,7 @@ def _text_value(value: Any, entry: Entry | None) -> str:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value).lower()
     if not isinstance(value, str):
         return repr(value)
     if entry is None:

@@ -30,7 +30,10 @@ class Scheme:
 
     def places(self, spec: Spec) -> dict[str, Place | None]:
         """For each of our keys its place in the source, in the order of our state dict."""
-        return {key.name: self.place(key, spec) for key in keys_of(spec)}
+        places: dict[str, Place | None] = {}
+        for key in keys_of(spec):
+            places[key.name] = self.place(key, spec)
+        return places
 
 
 def torch_place(layer: str, key: Key, *, layout: Layout = "same") -> Place:
@@ -68,14 +71,16 @@ def caffe_norm_place(norm: str, scale: str, key: Key) -> Place | None:
     `norm` is the name of the BatchNorm (mean, variance, and a number by which both are to be divided), and `scale` that
     of the Scale.
     """
-    divisor = f"{norm}/2"
-    match key.tensor:
-        case "running_mean":
-            return Place(f"{norm}/0", divisor=divisor)
-        case "running_var":
-            return Place(f"{norm}/1", divisor=divisor)
-        case "weight":
-            return Place(f"{scale}/0")
-        case "bias":
-            return Place(f"{scale}/1")
-    return None
+    blobs = {
+        "running_mean": f"{norm}/0",
+        "running_var": f"{norm}/1",
+        "weight": f"{scale}/0",
+        "bias": f"{scale}/1",
+    }
+    blob = blobs.get(key.tensor)
+    if blob is None:
+        return None
+    divisor = ""
+    if key.tensor in ("running_mean", "running_var"):
+        divisor = f"{norm}/2"
+    return Place(blob, divisor=divisor)

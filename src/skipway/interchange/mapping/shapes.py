@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from skipway.interchange.mapping.keys import Key, Kind
 from skipway.interchange.mapping.layouts import Layout
@@ -80,7 +81,7 @@ def _blocks(probe: Probe) -> tuple[Block, ...]:
     while units:
         counts.append(units)
         units = _units(probe, len(counts) + 1)
-    # TF-Slim's last unit of a stage shrinks the picture for the next stage; others' first unit does so in its own.
+    # In some networks, TF-Slim's among them, the last unit of a stage has the stride, in others the first.
     strided_last = any(row[2] > 1 for row in probe.base.blocks[0].rows[1:])
     blocks = []
     for stage, units in enumerate(counts, 1):
@@ -146,7 +147,7 @@ def named_alike(spec: StackSpec, base: StackSpec) -> StackSpec:
         if type(row) is not type(spec) or not name.endswith(f".{layout}"):
             continue
         if getattr(row, "blocks", None) == spec.blocks:
-            measured = {
+            measured: dict[str, Any] = {
                 "num_classes": spec.num_classes,
                 "in_channels": spec.in_channels,
                 "stem": spec.stem,
