@@ -51,13 +51,14 @@ def write(
     """
     layers = layers or _bare_layers(arrays)
     _check_use(path, arrays, layers)
-    head = _message(path, _net_fields(name, inputs, layers), "NetParameter")
-    pieces: Pieces = [head]
+    net_fields = _net_fields(name, inputs, layers)
+    pieces: Pieces = [_message(path, net_fields, "NetParameter")]
     for layer in layers:
-        settings = _message(path, _layer_fields(layer), "LayerParameter")
-        body: Pieces = [settings]
+        layer_fields = _layer_fields(layer)
+        body: Pieces = [_message(path, layer_fields, "LayerParameter")]
         for array in layer.arrays:
-            blob = _blob(path, array, np.asarray(arrays[array]))
+            values = np.asarray(arrays[array])
+            blob = _blob(path, array, values)
             body += _enclosed(_BLOBS, blob)
         pieces += _enclosed(_LAYER, body)
     size = _size(pieces)
@@ -72,10 +73,12 @@ def write_prototxt(path: Path, layers: Sequence[Layer], *, name: str = "", input
     `name` is the network's, and `inputs` are the blobs from outside with their shapes, (N, C, H, W). Raises
     StorageError where the file cannot be written.
     """
-    lines = _lines(_net_fields(name, inputs, layers), "NetParameter", "")
+    net_fields = _net_fields(name, inputs, layers)
+    lines = _lines(net_fields, "NetParameter", "")
     for layer in layers:
+        layer_fields = _layer_fields(layer)
         lines.append("layer {")
-        lines += _lines(_layer_fields(layer), "LayerParameter", "  ")
+        lines += _lines(layer_fields, "LayerParameter", "  ")
         lines.append("}")
     write_text(path, "\n".join(lines) + "\n")
 
@@ -86,7 +89,11 @@ def _bare_layers(arrays: Mapping[str, np.ndarray]) -> list[Layer]:
     for array in arrays:
         name, _, _ = array.rpartition("/")
         counts[name] = counts.get(name, 0) + 1
-    return [Layer(name, "", arrays=_array_names(name, count)) for name, count in counts.items()]
+    layers = []
+    for name, count in counts.items():
+        names = _array_names(name, count)
+        layers.append(Layer(name, "", arrays=names))
+    return layers
 
 
 def _array_names(layer: str, count: int) -> tuple[str, ...]:
@@ -117,7 +124,10 @@ def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[La
 
 def _net_fields(name: str, inputs: Inputs | None, layers: Sequence[Layer]) -> dict[str, Any]:
     """What stands before the layers. Inputs that have a layer of their own are left to it."""
-    of_layers = {top for layer in layers if layer.kind == "Input" for top in layer.outputs}
+    of_layers: set[str] = set()
+    for layer in layers:
+        if layer.kind == "Input":
+            of_layers.update(layer.outputs)
     blobs = []
     shapes = []
     for blob, shape in (inputs or {}).items():
@@ -150,12 +160,14 @@ def _layer_fields(layer: Layer) -> dict[str, Any]:
 
 def _message(path: Path, fields: Mapping[str, Any], kind: str) -> bytes:
     """The fields that the schema has, in the order of their numbers, as protocol buffers write them."""
-    known = [NUMBERS[kind][name] for name in fields if name in NUMBERS[kind]]
+    entries = NUMBERS[kind]
+    known = [entries[name] for name in fields if name in entries]
     encoded = b""
     for number, entry in sorted(known):
         value = fields[entry.name]
-        if entry.name == "dim":
-            encoded += protobuf.encode_bytes(number, _varints(value))
+        if entry.name == "dim":  # packed
+            packed = _varints(value)
+            encoded += protobuf.encode_bytes(number, packed)
             continue
         values = value if entry.repeated else [value]
         for item in values:
@@ -175,15 +187,25 @@ def _encoded(path: Path, number: int, entry: Entry, value: Any) -> bytes:
     if kind == "float":
         return protobuf.encode_float(number, float(value))
     if kind in ENUMERATIONS and isinstance(value, str):
-        codes = {word: code for code, word in ENUMERATIONS[kind].items()}
-        if value not in codes:
-            raise ModelFileError(f"{path}: {entry.name} is {value}; it must be one of {', '.join(codes)}")
-        return protobuf.encode_int(number, codes[value])
+        code = _code(path, entry, value)
+        return protobuf.encode_int(number, code)
     return protobuf.encode_int(number, int(value))
 
 
+def _code(path: Path, entry: Entry, word: str) -> int:
+    """The number of a word of an enumeration. Raises ModelFileError for a word that it does not have."""
+    codes = {known: code for code, known in ENUMERATIONS[entry.kind].items()}
+    if word not in codes:
+        choices = ", ".join(codes)
+        raise ModelFileError(f"{path}: {entry.name} is {word}; it must be one of {choices}")
+    return codes[word]
+
+
 def _varints(values: Iterable[int]) -> bytes:
-    return b"".join(protobuf.encode_varint(int(value)) for value in values)
+    encoded = b""
+    for value in values:
+        encoded += protobuf.encode_varint(int(value))
+    return encoded
 
 
 def _blob(path: Path, name: str, values: np.ndarray) -> Pieces:
@@ -191,20 +213,23 @@ def _blob(path: Path, name: str, values: np.ndarray) -> Pieces:
 
     Raises ModelFileError for numbers of another type than single or double precision.
     """
-    number = _DATA.get(values.dtype.newbyteorder("="))
+    native = values.dtype.newbyteorder("=")
+    number = _DATA.get(native)
     if number is None:
         raise ModelFileError(f"{path}: {name} is {values.dtype}, Caffe stores float32 or float64; convert it first")
     numbers = protobuf.encode_length(number, values.nbytes)
     dims = b""
     if values.ndim:
-        dims = protobuf.encode_bytes(_DIM, _varints(values.shape))
+        packed = _varints(values.shape)
+        dims = protobuf.encode_bytes(_DIM, packed)
     shape = protobuf.encode_bytes(_SHAPE, dims)
     return [numbers, values, shape]
 
 
 def _enclosed(number: int, pieces: Pieces) -> Pieces:
     """The pieces of a message as a field of that number."""
-    start = protobuf.encode_length(number, _size(pieces))
+    size = _size(pieces)
+    start = protobuf.encode_length(number, size)
     return [start, *pieces]
 
 
@@ -244,7 +269,8 @@ def _lines(fields: Mapping[str, Any], kind: str, indent: str) -> list[str]:
         values = value if isinstance(value, list | tuple) else (value,)
         for item in values:
             if not isinstance(item, Mapping):
-                lines.append(f"{indent}{name}: {_text_value(item, entry)}")
+                text = _text_value(item, entry)
+                lines.append(f"{indent}{name}: {text}")
                 continue
             inner = ""
             if entry is not None and entry.kind in MESSAGES:
@@ -274,11 +300,13 @@ def _text_value(value: Any, entry: Entry | None) -> str:
 
 def _quoted(text: str) -> str:
     """A text in quotes; letters that are not printable are the octal numbers of their bytes."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    quoted = '"'
+    escaped = text.replace("\\", "\\\\")
+    escaped = escaped.replace('"', '\\"')
+    quoted = ""
     for letter in escaped:
         if letter.isprintable():
             quoted += letter
-        else:
-            quoted += "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", "backslashreplace"))
-    return quoted + '"'
+            continue
+        for byte in letter.encode("utf-8", "backslashreplace"):
+            quoted += f"\\{byte:03o}"
+    return f'"{quoted}"'

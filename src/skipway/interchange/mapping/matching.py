@@ -89,7 +89,8 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
         if not source.layers:
             arrays = _unnested(arrays)
     if average == "ema" and not averaged:
-        some = ", ".join(list(arrays)[:3])
+        names = list(arrays)
+        some = ", ".join(names[:3])
         raise ModelFileError(
             f"{source.path} holds no averaged weights, but one set of {len(arrays)} arrays ({some}, ...); "
             "leave out --average ema"
@@ -102,8 +103,8 @@ def _check_named(source: Source, arrays: Mapping[str, Array]) -> None:
     if not any(name.endswith(OBJECT) for name in arrays):
         return
     folder = source.path.parent
-    in_saved_model = folder.name == "variables" and (folder.parent / "saved_model.pb").is_file()
-    if in_saved_model:
+    saved_model = folder.parent / "saved_model.pb"
+    if folder.name == "variables" and saved_model.is_file():
         what = "holds the weights of a SavedModel"
     else:
         what = "is an object checkpoint of Keras"
@@ -161,11 +162,17 @@ def _unnested(arrays: dict[str, Array]) -> dict[str, Array]:
     `resnet50/conv1_conv/kernel` may stand beside a `dense/kernel`, which then is the classifier. The arrays stay as
     they are where they make no network so.
     """
-    outer = {name.partition("/")[0] for name in arrays if name.count("/") > 1}
-    others = {name.rpartition("/")[0] for name in arrays if name.count("/") == 1}
-    if len(outer) != 1 or len(others) > 1:
+    models: set[str] = set()  # the inner models
+    others: set[str] = set()  # the outer model's own layers
+    for name in arrays:
+        parts = name.split("/")
+        if len(parts) > 2:
+            models.add(parts[0])
+        elif len(parts) == 2:
+            others.add(parts[0])
+    if len(models) != 1 or len(others) > 1:
         return arrays
-    prefix = f"{outer.pop()}/"
+    prefix = f"{models.pop()}/"
     inner = {name.removeprefix(prefix): array for name, array in arrays.items()}
     candidates = [inner]
     if others:
@@ -188,7 +195,8 @@ def _classifier_name(name: str, classifier: str) -> str:
 
 def _is_whole(arrays: Mapping[str, Array]) -> bool:
     """Whether the arrays are a network, with none left over and none missing."""
-    match = best({name: array.shape for name, array in arrays.items()})
+    shapes = {name: array.shape for name, array in arrays.items()}
+    match = best(shapes)
     if match is None:
         return False
     return not match.left and not match.missing
@@ -227,7 +235,8 @@ def _last_axes(array: Array, axes: int) -> Array:
 
 def matches(shapes: Shapes, rows: frozenset[str] = frozenset()) -> Iterator[Match]:
     """Every reading of a file's names and shapes; `rows`, where there are any, are the only networks that count."""
-    for scheme, base in (*CANDIDATES, *_classifier_candidates(shapes)):
+    candidates = [*CANDIDATES, *_classifier_candidates(shapes)]
+    for scheme, base in candidates:
         row = find_spec(base)
         spec: Spec | None = None
         if isinstance(row, StackSpec):
@@ -292,15 +301,19 @@ def _classifier_candidates(shapes: Shapes) -> list[tuple[Scheme, str]]:
             # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
             if re.fullmatch(r"fc\d+", classifier) and classifier != "fc1000":
                 row = "resnet_v1_50.signs"
-            candidates.append((resnet.keras_branches(classifier), row))
+            scheme = resnet.keras_branches(classifier)
+            candidates.append((scheme, row))
         elif weight == "0":
+            scheme = resnet.caffe(classifier)
             for depth in (50, 101, 152):
-                candidates.append((resnet.caffe(classifier), f"resnet_v1_{depth}.original"))
+                candidates.append((scheme, f"resnet_v1_{depth}.original"))
+            scheme = alexnet.caffe(classifier)
             for row in alexnets:
-                candidates.append((alexnet.caffe(classifier), row))
+                candidates.append((scheme, row))
         elif weight == "weights":
+            scheme = alexnet.npy(classifier)
             for row in alexnets:
-                candidates.append((alexnet.npy(classifier), row))
+                candidates.append((scheme, row))
     return candidates[:_MOST_CANDIDATES]
 
 
