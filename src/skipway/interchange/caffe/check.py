@@ -50,7 +50,8 @@ def mismatches(described: Source, weights: Source) -> tuple[str, ...]:
     for layer in described.layers:
         taken = [channels.get(blob, 0) for blob in layer.inputs]
         if layer.name in shapes:
-            for difference in _differences(layer, shapes[layer.name], taken):
+            differences = _differences(layer, shapes[layer.name], taken)
+            for difference in differences:
                 lines.append(f"{layer.name}: {difference}")
         elif layer.kind in LEARNING:
             lines.append(f"{layer.name}: the caffemodel has no weights for it")
@@ -85,7 +86,8 @@ def _differences(layer: Layer, shapes: list[Shape], taken: list[int]) -> list[st
     if rows != wanted_rows:
         lines.append(f"num_output is {wanted_rows}, its weight {weight} has {rows}")
     bias = param.get("bias_term", True)
-    if len(shapes) != 1 + bias:
+    wanted_blobs = 2 if bias else 1
+    if len(shapes) != wanted_blobs:
         lines.append(f"bias_term is {str(bias).lower()}, {len(shapes)} blobs are stored")
     if layer.kind == "Convolution" and len(weight) == 4:
         lines += _convolution_differences(param, weight, taken)

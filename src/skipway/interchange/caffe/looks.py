@@ -72,7 +72,10 @@ def _starts_blob(head: bytes) -> bool:
     while at < len(head):
         field = _first(head, at)
         if field.number in _BLOB_WIDTHS:
-            return sides in (0, 4) and _holds_numbers(field, _BLOB_WIDTHS[field.number])
+            if sides not in (0, 4):
+                return False
+            width = _BLOB_WIDTHS[field.number]
+            return _holds_numbers(field, width)
         if field.number == _BLOB_SHAPE and field.wire == protobuf.BYTES:
             sides = 4
         elif field.number in _LEGACY_SIDES and field.wire == protobuf.VARINT:
@@ -100,7 +103,8 @@ def is_text(head: bytes) -> bool:
     begin = noise.end() if noise else 0
     if begin == len(text) and "#" not in text:  # nothing but spaces
         return False
-    return _TEXT.match(text, begin) is not None
+    content = _TEXT.match(text, begin)
+    return content is not None
 
 
 def describe_bytes(head: bytes) -> str:

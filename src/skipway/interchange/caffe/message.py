@@ -98,8 +98,8 @@ def _integers(buffer: Buffer, field: Field, kind: str, budget: Budget) -> list[i
     for number in protobuf.varints(buffer, field):
         if packed:
             budget.spend()
-        value = _named(protobuf.signed(number), kind)
-        values.append(value)
+        signed = protobuf.signed(number)
+        values.append(_named(signed, kind))
     return values
 
 
@@ -158,9 +158,8 @@ def _spans(field: Field, entry: Entry) -> list[Span]:
 
 def _gap(field: Field) -> int:
     """Bytes before each number of numbers that are not packed: the tag of each, where there are several of them."""
-    if field.items > 1:
-        return 1
-    return 0
+    has_tags = field.items > 1
+    return int(has_tags)
 
 
 def _entry_of(name: str, kind: str) -> Entry | None:
@@ -212,8 +211,9 @@ def _conformed(value: Any, entry: Entry | None, place: str) -> Any:
     else:
         converted = _from_number(value, kind)
     if converted is None:
+        shown = str(value)[:40]
         wanted = "message" if kind in MESSAGES else kind
-        raise TextError(f"{place} is {str(value)[:40]!r}; it must be of kind {wanted}")
+        raise TextError(f"{place} is {shown!r}; it must be of kind {wanted}")
     return converted
 
 
@@ -229,7 +229,9 @@ def _from_symbol(word: Symbol, kind: str) -> bool | str | None:
 def _from_number(number: int | float, kind: str) -> int | float | bool | str | None:
     """The value of a number; None where a field of that kind cannot have it."""
     if kind == "bool":
-        return bool(number) if number in (0, 1) else None
+        if number not in (0, 1):
+            return None
+        return bool(number)
     if kind == "float":
         return float(number)
     if kind in ("float32s", "float64s"):

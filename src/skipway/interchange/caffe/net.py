@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skipway.interchange.caffe.message import Message, last, plain
@@ -56,9 +57,10 @@ def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
     if not repeated:
         return ()
     for layer in layers:
+        count = counts[layer.name]
         has_weights = bool(layer.arrays) or layer.kind in learning
-        if has_weights and counts[layer.name] > 1:
-            raise WireError(f"the layer name {layer.name[:60]!r} occurs {counts[layer.name]} times, once with weights")
+        if has_weights and count > 1:
+            raise WireError(f"the layer name {layer.name[:60]!r} occurs {count} times, once with weights")
     shown = ", ".join(repr(name[:60]) for name in repeated[:3])
     warning = f"{len(repeated)} names are those of several layers without weights ({shown})"
     return (warning,)
@@ -124,12 +126,20 @@ def shared_of(layers: list[Layer]) -> dict[str, tuple[str, ...]]:
 def in_phase(layer: Layer, phase: str) -> bool:
     """Whether a network of that phase, TRAIN or TEST, at level 0 and without stages has the layer."""
     if "include" in layer.fields:
-        return any(_meets(rule, phase) for rule in layer.fields["include"])
+        return _meets_any(layer.fields["include"], phase)
     excluding = layer.fields.get("exclude", ())
-    return not any(_meets(rule, phase) for rule in excluding)
+    return not _meets_any(excluding, phase)
 
 
-def _meets(rule: dict[str, Any], phase: str) -> bool:
+def _meets_any(rules: Iterable[Mapping[str, Any]], phase: str) -> bool:
+    """Whether a network of that phase meets one of the rules."""
+    for rule in rules:
+        if _meets(rule, phase):
+            return True
+    return False
+
+
+def _meets(rule: Mapping[str, Any], phase: str) -> bool:
     """Whether a network of that phase, at level 0 and without stages, meets a NetStateRule."""
     if rule.get("phase", phase) != phase:
         return False

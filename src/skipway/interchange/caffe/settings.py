@@ -51,14 +51,17 @@ def _described(source: Source, text: Path) -> Source:
         else:
             wrong.append(line)
     if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        more = ""
+        if len(wrong) > 1:
+            more = f" (and {len(wrong) - 1} more)"
         raise ModelFileError(
             f"{text} describes another network than {source.path.name} has weights for: {wrong[0]}{more}; "
             "give the prototxt of these weights, or none"
         )
     layers = []
     for layer in found.layers:
-        with_arrays = dataclasses.replace(layer, arrays=_arrays(layer, source))
+        arrays = _arrays(layer, source)
+        with_arrays = dataclasses.replace(layer, arrays=arrays)
         layers.append(with_arrays)
     notes = {**source.notes, "inputs": found.notes["inputs"], "prototxt": text.name}
     return dataclasses.replace(source, layers=tuple(layers), warnings=tuple(warnings), notes=notes)
@@ -69,7 +72,8 @@ def _arrays(layer: Layer, source: Source) -> tuple[str, ...]:
     for stored in source.layers:
         if stored.name == layer.name and stored.arrays:
             return stored.arrays
-    return tuple(name for name in source.arrays if _layer_name(name) == layer.name)
+    named = [name for name in source.arrays if _layer_name(name) == layer.name]
+    return tuple(named)
 
 
 def _layer_name(array: str) -> str:

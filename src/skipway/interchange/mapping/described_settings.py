@@ -51,9 +51,9 @@ def _open_order(spec: Spec) -> str:
 def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> AlexNetSpec:
     """Caffe's AlexNet or CaffeNet, or one with other strides, paddings and windows."""
     starts = []
-    for number, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         if layer.kind == "Convolution" and layer.arrays:
-            starts.append(number)
+            starts.append(index)
     ends = [*starts[1:], len(layers)]
     rows: list[Conv] = []
     for row, start, end in zip(spec.convs, starts, ends, strict=False):
@@ -68,8 +68,8 @@ def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> Alex
         assert isinstance(known, AlexNetSpec)
         known_order = [row.after for row in known.convs]
         if order == known_order:
-            identity = {"name": known.name, "initialization": known.initialization, "source": known.source}
-            return found.replaced(identity)
+            origin = {"name": known.name, "initialization": known.initialization, "source": known.source}
+            return found.replaced(origin)
     return found
 
 
@@ -78,14 +78,17 @@ def _described_conv(row: Conv, layers: Sequence[Layer]) -> Conv:
 
     A layer without settings leaves the stride and the padding of `row`.
     """
-    after = tuple(_AFTER[layer.kind] for layer in layers if layer.kind in _AFTER)
+    after: list[After] = []
+    for layer in layers:
+        if layer.kind in _AFTER:
+            after.append(_AFTER[layer.kind])
     settings = _settings(layers[0], "convolution_param")
     stride = row.stride
     padding = row.padding
     if settings:
         stride = _first(settings, "stride", 1)
         padding = _first(settings, "pad", 0)
-    return dataclasses.replace(row, after=after, stride=stride, padding=padding)
+    return dataclasses.replace(row, after=tuple(after), stride=stride, padding=padding)
 
 
 def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: Source) -> ResponseNorm:
@@ -102,12 +105,11 @@ def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: Source) -> Respon
             f"{source.path} normalizes within channels, which no AlexNet of skipway does; with --model it is read as "
             "one that normalizes across them"
         )
-    return ResponseNorm(
-        size=int(settings.get("local_size", 5)),
-        alpha=_rounded(settings.get("alpha", 1.0)),
-        beta=_rounded(settings.get("beta", 0.75)),
-        k=_rounded(settings.get("k", 1.0)),
-    )
+    size = int(settings.get("local_size", 5))
+    alpha = settings.get("alpha", 1.0)
+    beta = settings.get("beta", 0.75)
+    k = settings.get("k", 1.0)
+    return ResponseNorm(size=size, alpha=_rounded(alpha), beta=_rounded(beta), k=_rounded(k))
 
 
 def _side(layers: Sequence[Layer], source: Source) -> int:
@@ -136,7 +138,8 @@ def _resnet(spec: ResNetV1Spec, layers: Sequence[Layer]) -> ResNetV1Spec:
         stride = _first(convolution, "stride", 1)
         if stride > 1 and layer.name.endswith("branch2b"):  # the 3x3 of a unit
             stride_in = "middle"
-    return spec.replaced({"norm": Norm(_rounded(eps), spec.norm.momentum), "stride_in": stride_in})
+    changed = Norm(_rounded(eps), spec.norm.momentum)
+    return spec.replaced({"norm": changed, "stride_in": stride_in})
 
 
 def _old_keras(spec: StackSpec) -> tuple[StackSpec, list[str]]:

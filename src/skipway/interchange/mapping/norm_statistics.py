@@ -28,7 +28,9 @@ def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, list[st
         raise UnknownNameError("norm", norm, NORMS)
     if norm == "batch":
         return _with_batch_statistics(match, source)
-    if norm == "running" or not _uses_the_batch(match, source):
+    if norm == "running":
+        return match, []
+    if not _uses_the_batch(match, source):
         return match, []
     warning = (
         "the code that wrote the file normalizes with the statistics of the batch wherever it was called with "
@@ -73,7 +75,9 @@ def _as_its_code(match: Match, source: Source) -> Statistics:
         if layer.fields.get("live"):
             live.update(layer.arrays)
     if not live:
-        return "batch_in_units" if match.spec.name == _SIGNS else "batch"
+        if match.spec.name == _SIGNS:
+            return "batch_in_units"
+        return "batch"
     in_units: set[bool] = set()  # whether a normalization in a unit uses them
     outside: set[bool] = set()
     for key in keys_of(match.spec):

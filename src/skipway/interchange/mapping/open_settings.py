@@ -102,16 +102,16 @@ def open_settings(match: Match, *, row: bool, stated: Stated, every: bool = Fals
     that is not open.
     """
     settings = _possible_settings(match, row=row, stated=stated, every=every)
+    name = match.spec.name
     fields: set[str] = set()
     for setting in settings:
         for variant in setting.variants:
             fields.update(variant.fields)
     if stated.shortcut_pad and "pad" not in fields:
-        raise ModelFileError(f"{match.spec.name} has no shortcut that adds channels of zeros; leave out --shortcut-pad")
+        raise ModelFileError(f"{name} has no shortcut that adds channels of zeros; leave out --shortcut-pad")
     if _states_stem(stated) and "stem" not in fields:
         raise ModelFileError(
-            f"the stem of {match.spec.name} is known from its names, shapes or layers; leave out --stem-stride and "
-            "--stem-pool"
+            f"the stem of {name} is known from its names, shapes or layers; leave out --stem-stride and --stem-pool"
         )
     return settings
 
@@ -133,19 +133,23 @@ def _possible_settings(match: Match, *, row: bool, stated: Stated, every: bool) 
         stem = _stem(spec, stated, needed=False)
         settings.append(stem)
     if not row and _strides_are_open(match):
-        settings.append(_strides())
+        strides = _strides()
+        settings.append(strides)
     return settings
 
 
 def networks(settings: list[Setting]) -> list[Variant]:
     """Every combination of the settings' variants, the first ones first."""
     found = []
-    for chosen in product(*(setting.variants for setting in settings)):
-        words = ", ".join(variant.words for variant in chosen)
+    variants = [setting.variants for setting in settings]
+    for chosen in product(*variants):
+        words = []
         fields: dict[str, Any] = {}
         for variant in chosen:
+            words.append(variant.words)
             fields.update(variant.fields)
-        found.append(Variant(words, fields))
+        network = Variant(", ".join(words), fields)
+        found.append(network)
     return found
 
 
@@ -160,7 +164,8 @@ def _pads(spec: ResNetV1Spec | ResNetV2Spec) -> bool:
         return False
     depths = {spec.stem_channels()}
     for block in spec.blocks:
-        depths.update(depth for depth, _, _ in block.rows)
+        for depth, _, _ in block.rows:
+            depths.add(depth)
     return len(depths) > 1
 
 
@@ -172,12 +177,16 @@ def _padding(match: Match, wanted: str) -> Setting:
     places = _PLACES
     if wanted:
         places = {wanted: _PLACES[wanted]}
-    variants = [Variant(words, {"pad": place}) for place, words in places.items()]
+    variants = []
+    for place, words in places.items():
+        variant = Variant(words, {"pad": place})
+        variants.append(variant)
     known = match.scheme == CIFAR_TORCH.name
     assumed = _SUBSAMPLED
     if known or match.scheme == _DESCRIBED:
         assumed = ""
-    return Setting(tuple(variants), "--shortcut-pad after, both or before", open=not known, assumed=assumed)
+    options = "--shortcut-pad after, both or before"
+    return Setting(tuple(variants), options, open=not known, assumed=assumed)
 
 
 def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[str]:
@@ -197,7 +206,9 @@ def _is_customary(match: Match) -> bool:
     spec = match.spec
     if match.scheme not in _NAMES_ALONE or not isinstance(spec, StackSpec):
         return False
-    return spec.stem.kernel == 3 and spec.stem.width == _CIFAR_WIDTH and len(spec.blocks) == _CIFAR_STAGES
+    if spec.stem.kernel != 3 or spec.stem.width != _CIFAR_WIDTH:
+        return False
+    return len(spec.blocks) == _CIFAR_STAGES
 
 
 def _stem_is_open(match: Match, *, row: bool, stated: Stated) -> bool:
@@ -233,8 +244,8 @@ def _stem(spec: StackSpec, stated: Stated, *, needed: bool) -> Setting:
             side = _side(stem)
             pool_words = "no pool" if pool is None else "a max pool"
             words = f"stem of stride {stride}, {pool_words}, {side} pixels"
-            fields = {"stem": stem, "input_size": side}
-            variants.append(Variant(words, fields))
+            variant = Variant(words, {"stem": stem, "input_size": side})
+            variants.append(variant)
     options = f"--stem-stride, --stem-pool {_NO_POOL} or symmetric"
     return Setting(tuple(variants), options, open=needed, clear=STEM_CLEAR)
 
@@ -257,8 +268,11 @@ def _strides_are_open(match: Match) -> bool:
     strides = set()
     for block in spec.blocks:
         kinds.add(block.unit)
-        strides.update(stride for _, _, stride in block.rows)
-    return kinds == {"bottleneck"} and max(strides) > 1
+        for _, _, stride in block.rows:
+            strides.add(stride)
+    if kinds != {"bottleneck"}:
+        return False
+    return max(strides) > 1
 
 
 def _strides() -> Setting:

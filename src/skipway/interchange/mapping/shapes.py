@@ -64,14 +64,18 @@ def infer_stack(shapes: Shapes, scheme: Scheme, base: StackSpec) -> StackSpec | 
     shortcut = "projection"
     if _widens(width, blocks) and not _has_projections(probe, len(blocks)):
         shortcut = "pad"
+    num_classes = 0
+    if len(logits) == 2:
+        num_classes = logits[0]
     fields = {
         "blocks": blocks,
-        "num_classes": logits[0] if len(logits) == 2 else 0,
+        "num_classes": num_classes,
         "in_channels": in_channels,
         "stem": dataclasses.replace(base.stem, kernel=kernel, width=width, bias=bool(bias)),
         "shortcut": shortcut,
     }
-    return named_alike(base.replaced(fields), base)
+    spec = base.replaced(fields)
+    return named_alike(spec, base)
 
 
 def _blocks(probe: Probe) -> tuple[Block, ...]:
@@ -85,11 +89,13 @@ def _blocks(probe: Probe) -> tuple[Block, ...]:
     strided_last = any(row[2] > 1 for row in probe.base.blocks[0].rows[1:])
     blocks = []
     for stage, units in enumerate(counts, 1):
-        if strided_last:
-            strided_unit = units if stage < len(counts) else 0
-        else:
-            strided_unit = 1 if stage > 1 else 0
-        blocks.append(_block(probe, stage, units, strided_unit))
+        strided_unit = 0
+        if strided_last and stage < len(counts):
+            strided_unit = units
+        elif not strided_last and stage > 1:
+            strided_unit = 1
+        block = _block(probe, stage, units, strided_unit)
+        blocks.append(block)
     return tuple(blocks)
 
 
@@ -102,8 +108,10 @@ def _block(probe: Probe, stage: int, units: int, strided_unit: int) -> Block:
         last_conv = "conv3"
     rows: list[Row] = []
     for unit in range(1, units + 1):
-        depth = probe.shape(last_conv, "conv", stage=stage, unit=unit)[0]
-        width = probe.shape("conv1", "conv", stage=stage, unit=unit)[0]
+        first_shape = probe.shape("conv1", "conv", stage=stage, unit=unit)
+        last_shape = probe.shape(last_conv, "conv", stage=stage, unit=unit)
+        width = first_shape[0]
+        depth = last_shape[0]
         stride = 2 if unit == strided_unit else 1
         rows.append((depth, width, stride))
     return Block(f"stage{stage}", kind, tuple(rows))
@@ -113,7 +121,8 @@ def _units(probe: Probe, stage: int) -> int:
     """How many units of a stage the file has."""
     units = 0
     while units < _MOST_UNITS:
-        if not probe.shape("conv2", "conv", stage=stage, unit=units + 1):
+        shape = probe.shape("conv2", "conv", stage=stage, unit=units + 1)
+        if not shape:
             break
         units += 1
     return units
@@ -123,7 +132,8 @@ def _has_projections(probe: Probe, stages: int) -> bool:
     """Whether the first unit of any stage has a convolution in its shortcut."""
     for stage in range(1, stages + 1):
         for layer in ("shortcut", "shortcut.conv"):
-            if probe.shape(layer, "conv", stage=stage, unit=1):
+            shape = probe.shape(layer, "conv", stage=stage, unit=1)
+            if shape:
                 return True
     return False
 
@@ -132,7 +142,8 @@ def _widens(channels: int, blocks: tuple[Block, ...]) -> bool:
     """Whether the depth changes anywhere after the stem, which has `channels`."""
     depths = {channels}
     for block in blocks:
-        depths.update(depth for depth, _, _ in block.rows)
+        for depth, _, _ in block.rows:
+            depths.add(depth)
     return len(depths) > 1
 
 
