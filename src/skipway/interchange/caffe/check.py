@@ -43,8 +43,9 @@ def mismatches(described: Source, weights: Source) -> tuple[str, ...]:
     """
     shapes = _stored_shapes(weights)
     described_names = {layer.name for layer in described.layers}
+    unknown_names = shapes.keys() - described_names
     lines = []
-    for name in sorted(shapes.keys() - described_names):
+    for name in sorted(unknown_names):
         lines.append(f"{name}: the prototxt has no such layer")
     channels = {blob: shape[1] for blob, shape in described.notes["inputs"].items() if len(shape) > 1}
     for layer in described.layers:
@@ -113,7 +114,9 @@ def _convolution_differences(param: Mapping[str, Any], weight: Shape, taken: lis
 
 def _settings(layer: Layer) -> Mapping[str, Any] | None:
     """The settings of a convolution or of a linear layer, None for any other layer."""
-    name = _PARAMS.get(layer.kind, "")
+    name = _PARAMS.get(layer.kind)
+    if name is None:
+        return None
     return layer.fields.get(name)
 
 

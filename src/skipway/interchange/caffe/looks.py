@@ -54,7 +54,8 @@ def _starts_layer(inner: bytes, *, old: bool) -> bool:
         return False
     if old and begin.number == 1:  # a message, which holds the settings of a layer of the first form
         return True
-    return _is_text(inner[begin.start : begin.end])
+    name = inner[begin.start : begin.end]
+    return _is_text(name)
 
 
 def is_blob(head: bytes) -> bool:

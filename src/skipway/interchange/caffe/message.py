@@ -62,7 +62,8 @@ def decode(buffer: Buffer, start: int, end: int, kind: str, budget: Budget) -> M
             continue
         found = _values(buffer, field, entry, budget)
         if found:
-            message.setdefault(entry.name, []).extend(found)
+            values = message.setdefault(entry.name, [])
+            values.extend(found)
     return message
 
 
@@ -185,7 +186,8 @@ def conform(message: Message, kind: str, where: str = "") -> None:
     for name, values in message.items():
         entry = _entry_of(name, kind)
         place = f"{where}.{name}" if where else name
-        if entry is not None and not entry.repeated and len(values) > 1:
+        may_repeat = entry is None or entry.repeated
+        if len(values) > 1 and not may_repeat:
             raise TextError(f"{place} stands {len(values)} times; it may stand once")
         inner_kind = _message_kind(entry)
         for index, value in enumerate(values):

@@ -35,15 +35,11 @@ def _layer(message: Message) -> Layer:
         raise WireError(f"a layer's name has {len(name):,} letters, more than {MAX_NAME:,}")
     blobs = message.get("blobs", [])
     arrays = [f"{name}/{index}" for index in range(len(blobs))]
+    inputs = message.get("bottom", [])
+    outputs = message.get("top", [])
     settings = {key: values for key, values in message.items() if key not in _NO_FIELDS}
-    return Layer(
-        name,
-        kind,
-        inputs=tuple(message.get("bottom", [])),
-        outputs=tuple(message.get("top", [])),
-        arrays=tuple(arrays),
-        fields=plain(settings, "LayerParameter"),
-    )
+    fields = plain(settings, "LayerParameter")
+    return Layer(name, kind, tuple(inputs), tuple(outputs), tuple(arrays), fields)
 
 
 def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
@@ -52,7 +48,8 @@ def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
     `learning` holds the kinds of layer that have weights even where none are listed. Raises WireError where a name of
     several layers belongs to a layer with weights, since it is open whose weights are meant.
     """
-    counts = Counter(layer.name for layer in layers)
+    names = [layer.name for layer in layers]
+    counts = Counter(names)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if not repeated:
         return ()
@@ -61,7 +58,8 @@ def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
         has_weights = bool(layer.arrays) or layer.kind in learning
         if has_weights and count > 1:
             raise WireError(f"the layer name {layer.name[:60]!r} occurs {count} times, once with weights")
-    shown = ", ".join(repr(name[:60]) for name in repeated[:3])
+    some = [repr(name[:60]) for name in repeated[:3]]
+    shown = ", ".join(some)
     warning = f"{len(repeated)} names are those of several layers without weights ({shown})"
     return (warning,)
 
@@ -120,7 +118,11 @@ def shared_of(layers: list[Layer]) -> dict[str, tuple[str, ...]]:
             name = spec.get("name")
             if name:
                 arrays_of.setdefault(name, []).append(array)
-    return {name: tuple(arrays) for name, arrays in arrays_of.items() if len(arrays) > 1}
+    shared = {}
+    for name, arrays in arrays_of.items():
+        if len(arrays) > 1:
+            shared[name] = tuple(arrays)
+    return shared
 
 
 def in_phase(layer: Layer, phase: str) -> bool:
@@ -152,7 +154,8 @@ def _meets(rule: Mapping[str, Any], phase: str) -> bool:
 
 def dimensions(shape: Message) -> tuple[int, ...]:
     """The dimensions of a BlobShape. Raises WireError where Caffe does not allow them."""
-    return checked_dimensions(shape.get("dim", []))
+    sides = shape.get("dim", [])
+    return checked_dimensions(sides)
 
 
 def checked_dimensions(dims: list[int]) -> tuple[int, ...]:

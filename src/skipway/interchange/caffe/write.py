@@ -104,7 +104,9 @@ def _array_names(layer: str, count: int) -> tuple[str, ...]:
 def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[Layer]) -> None:
     """Raises ModelFileError where an array is not exactly one layer's, is not there, or would be read under another
     name."""
-    uses = Counter(array for layer in layers for array in layer.arrays)
+    uses: Counter[str] = Counter()  # how many layers have an array
+    for layer in layers:
+        uses.update(layer.arrays)
     missing = sorted(uses.keys() - arrays.keys())
     left = sorted(arrays.keys() - uses.keys())
     repeated = sorted(array for array, count in uses.items() if count > 1)

@@ -26,8 +26,8 @@ def settled(spec: Spec, scheme: str, source: Source) -> tuple[Spec, list[str]]:
     in the file says, with the option that decides it. Raises ModelFileError for a setting that the network cannot have.
     """
     if isinstance(spec, AlexNetSpec) and scheme in {"caffe", "npy"}:
-        has_norms = any(layer.kind == "LRN" for layer in source.layers)
-        if has_norms:
+        kinds = {layer.kind for layer in source.layers}
+        if "LRN" in kinds:
             return _alexnet(spec, source.layers, source), []
         return spec, [_open_order(spec)]
     if isinstance(spec, ResNetV1Spec) and scheme == "caffe":

@@ -100,7 +100,8 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
 
 def _check_named(source: Source, arrays: Mapping[str, Array]) -> None:
     """Raises ModelFileError for a checkpoint whose names are the paths by which Keras's objects reach a variable."""
-    if not any(name.endswith(OBJECT) for name in arrays):
+    of_objects = [name for name in arrays if name.endswith(OBJECT)]
+    if not of_objects:
         return
     folder = source.path.parent
     saved_model = folder.parent / "saved_model.pb"
@@ -206,7 +207,8 @@ def _squeezed(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Caffe's blobs in their shape of today: before 2015 matrices were (1, 1, N, K), and vectors (1, 1, 1, N)."""
     kinds: dict[str, str] = {}
     for layer in source.layers:
-        kinds.update(dict.fromkeys(layer.arrays, layer.kind))
+        for name in layer.arrays:
+            kinds[name] = layer.kind
     squeezed = {}
     for name, array in arrays.items():
         kind = kinds.get(name, "")

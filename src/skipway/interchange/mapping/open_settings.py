@@ -85,9 +85,9 @@ class Stated:
     stem_pool: str = ""
 
     def __post_init__(self) -> None:
-        pads = get_args(Pad)
-        if self.shortcut_pad not in {"", *pads}:
-            raise UnknownNameError("place of the zeros", self.shortcut_pad, pads)
+        places = get_args(Pad)
+        if self.shortcut_pad not in {"", *places}:
+            raise UnknownNameError("place of the zeros", self.shortcut_pad, places)
         if self.stem_pool not in {"", *STEM_POOLS}:
             raise UnknownNameError("pool of the stem", self.stem_pool, STEM_POOLS)
         if self.stem_stride < 0:
@@ -123,13 +123,14 @@ def _possible_settings(match: Match, *, row: bool, stated: Stated, every: bool) 
         return []
     settings: list[Setting] = []
     asks_for_pad = bool(stated.shortcut_pad) or not row
+    asks_for_custom = every and not row
     if asks_for_pad and _pads(spec):
         padding = _padding(match, stated.shortcut_pad)
         settings.append(padding)
     if _stem_is_open(match, row=row, stated=stated):
         stem = _stem(spec, stated, needed=not row)
         settings.append(stem)
-    elif every and not row and _is_customary(match):
+    elif asks_for_custom and _is_customary(match):
         stem = _stem(spec, stated, needed=False)
         settings.append(stem)
     if not row and _strides_are_open(match):
@@ -192,7 +193,9 @@ def _padding(match: Match, wanted: str) -> Setting:
 def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[str]:
     """The line to print about a stem whose stride and pool no shape shows, and that is taken as CIFAR's networks have
     it. No line where the user named a row or decided about the stem."""
-    if row or _states_stem(stated) or not _is_customary(match):
+    if row or _states_stem(stated):
+        return []
+    if not _is_customary(match):
         return []
     line = (
         f"a 3x3 stem of {_CIFAR_WIDTH} channels and {_CIFAR_STAGES} stages are CIFAR's: taken with stride 1, no pool "
