@@ -89,7 +89,8 @@ def _differences(layer: Layer, shapes: list[Shape], taken: list[int]) -> list[st
     bias = param.get("bias_term", True)
     wanted_blobs = 2 if bias else 1
     if len(shapes) != wanted_blobs:
-        lines.append(f"bias_term is {str(bias).lower()}, {len(shapes)} blobs are stored")
+        shown = str(bias).lower()
+        lines.append(f"bias_term is {shown}, {len(shapes)} blobs are stored")
     if layer.kind == "Convolution" and len(weight) == 4:
         lines += _convolution_differences(param, weight, taken)
     return lines
@@ -126,7 +127,8 @@ def _stored_outputs(layer: Layer, weight: Shape) -> int:
         return 0
     if layer.kind != "InnerProduct" or len(weight) < 2:
         return weight[0]
-    if layer.fields["inner_product_param"].get("transpose"):
+    param = layer.fields["inner_product_param"]
+    if param.get("transpose"):
         return weight[-1]
     return weight[-2]
 

@@ -132,7 +132,8 @@ def _first(head: bytes, at: int) -> Field:
     if wire == protobuf.BYTES:
         length, start = protobuf.varint(head, start, len(head))
         return Field(number, wire, start, start + length)
-    return next(protobuf.fields(head, at, len(head), Budget(1)))
+    following = protobuf.fields(head, at, len(head), Budget(1))
+    return next(following)
 
 
 def _is_text(part: bytes) -> bool:

@@ -153,8 +153,9 @@ def _spans(field: Field, entry: Entry) -> list[Span]:
         return [packed]
     if field.wire != wire:
         return []
-    single = Span(field.start, field.items, width, _gap(field))
-    return [single]
+    gap = _gap(field)
+    unpacked = Span(field.start, field.items, width, gap)
+    return [unpacked]
 
 
 def _gap(field: Field) -> int:

@@ -117,7 +117,8 @@ def shared_of(layers: list[Layer]) -> dict[str, tuple[str, ...]]:
         for array, spec in zip(layer.arrays, specs, strict=False):
             name = spec.get("name")
             if name:
-                arrays_of.setdefault(name, []).append(array)
+                arrays = arrays_of.setdefault(name, [])
+                arrays.append(array)
     shared = {}
     for name, arrays in arrays_of.items():
         if len(arrays) > 1:
@@ -128,7 +129,8 @@ def shared_of(layers: list[Layer]) -> dict[str, tuple[str, ...]]:
 def in_phase(layer: Layer, phase: str) -> bool:
     """Whether a network of that phase, TRAIN or TEST, at level 0 and without stages has the layer."""
     if "include" in layer.fields:
-        return _meets_any(layer.fields["include"], phase)
+        including = layer.fields["include"]
+        return _meets_any(including, phase)
     excluding = layer.fields.get("exclude", ())
     return not _meets_any(excluding, phase)
 

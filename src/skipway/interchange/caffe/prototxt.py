@@ -143,9 +143,11 @@ def _field(tokens: _Tokens, name: _Token, values: list[Any], *, depth: int) -> t
     if not colon:
         raise TextError(f"line {name.line}: {_shown(tokens.next)} after {name.text[:40]!r}, where : or {{ is due")
     if tokens.skip("["):
-        values.extend(_list(tokens))
+        listed = _list(tokens)
+        values.extend(listed)
     else:
-        values.append(_value(tokens))
+        value = _value(tokens)
+        values.append(value)
     tokens.skip(",;")
     return None
 
@@ -242,8 +244,10 @@ def _unsigned(digits: str) -> int | float:
         return int(digits, 16)
     if not digits.isdigit():
         return float(digits.rstrip("fF"))
-    octal = digits.startswith("0") and digits.strip("01234567") == ""
-    return int(digits, 8 if octal else 10)
+    base = 10
+    if digits.startswith("0") and digits.strip("01234567") == "":
+        base = 8
+    return int(digits, base)
 
 
 def _unescaped(text: str) -> str:

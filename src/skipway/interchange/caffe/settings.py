@@ -88,7 +88,7 @@ def _missing_layers(found: Source, source: Source) -> list[str]:
     Their shapes are not compared: a prototxt does not say how caffe-tensorflow lays out its arrays.
     """
     learning = {layer.name for layer in found.layers if layer.kind in LEARNING}
-    stored = {_layer_name(name) for name in source.arrays}
+    stored = {_layer_name(array) for array in source.arrays}
     lines = []
     for name in sorted(stored - learning):
         lines.append(f"{name}: the prototxt has no such layer")

@@ -94,8 +94,8 @@ def _v1_kind(kind: Any) -> str:
         return f"V1LayerParameter.{kind}"
     if kind in _ODD:
         return _ODD[kind]
-    words = str(kind).split("_")
-    return "".join(word.capitalize() for word in words)
+    words = [word.capitalize() for word in str(kind).split("_")]
+    return "".join(words)
 
 
 def _specs(layer: Message, names: list[str]) -> list[Message]:
@@ -123,8 +123,9 @@ def _move_transform(layer: Message, name: str) -> None:
         return
     kept = {key: values for key, values in data.items() if key not in moved}
     transform = last(layer, "transform_param", {})
+    extended = {**transform, **moved}
     layer[name] = [kept]
-    layer["transform_param"] = [{**transform, **moved}]
+    layer["transform_param"] = [extended]
 
 
 def _from_v0(connection: Message) -> Message:
@@ -142,7 +143,8 @@ def _from_v0(connection: Message) -> Message:
         made["param"] = specs
     param, names = _V0_SETTINGS.get(old_kind, ("", ()))
     if param:
-        made[param] = [_renamed(inner, names)]
+        settings = _renamed(inner, names)
+        made[param] = [settings]
     transform = _renamed(inner, _V0_TRANSFORM)
     if transform:
         made["transform_param"] = [transform]
@@ -193,4 +195,5 @@ def _pad(layer: Message, kind: str, padding: Message) -> None:
         raise WireError(f"a padding layer is followed by {name[:60]!r}, which cannot pad")
     settings = last(layer, param, {})
     pad = padding["pad"] or [0]
-    layer[param] = [{**settings, "pad": pad}]
+    extended = {**settings, "pad": pad}
+    layer[param] = [extended]

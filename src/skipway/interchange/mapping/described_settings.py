@@ -61,7 +61,8 @@ def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> Alex
         rows.append(described)
     norm = _norm(spec.norm, layers, source)
     side = _side(layers, source) or spec.input_size
-    found = spec.replaced({"convs": tuple(rows), "norm": norm, "input_size": side})
+    fields = {"convs": tuple(rows), "norm": norm, "input_size": side}
+    found = spec.replaced(fields)
     order = [row.after for row in found.convs]
     for name in _CAFFE_ALEXNETS:
         known = find_spec(name)
@@ -149,7 +150,8 @@ def _old_keras(spec: StackSpec) -> tuple[StackSpec, list[str]]:
         "max pool are assumed; the whole model's file would tell"
     )
     norm = Norm(1e-3, 0.01)
-    return spec.replaced({"norm": norm}), [doubt]
+    changed = spec.replaced({"norm": norm})
+    return changed, [doubt]
 
 
 def _settings(layer: Layer, name: str) -> Mapping[str, Any]:

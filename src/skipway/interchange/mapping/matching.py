@@ -200,7 +200,8 @@ def _is_whole(arrays: Mapping[str, Array]) -> bool:
     match = best(shapes)
     if match is None:
         return False
-    return not match.left and not match.missing
+    unexplained = match.left + match.missing
+    return not unexplained
 
 
 def _squeezed(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -224,10 +225,13 @@ def _squeezed(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def _last_axes(array: Array, axes: int) -> Array:
     """An array of four axes without those before the last `axes`, if they have the length 1; any other as it is."""
-    leading = 4 - axes
-    if len(array.shape) != 4 or array.shape[:leading] != (1,) * leading:
+    if len(array.shape) != 4:
         return array
+    leading = 4 - axes
     shape = array.shape[leading:]
+    dropped = array.shape[:leading]
+    if set(dropped) != {1}:
+        return array
 
     def read() -> np.ndarray:
         return array.read().reshape(shape)

@@ -48,7 +48,8 @@ def _with_batch_statistics(match: Match, source: Source) -> tuple[Match, list[st
         raise ModelFileError(f"{spec.name} has no batch normalization; leave out --norm batch")
     statistics = _as_its_code(match, source)
     norm = dataclasses.replace(spec.norm, statistics=statistics)
-    changed = dataclasses.replace(match, spec=spec.replaced({"norm": norm}))
+    with_norm = spec.replaced({"norm": norm})
+    changed = dataclasses.replace(match, spec=with_norm)
     warning = (
         "evaluation normalizes with the statistics of the batch, so that the answer for a picture depends on the "
         "pictures beside it; --norm running takes the file's running statistics instead"

@@ -209,7 +209,8 @@ def _is_customary(match: Match) -> bool:
     spec = match.spec
     if match.scheme not in _NAMES_ALONE or not isinstance(spec, StackSpec):
         return False
-    if spec.stem.kernel != 3 or spec.stem.width != _CIFAR_WIDTH:
+    stem = spec.stem
+    if stem.kernel != 3 or stem.width != _CIFAR_WIDTH:
         return False
     return len(spec.blocks) == _CIFAR_STAGES
 
