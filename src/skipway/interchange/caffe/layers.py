@@ -143,7 +143,7 @@ def _unit(graph: _Graph, spec: StackSpec, at: tuple[int, int], row: Row, channel
     if channels != depth:
         shortcut = _convolved(graph, spec, f"{name}_branch1", (depth, 1, stride), start)
     elif stride > 1:
-        graph.pool(f"pool{name}", 1, stride)  # of one pixel: every `stride`-th is kept
+        graph.pool(f"pool{name}", 1, stride)  # windows of one pixel: every `stride`-th pixel is kept
         shortcut = graph.top
     if spec.blocks[stage - 1].unit == "bottleneck":
         convs = [(width, 1, stride), (width, 3, 1), (depth, 1, 1)]

@@ -78,7 +78,7 @@ def _source(path: Path, net: Message, phase: str) -> Source:
     conform(net, "NetParameter")
     messages = []
     for message in upgraded(net):
-        # Weights can be spelt out in a text; nobody does, and a description has none.
+        # A text can have weights, too. No published one has them, and a description does not need them.
         without_weights = {name: values for name, values in message.items() if name != "blobs"}
         messages.append(without_weights)
     layers = [layer for layer in layers_of(messages) if in_phase(layer, phase)]

@@ -27,7 +27,7 @@ ENUMERATIONS: dict[str, dict[int, str]] = {
 
 
 class Entry(NamedTuple):
-    """A field's name, kind, and whether it may stand more than once."""
+    """A field of a message: its name, its kind, and whether it may have several values."""
 
     name: str
     kind: str

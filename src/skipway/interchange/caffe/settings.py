@@ -11,7 +11,7 @@ from skipway.interchange.caffe.check import mismatches
 from skipway.interchange.caffe.prototxt import LEARNING
 from skipway.interchange.source import Layer, Source
 
-# In a line of `mismatches`: the prototxt leaves out the groups, as some published ones of AlexNet do.
+# In a line of `mismatches`: the prototxt leaves out the groups, as some published prototxts of AlexNet do.
 _WITHOUT_GROUPS = ": group is 1, "
 _DESCRIBED_FORMATS = {"caffemodel", "npy", "npz"}
 

@@ -21,7 +21,7 @@ from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, En
 from skipway.interchange.containers import protobuf
 from skipway.interchange.source import Layer
 
-MAX_BYTES = (1 << 31) - 1  # what Caffe itself can read of one file
+MAX_BYTES = (1 << 31) - 1  # the largest file that Caffe reads
 # The numbers of fields in their messages.
 _LAYER = 100  # of NetParameter
 _BLOBS = 7  # of LayerParameter

@@ -66,7 +66,7 @@ def caffe(classifier: str = "") -> Scheme:
     """Caffe's names.
 
     `classifier` is the name of the classifier where it is not fc8: networks that were trained further for other classes
-    have another one.
+    have another name for it.
     """
 
     def place(key: Key, spec: Spec) -> Place:

@@ -289,38 +289,44 @@ def best(shapes: Shapes, rows: frozenset[str] = frozenset()) -> Match | None:
 
 
 def _classifier_candidates(shapes: Shapes) -> list[tuple[Scheme, str]]:
-    """Schemes in which the classifier has a name of this file.
-
-    Caffe's ResNets and AlexNets, which are given another name when they are trained for other classes, those of
-    caffe-tensorflow, and Keras's older ResNets.
-    """
+    """The candidates for each matrix of the file, taken as the weight of a classifier with its name."""
     candidates: list[tuple[Scheme, str]] = []
     for name, shape in shapes.items():
-        if len(shape) != 2:
-            continue
-        classifier, _, weight = name.rpartition("/")
-        alexnets: tuple[str, ...] = ("alexnet.caffe", "alexnet.caffenet")
-        if classifier in _HIDDEN:
-            alexnets = ()
-        if weight == "kernel":
-            row = "resnet_v1_50.keras"
-            # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
-            if re.fullmatch(r"fc\d+", classifier) and classifier != "fc1000":
-                row = "resnet_v1_50.signs"
-            scheme = resnet.keras_branches(classifier)
-            candidates.append((scheme, row))
-        elif weight == "0":
-            scheme = resnet.caffe(classifier)
-            for depth in (50, 101, 152):
-                candidates.append((scheme, f"resnet_v1_{depth}.original"))
-            scheme = alexnet.caffe(classifier)
-            for row in alexnets:
-                candidates.append((scheme, row))
-        elif weight == "weights":
-            scheme = alexnet.npy(classifier)
-            for row in alexnets:
-                candidates.append((scheme, row))
+        if len(shape) == 2:
+            classifier, _, tensor = name.rpartition("/")
+            candidates += _candidates_with(classifier, tensor)
     return candidates[:_MOST_CANDIDATES]
+
+
+def _candidates_with(classifier: str, tensor: str) -> list[tuple[Scheme, str]]:
+    """Schemes with this name of the classifier, whose weight is called `tensor`, each with a row whose layout it is.
+
+    They are those of Keras's older ResNets, of Caffe's ResNets and AlexNets, which are given another name when they are
+    trained for other classes, and of caffe-tensorflow's AlexNets.
+    """
+    alexnets: tuple[str, ...] = ("alexnet.caffe", "alexnet.caffenet")
+    if classifier in _HIDDEN:
+        alexnets = ()
+    candidates: list[tuple[Scheme, str]] = []
+    if tensor == "kernel":
+        row = "resnet_v1_50.keras"
+        # Keras called its own fc1000 for any number of classes, the hand-signs code after them.
+        if re.fullmatch(r"fc\d+", classifier) and classifier != "fc1000":
+            row = "resnet_v1_50.signs"
+        scheme = resnet.keras_branches(classifier)
+        candidates.append((scheme, row))
+    elif tensor == "0":
+        scheme = resnet.caffe(classifier)
+        for depth in (50, 101, 152):
+            candidates.append((scheme, f"resnet_v1_{depth}.original"))
+        scheme = alexnet.caffe(classifier)
+        for row in alexnets:
+            candidates.append((scheme, row))
+    elif tensor == "weights":
+        scheme = alexnet.npy(classifier)
+        for row in alexnets:
+            candidates.append((scheme, row))
+    return candidates
 
 
 def _match(spec: Spec, scheme: Scheme, shapes: Shapes) -> Match:

@@ -20,7 +20,7 @@ NORM_TENSORS = {
 
 @dataclass(frozen=True)
 class Scheme:
-    """One source's names. `place` gives the place of one of our tensors in the source, or None where it has none such.
+    """One source's names. `place` gives the place of one of our tensors in the source, or None where the source lacks it.
 
     `name` is the name of the scheme itself.
     """
