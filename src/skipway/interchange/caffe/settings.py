@@ -1,4 +1,4 @@
-"""The network that a prototxt describes, and the weights of it from another file, which may lack its settings."""
+"""Weights together with the network that a prototxt describes: their own file may lack its settings."""
 
 from __future__ import annotations
 

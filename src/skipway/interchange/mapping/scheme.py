@@ -20,9 +20,9 @@ NORM_TENSORS = {
 
 @dataclass(frozen=True)
 class Scheme:
-    """One source's names. `place` gives the place of one of our tensors in the source, or None where the source lacks it.
+    """The names of one source; `name` is the name of the scheme itself.
 
-    `name` is the name of the scheme itself.
+    `place` gives the place of one of our tensors in the source, or None where the source has no such tensor.
     """
 
     name: str
