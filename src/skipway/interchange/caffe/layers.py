@@ -1,7 +1,7 @@
-"""A network as Caffe's layers, in the order and by the names of the released prototxts: what a `.prototxt` says.
+"""A network as Caffe's layers, in the order and by the names of the released prototxts: the content of a `.prototxt`.
 
-Pooling is Caffe's own, which counts a last partial window. The classifier ends in a softmax called `prob`; its logits
-are the layer before.
+Pooling is Caffe's own, which counts a last partial window. The last layer is a softmax called `prob`; the logits are
+the layer before it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ DATA = "data"  # the blob that pictures come in
 
 
 def layers_of(spec: Spec, arrays: Collection[str]) -> list[Layer]:
-    """The layers of an AlexNet or of a ResNet v1; `arrays` are the names of its blobs, `<layer>/<index>`."""
+    """The layers of an AlexNet or of a ResNet v1; `arrays` are the names of its blobs, `<layer>/<index>`.
+
+    Only a layer with the blob `<layer>/1` has a bias.
+    """
     graph = _Graph(arrays)
     if isinstance(spec, AlexNetSpec):
         _alexnet(graph, spec)
@@ -30,7 +33,8 @@ def layers_of(spec: Spec, arrays: Collection[str]) -> list[Layer]:
 
 
 class _Graph:
-    """Layers appended to a chain; `top` is the blob that the next one takes."""
+    """A chain of layers; `top` is the blob that the next layer takes, and `arrays` are the names of all blobs of
+    weights."""
 
     def __init__(self, arrays: Collection[str]) -> None:
         self.arrays = arrays
@@ -38,23 +42,29 @@ class _Graph:
         self.top = DATA
 
     def add(self, name: str, kind: str, *inputs: str, **fields: Any) -> str:
-        """A layer with a blob of its own name. Returns that name."""
-        self._append(name, kind, inputs or (self.top,), name, fields)
+        """Append a layer that writes a blob of its own name, from `inputs` or else from `top`. Returns that name."""
+        taken = inputs or (self.top,)
+        self._append(name, kind, taken, name, fields)
         return name
 
     def change(self, name: str, kind: str, **fields: Any) -> None:
-        """A layer that works in place, on the blob that it takes."""
+        """Append a layer that works in place, on the blob that it takes."""
         self._append(name, kind, (self.top,), self.top, fields)
 
     def _append(self, name: str, kind: str, inputs: tuple[str, ...], top: str, fields: dict[str, Any]) -> None:
-        own = tuple(f"{name}/{index}" for index in range(3) if f"{name}/{index}" in self.arrays)
-        self.layers.append(Layer(name, kind, inputs, (top,), own, fields))
+        possible = [f"{name}/{index}" for index in range(3)]  # no layer of these networks has more
+        own = tuple(array for array in possible if array in self.arrays)
+        layer = Layer(name, kind, inputs, (top,), own, fields)
+        self.layers.append(layer)
         self.top = top
 
     def convolve(
         self, name: str, depth: int, kernel: int, stride: int, pad: int, *, groups: int = 1, start: str = ""
     ) -> str:
-        """A convolution, with a bias where there is an array for it."""
+        """Append a convolution of the blob `start` or else of `top`, with a bias where there is an array for it.
+
+        `depth` are its output channels; `kernel`, `stride` and `pad` are in pixels. Returns the name of its blob.
+        """
         fields: dict[str, Any] = {"num_output": depth, "kernel_size": (kernel,), "pad": (pad,), "stride": (stride,)}
         if groups > 1:
             fields["group"] = groups
@@ -63,14 +73,16 @@ class _Graph:
         return self.add(name, "Convolution", start or self.top, convolution_param=fields)
 
     def pool(self, name: str, kernel: int, stride: int) -> None:
-        """The largest of each window, also of a last partial one."""
-        self.add(name, "Pooling", pooling_param={"pool": "MAX", "kernel_size": kernel, "stride": stride})
+        """Append a max pool, also of a last partial window. `kernel` and `stride` are in pixels."""
+        settings = {"pool": "MAX", "kernel_size": kernel, "stride": stride}
+        self.add(name, "Pooling", pooling_param=settings)
 
     def classify(self, name: str, classes: int) -> None:
-        """Logits, and their softmax."""
-        if classes:
-            self.add(name, "InnerProduct", inner_product_param={"num_output": classes})
-            self.add("prob", "Softmax")
+        """Append the linear layer of the logits and their softmax; nothing for a network of no classes."""
+        if not classes:
+            return
+        self.add(name, "InnerProduct", inner_product_param={"num_output": classes})
+        self.add("prob", "Softmax")
 
 
 def _alexnet(graph: _Graph, spec: AlexNetSpec) -> None:
@@ -78,18 +90,20 @@ def _alexnet(graph: _Graph, spec: AlexNetSpec) -> None:
         padding = 0 if row.padding == "same" else row.padding
         graph.convolve(f"conv{number}", row.depth, row.kernel, row.stride, padding, groups=row.groups)
         graph.change(f"relu{number}", "ReLU")
-        _after(graph, spec, number, row)
-    widths = enumerate(spec.hidden, len(spec.convs) + 1)
-    for number, width in widths:
+        _norm_and_pool(graph, spec, number, row)
+    number = len(spec.convs)
+    for width in spec.hidden:
+        number += 1
         graph.add(f"fc{number}", "InnerProduct", inner_product_param={"num_output": width})
         graph.change(f"relu{number}", "ReLU")
         graph.change(f"drop{number}", "Dropout", dropout_param={"dropout_ratio": spec.dropout})
-    graph.classify(f"fc{len(spec.convs) + len(spec.hidden) + 1}", spec.num_classes)
+    graph.classify(f"fc{number + 1}", spec.num_classes)
 
 
-def _after(graph: _Graph, spec: AlexNetSpec, number: int, row: Conv) -> None:
+def _norm_and_pool(graph: _Graph, spec: AlexNetSpec, number: int, row: Conv) -> None:
+    """Append the normalization and the pool after the convolution of that number, in the order of its row."""
     norm = {"local_size": spec.norm.size, "alpha": spec.norm.alpha, "beta": spec.norm.beta}
-    if spec.norm.k != 1:  # readers older than the field know no other
+    if spec.norm.k != 1:  # readers older than the field take 1
         norm["k"] = spec.norm.k
     for kind in row.after:
         if kind == "norm":
@@ -110,35 +124,44 @@ def _resnet(graph: _Graph, spec: StackSpec) -> None:
         for unit, row in enumerate(block.rows, 1):
             _unit(graph, spec, (stage, unit), row, channels)
             channels = row[0]
-    graph.add(f"pool{len(spec.blocks) + 1}", "Pooling", pooling_param={"pool": "AVE", "global_pooling": True})
+    last_pool = f"pool{len(spec.blocks) + 1}"
+    graph.add(last_pool, "Pooling", pooling_param={"pool": "AVE", "global_pooling": True})
     graph.classify(f"fc{spec.num_classes}", spec.num_classes)
 
 
 def _unit(graph: _Graph, spec: StackSpec, at: tuple[int, int], row: Row, channels: int) -> None:
-    """The shortcut first, as the prototxts have it, then the branch and their sum."""
+    """Append a residual unit: the shortcut first, as the prototxts have it, then the branch and their sum.
+
+    `at` is its stage and its place in it, both from 1. `row` is its depth, the width of its first convolutions and its
+    stride; `channels` are those that it takes.
+    """
     stage, unit = at
     depth, width, stride = row
-    shortcut = start = graph.top
-    whole = unit_name(spec, stage, unit)
+    name = unit_name(spec, stage, unit)
+    start = graph.top
+    shortcut = start
     if channels != depth:
-        shortcut = _convolved(graph, spec, f"{whole}_branch1", (depth, 1, stride), start)
+        shortcut = _convolved(graph, spec, f"{name}_branch1", (depth, 1, stride), start)
     elif stride > 1:
-        graph.pool(f"pool{whole}", 1, stride)  # of one pixel: every `stride`-th is kept
+        graph.pool(f"pool{name}", 1, stride)  # windows of one pixel: every `stride`-th pixel is kept
         shortcut = graph.top
-    bottleneck = spec.blocks[stage - 1].unit == "bottleneck"
-    convs = [(width, 1, stride), (width, 3, 1), (depth, 1, 1)] if bottleneck else [(width, 3, stride), (depth, 3, 1)]
+    if spec.blocks[stage - 1].unit == "bottleneck":
+        convs = [(width, 1, stride), (width, 3, 1), (depth, 1, 1)]
+    else:
+        convs = [(width, 3, stride), (depth, 3, 1)]
     graph.top = start
-    for letter, conv in zip("abc", convs, strict=False):
-        name = f"{whole}_branch2{letter}"
-        _convolved(graph, spec, name, conv, graph.top)
-        if conv is not convs[-1]:
-            graph.change(f"res{name}_relu", "ReLU")
-    graph.add(f"res{whole}", "Eltwise", shortcut, graph.top, eltwise_param={"operation": "SUM"})
-    graph.change(f"res{whole}_relu", "ReLU")
+    for index, conv in enumerate(convs):
+        branch = f"{name}_branch2{'abc'[index]}"
+        _convolved(graph, spec, branch, conv, graph.top)
+        if index < len(convs) - 1:  # the last one is activated after the sum
+            graph.change(f"res{branch}_relu", "ReLU")
+    graph.add(f"res{name}", "Eltwise", shortcut, graph.top, eltwise_param={"operation": "SUM"})
+    graph.change(f"res{name}_relu", "ReLU")
 
 
 def _convolved(graph: _Graph, spec: StackSpec, name: str, conv: tuple[int, int, int], start: str) -> str:
-    """A normalized convolution of (depth, kernel, stride) from the blob `start`."""
+    """Append a normalized convolution of (depth, kernel, stride) from the blob `start`. Returns the name of its
+    blob."""
     depth, kernel, stride = conv
     blob = graph.convolve(f"res{name}", depth, kernel, stride, kernel // 2, start=start)
     _normalize(graph, f"bn{name}", f"scale{name}", spec)
@@ -146,5 +169,7 @@ def _convolved(graph: _Graph, spec: StackSpec, name: str, conv: tuple[int, int, 
 
 
 def _normalize(graph: _Graph, norm: str, scale: str, spec: StackSpec) -> None:
-    graph.change(norm, "BatchNorm", batch_norm_param={"use_global_stats": True, "eps": spec.norm.eps})
+    """Append the two layers of a batch normalization: by the running statistics, and by the learned scale and bias."""
+    statistics = {"use_global_stats": True, "eps": spec.norm.eps}
+    graph.change(norm, "BatchNorm", batch_norm_param=statistics)
     graph.change(scale, "Scale", scale_param={"bias_term": True})

@@ -8,8 +8,14 @@ from skipway.interchange.containers import protobuf
 from skipway.interchange.containers.protobuf import Budget, Field, WireError
 from skipway.interchange.foreign import describe_foreign
 
-_NET = {1: "text", 2: "layers", 3: "text", 100: "layer"}  # what a NetParameter can start with
-_NET_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 8, 100}
+# The fields that a NetParameter can start with: name, layers of the old form, input, layers of the new form.
+_NET = {1: "text", 2: "layers", 3: "text", 100: "layer"}
+_NET_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 8, 100}  # its fields
+_LAYER_NUMBERS = {1, 2, 3, 4}  # the fields of bytes that a layer can start with
+# The numbers of a BlobProto and their width in bytes: data, diff, double_data, double_diff.
+_BLOB_WIDTHS = {5: 4, 6: 4, 8: 8, 9: 8}
+_BLOB_SHAPE = 7
+_LEGACY_SIDES = {1, 2, 3, 4}  # num, channels, height and width: the shape before 2015
 _NOISE = re.compile(r"(?:\s|#[^\n]*(?:\n|\Z))*")
 _TEXT = re.compile(
     r"(?:name|input|input_dim|force_backward|debug_info)\s*:|(?:input_shape|state|layers?)\s*:?\s*[{<]|\Z"
@@ -17,59 +23,93 @@ _TEXT = re.compile(
 
 
 def is_net(head: bytes) -> bool:
-    """Whether they start a NetParameter: its name, an input or a layer, and text where text is due."""
+    """Whether a file with these first bytes is a NetParameter: its name, an input or a layer comes first."""
     try:
-        first = _first(head, 0)
-        kind = _NET.get(first.number)
-        if first.wire != protobuf.BYTES or kind is None:
-            return False
-        inner = head[first.start : first.end]
-        if kind == "text":
-            if first.end >= len(head):
-                return bool(inner) and _is_text(inner)
-            return _is_text(inner) and _first(head, first.end).number in _NET_NUMBERS
-        begin = _first(inner, 0)
-        if begin.wire != protobuf.BYTES or begin.number not in (1, 2, 3, 4):
-            return False
-        return _is_text(inner[begin.start : begin.end]) or (kind == "layers" and begin.number == 1)
+        return _starts_net(head)
     except WireError:
         return False
+
+
+def _starts_net(head: bytes) -> bool:
+    """As `is_net`. Raises WireError where the bytes are no protocol buffer."""
+    first = _first(head, 0)
+    kind = _NET.get(first.number)
+    if first.wire != protobuf.BYTES or kind is None:
+        return False
+    inner = head[first.start : first.end]
+    if kind != "text":
+        return _starts_layer(inner, old=kind == "layers")
+    if not _is_text(inner):
+        return False
+    if first.end >= len(head):
+        return bool(inner)
+    second = _first(head, first.end)
+    return second.number in _NET_NUMBERS
+
+
+def _starts_layer(inner: bytes, *, old: bool) -> bool:
+    """Whether these are the first bytes of a layer. Raises WireError where they are no protocol buffer."""
+    begin = _first(inner, 0)
+    if begin.wire != protobuf.BYTES or begin.number not in _LAYER_NUMBERS:
+        return False
+    if old and begin.number == 1:  # a message, which holds the settings of a layer of the first form
+        return True
+    name = inner[begin.start : begin.end]
+    return _is_text(name)
 
 
 def is_blob(head: bytes) -> bool:
-    """Whether they start a BlobProto: its shape, if that comes first, and then numbers."""
-    at, sides = 0, 0
+    """Whether a file with these first bytes is a BlobProto: its shape, if that comes first, and then numbers."""
     try:
-        while at < len(head):
-            field = _first(head, at)
-            if field.number in (5, 6, 8, 9):
-                width = 4 if field.number in (5, 6) else 8
-                packed = field.wire == protobuf.BYTES and (field.end - field.start) % width == 0
-                return sides in (0, 4) and (packed or protobuf.WIDTH.get(field.wire) == width)
-            if field.number == 7 and field.wire == protobuf.BYTES:
-                sides = 4
-            elif field.number in (1, 2, 3, 4) and field.wire == protobuf.VARINT:
-                sides += 1
-            else:
-                return False
-            at = field.end
+        return _starts_blob(head)
     except WireError:
         return False
+
+
+def _starts_blob(head: bytes) -> bool:
+    """As `is_blob`. Raises WireError where the bytes are no protocol buffer."""
+    at = 0
+    sides = 0
+    while at < len(head):
+        field = _first(head, at)
+        if field.number in _BLOB_WIDTHS:
+            if sides not in (0, 4):
+                return False
+            width = _BLOB_WIDTHS[field.number]
+            return _holds_numbers(field, width)
+        if field.number == _BLOB_SHAPE and field.wire == protobuf.BYTES:
+            sides = 4
+        elif field.number in _LEGACY_SIDES and field.wire == protobuf.VARINT:
+            sides += 1
+        else:
+            return False
+        at = field.end
     return False
 
 
+def _holds_numbers(field: Field, width: int) -> bool:
+    """Whether a field holds numbers of `width` bytes: many in one piece, or one."""
+    if field.wire == protobuf.BYTES:
+        size = field.end - field.start
+        return size % width == 0
+    return protobuf.WIDTH.get(field.wire) == width
+
+
 def is_text(head: bytes) -> bool:
-    """Whether they start a network in the text form. They may end inside a letter or a comment."""
+    """Whether a file with these first bytes is a network in the text form. They may end within a letter or comment."""
     if b"\0" in head:
         return False
     text = head.decode("utf-8", "ignore").removeprefix("\ufeff")
     noise = _NOISE.match(text)
     begin = noise.end() if noise else 0
-    return bool(_TEXT.match(text, begin)) and (begin < len(text) or "#" in text)
+    if begin == len(text) and "#" not in text:  # nothing but spaces
+        return False
+    content = _TEXT.match(text, begin)
+    return content is not None
 
 
 def describe_bytes(head: bytes) -> str:
-    """What a file of another kind is, and what to do about it."""
+    """What a file with these first bytes is, and what to do about it, where another kind of file was due."""
     if is_text(head):
         return (
             "a prototxt, which describes a network and has no weights; give its .caffemodel, and this with --prototxt"
@@ -82,13 +122,21 @@ def describe_bytes(head: bytes) -> str:
 
 
 def _first(head: bytes, at: int) -> Field:
-    """The field at `at` of bytes that may end inside its payload. Raises WireError."""
+    """The field at `at` of bytes that may end within its payload.
+
+    Raises WireError where the bytes are no protocol buffer.
+    """
     tag, start = protobuf.varint(head, at, len(head))
-    if tag & 7 == protobuf.BYTES:
+    number = tag >> 3
+    wire = tag & 7
+    if wire == protobuf.BYTES:
         length, start = protobuf.varint(head, start, len(head))
-        return Field(tag >> 3, tag & 7, start, start + length)
-    return next(protobuf.fields(head, at, len(head), Budget(1)))
+        return Field(number, wire, start, start + length)
+    following = protobuf.fields(head, at, len(head), Budget(1))
+    return next(following)
 
 
 def _is_text(part: bytes) -> bool:
-    return part.decode("utf-8", "replace").isprintable()
+    """Whether bytes are printable text. Damaged UTF-8 counts as text: the bytes may end within a letter."""
+    text = part.decode("utf-8", "replace")
+    return text.isprintable()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skipway.interchange.caffe.message import Message, last, plain
 from skipway.interchange.containers.protobuf import WireError
 from skipway.interchange.source import Layer
-from skipway.reporting import agreeing, counted
+from skipway.reporting import counted
 
 MAX_LAYERS = 10_000
 MAX_NAME = 1024
 MAX_AXES = 32  # Caffe's kMaxBlobAxes
 _MAX_SIDE = (1 << 31) - 1
+# Fields of a LayerParameter that Layer holds in attributes of its own.
 _NO_FIELDS = {"name", "type", "bottom", "top", "blobs"}
 
 
 def layers_of(messages: list[Message]) -> list[Layer]:
-    """Today's LayerParameters as layers, their blobs named `<layer>/<index>`. Raises WireError."""
+    """LayerParameters of today's form as layers, their blobs named `<layer>/<index>`.
+
+    Raises WireError where there are more layers than MAX_LAYERS or a name is longer than MAX_NAME.
+    """
     if len(messages) > MAX_LAYERS:
         raise WireError(f"it has {counted(len(messages), 'layer')}, more than {MAX_LAYERS:,}")
     return [_layer(message) for message in messages]
@@ -26,85 +31,138 @@ def layers_of(messages: list[Message]) -> list[Layer]:
 
 def _layer(message: Message) -> Layer:
     name = str(last(message, "name", ""))
+    kind = str(last(message, "type", ""))
     if len(name) > MAX_NAME:
         raise WireError(f"a layer's name has {len(name):,} letters, more than {MAX_NAME:,}")
+    blobs = message.get("blobs", [])
+    arrays = [f"{name}/{index}" for index in range(len(blobs))]
+    inputs = message.get("bottom", [])
+    outputs = message.get("top", [])
     settings = {key: values for key, values in message.items() if key not in _NO_FIELDS}
-    return Layer(
-        name,
-        str(last(message, "type", "")),
-        inputs=tuple(message.get("bottom", [])),
-        outputs=tuple(message.get("top", [])),
-        arrays=tuple(f"{name}/{index}" for index in range(len(message.get("blobs", [])))),
-        fields=plain(settings, "LayerParameter"),
-    )
+    fields = plain(settings, "LayerParameter")
+    return Layer(name, kind, tuple(inputs), tuple(outputs), tuple(arrays), fields)
 
 
 def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
-    """Warnings about names that occur twice. Raises WireError where that leaves open whose weights are meant.
+    """Warnings about names that several layers have.
 
-    `learning` holds the kinds of layer that have weights even where none are listed.
+    `learning` holds the kinds of layer that have weights even where none are listed. Raises WireError where a name of
+    several layers belongs to a layer with weights, since it is open whose weights are meant.
     """
-    counts = Counter(layer.name for layer in layers)
-    twice = {name for name, count in counts.items() if count > 1}
-    for layer in layers:
-        if layer.name in twice and (layer.arrays or layer.kind in learning):
-            raise WireError(f"the layer name {layer.name[:60]!r} occurs {counts[layer.name]} times, once with weights")
-    if not twice:
+    names = [layer.name for layer in layers]
+    counts = Counter(names)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if not repeated:
         return ()
-    shown = ", ".join(repr(name[:60]) for name in sorted(twice)[:3])
-    names = f"{counted(len(twice), 'name')} {agreeing(len(twice), 'is that', 'are those')}"
-    return (f"{names} of several layers without weights ({shown})",)
+    for layer in layers:
+        count = counts[layer.name]
+        has_weights = bool(layer.arrays) or layer.kind in learning
+        if has_weights and count > 1:
+            raise WireError(f"the layer name {layer.name[:60]!r} occurs {count} times, once with weights")
+    some = [repr(name[:60]) for name in repeated[:3]]
+    shown = ", ".join(some)
+    warning = f"{len(repeated)} names are those of several layers without weights ({shown})"
+    return (warning,)
 
 
 def inputs_of(net: Message, layers: list[Layer]) -> dict[str, tuple[int, ...]]:
-    """The blobs that come from outside with their shapes, (N, C, H, W); () where the file does not say. Raises
-    WireError for dimensions that do not fit the names."""
-    names, dims = [str(name) for name in net.get("input", [])], net.get("input_dim", [])
-    shapes = [dimensions(shape) for shape in net.get("input_shape", [])]
-    if not shapes and len(dims) == 4 * len(names):
-        shapes = [checked_dimensions(dims[at : at + 4]) for at in range(0, len(dims), 4)]
-    elif not shapes and dims:
-        raise WireError(f"it has {len(dims)} input_dim for {counted(len(names), 'input')}; each takes 4")
-    found = {name: shapes[index] if index < len(shapes) else () for index, name in enumerate(names)}
-    for layer in (layer for layer in layers if layer.kind == "Input"):
-        given = layer.fields.get("input_param", {}).get("shape", ())
-        for index, top in enumerate(layer.outputs):
-            shape = given[min(index, len(given) - 1)].get("dim", ()) if given else ()
-            found[top] = checked_dimensions(list(shape))
+    """The blobs that come from outside with their shapes, (N, C, H, W); () where the file does not say.
+
+    Raises WireError where the dimensions do not fit the names.
+    """
+    names = [str(name) for name in net.get("input", [])]
+    shapes = _input_shapes(net, len(names))
+    without_shape = len(names) - len(shapes)
+    shapes += [()] * without_shape
+    found = dict(zip(names, shapes, strict=False))
+    for layer in layers:
+        if layer.kind == "Input":
+            blobs = _blobs_of_input(layer)
+            found.update(blobs)
     return found
+
+
+def _blobs_of_input(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """The blobs that a layer of the kind Input brings from outside, with their shapes."""
+    settings = layer.fields.get("input_param", {})
+    given = settings.get("shape", ())
+    blobs: dict[str, tuple[int, ...]] = dict.fromkeys(layer.outputs, ())
+    if not given:
+        return blobs
+    for index, top in enumerate(layer.outputs):
+        described = min(index, len(given) - 1)  # the last shape is that of the blobs after it, too
+        dims = given[described].get("dim", ())
+        blobs[top] = checked_dimensions(list(dims))
+    return blobs
+
+
+def _input_shapes(net: Message, inputs: int) -> list[tuple[int, ...]]:
+    """The shapes that a NetParameter gives for its inputs: from `input_shape`, or from four `input_dim` an input."""
+    shapes = [dimensions(shape) for shape in net.get("input_shape", [])]
+    dims = net.get("input_dim", [])
+    if shapes or not dims:
+        return shapes
+    if len(dims) != 4 * inputs:
+        raise WireError(f"it has {len(dims)} input_dim for {inputs} inputs; each takes 4")
+    for start in range(0, len(dims), 4):
+        shape = checked_dimensions(dims[start : start + 4])
+        shapes.append(shape)
+    return shapes
 
 
 def shared_of(layers: list[Layer]) -> dict[str, tuple[str, ...]]:
     """Blobs that layers share under the name of a ParamSpec: the name to the arrays, where there are two or more."""
-    shared: dict[str, tuple[str, ...]] = {}
+    arrays_of: dict[str, list[str]] = {}
     for layer in layers:
-        for array, spec in zip(layer.arrays, layer.fields.get("param", ()), strict=False):
-            if spec.get("name"):
-                shared[spec["name"]] = (*shared.get(spec["name"], ()), array)
-    return {name: arrays for name, arrays in shared.items() if len(arrays) > 1}
+        specs = layer.fields.get("param", ())
+        for array, spec in zip(layer.arrays, specs, strict=False):
+            name = spec.get("name")
+            if name:
+                arrays = arrays_of.setdefault(name, [])
+                arrays.append(array)
+    shared = {}
+    for name, arrays in arrays_of.items():
+        if len(arrays) > 1:
+            shared[name] = tuple(arrays)
+    return shared
 
 
 def in_phase(layer: Layer, phase: str) -> bool:
     """Whether a network of that phase, TRAIN or TEST, at level 0 and without stages has the layer."""
     if "include" in layer.fields:
-        return any(_meets(rule, phase) for rule in layer.fields["include"])
-    return not any(_meets(rule, phase) for rule in layer.fields.get("exclude", ()))
+        including = layer.fields["include"]
+        return _meets_any(including, phase)
+    excluding = layer.fields.get("exclude", ())
+    return not _meets_any(excluding, phase)
 
 
-def _meets(rule: dict[str, Any], phase: str) -> bool:
-    return (
-        rule.get("phase", phase) == phase
-        and rule.get("min_level", 0) <= 0 <= rule.get("max_level", 0)
-        and not rule.get("stage")
-    )
+def _meets_any(rules: Iterable[Mapping[str, Any]], phase: str) -> bool:
+    """Whether a network of that phase meets one of the rules."""
+    for rule in rules:
+        if _meets(rule, phase):
+            return True
+    return False
+
+
+def _meets(rule: Mapping[str, Any], phase: str) -> bool:
+    """Whether a network of that phase, at level 0 and without stages, meets a NetStateRule."""
+    if rule.get("phase", phase) != phase:
+        return False
+    if rule.get("stage"):
+        return False
+    lowest = rule.get("min_level", 0)
+    highest = rule.get("max_level", 0)
+    return bool(lowest <= 0 <= highest)
 
 
 def dimensions(shape: Message) -> tuple[int, ...]:
-    return checked_dimensions(shape.get("dim", []))
+    """The dimensions of a BlobShape. Raises WireError where Caffe does not allow them."""
+    sides = shape.get("dim", [])
+    return checked_dimensions(sides)
 
 
 def checked_dimensions(dims: list[int]) -> tuple[int, ...]:
-    """The dimensions as Caffe allows them. Raises WireError."""
+    """The dimensions as they are given. Raises WireError where Caffe does not allow them."""
     if len(dims) > MAX_AXES:
         raise WireError(f"a shape has {len(dims):,} dimensions, more than {MAX_AXES}")
     for side in dims:

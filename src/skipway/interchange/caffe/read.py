@@ -32,7 +32,6 @@ from skipway.interchange.containers.blobs import unread
 from skipway.interchange.containers.protobuf import Budget, Buffer, WireError
 from skipway.interchange.foreign import checked_head
 from skipway.interchange.source import Array, Notes, Source
-from skipway.reporting import agreeing, counted
 
 T = TypeVar("T")
 
@@ -40,11 +39,16 @@ MEAN = "mean"  # the name of a .binaryproto's one array
 _MAX_BLOBS = 64  # of one layer; Caffe's own have twelve at most
 _LEGACY = ("num", "channels", "height", "width")
 _RAW = {0: "<f8", 1: "<f4", 2: "<f2"}  # raw_data_type
+# The fields of a blob's numbers, the first of them that has any counts: data before diff, double before single.
+_NUMBERS = {"double_data": "<f8", "data": "<f4", "double_diff": "<f8", "diff": "<f4"}
 _CHUNK = 1 << 20  # numbers
 
 
 def read(path: Path) -> Source:
-    """The arrays and layers of a `.caffemodel` of any of Caffe's three forms. Raises ModelFileError."""
+    """The arrays and layers of a `.caffemodel` of any of Caffe's three forms.
+
+    Raises ModelFileError where the file is of another kind, damaged or unreadable.
+    """
     head = checked_head(path)
     if not looks_like(head, path):
         raise ModelFileError(f"{path} is no caffemodel but {describe_bytes(head)}")
@@ -52,15 +56,20 @@ def read(path: Path) -> Source:
 
 
 def read_mean(path: Path) -> Source:
-    """A `.binaryproto`: the one array `mean`, for pictures (1, C, H, W), channels in BGR. Raises ModelFileError."""
+    """A `.binaryproto`: the one array `mean`, for pictures (1, C, H, W), channels in BGR.
+
+    Raises ModelFileError where the file is of another kind, damaged or unreadable.
+    """
     head = checked_head(path)
     if not looks_like_mean(head, path):
         raise ModelFileError(f"{path} is no binaryproto but {describe_bytes(head)}")
 
     def source(buffer: Buffer) -> Source:
-        blob = decode(buffer, 0, len(buffer), "BlobProto", Budget(MAX_FIELDS))
-        array, field = _array(MEAN, blob, path, len(buffer))
-        return Source("binaryproto", path, {MEAN: array}, warnings=_told_fields([field]))
+        size = len(buffer)
+        blob = decode(buffer, 0, size, "BlobProto", Budget(MAX_FIELDS))
+        array, field = _array(MEAN, blob, path, size)
+        warnings = _gradient_warnings([field])
+        return Source("binaryproto", path, {MEAN: array}, warnings=warnings)
 
     return _mapped(path, source)
 
@@ -76,7 +85,10 @@ def looks_like_mean(head: bytes, path: Path) -> bool:  # noqa: ARG001
 
 
 def _mapped(path: Path, made: Callable[[Buffer], T]) -> T:
-    """What `made` gives for the file's bytes, which are mapped and not loaded."""
+    """What `made` gives for the file's bytes, which are mapped and not loaded.
+
+    Raises ModelFileError where `made` raises WireError or the file cannot be read.
+    """
     try:
         with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             return made(buffer)
@@ -87,74 +99,104 @@ def _mapped(path: Path, made: Callable[[Buffer], T]) -> T:
 
 
 def _source(path: Path, buffer: Buffer) -> Source:
-    net = decode(buffer, 0, len(buffer), "NetParameter", Budget(MAX_FIELDS))
+    size = len(buffer)
+    net = decode(buffer, 0, size, "NetParameter", Budget(MAX_FIELDS))
     messages = upgraded(net)
     for message in messages:
-        if len(message.get("blobs", [])) > _MAX_BLOBS:
-            raise WireError(f"a layer has {counted(len(message['blobs']), 'blob')}, more than {_MAX_BLOBS}")
+        blobs = message.get("blobs", [])
+        if len(blobs) > _MAX_BLOBS:
+            raise WireError(f"a layer has {len(blobs):,} blobs, more than {_MAX_BLOBS}")
     layers = layers_of(messages)
     warnings = check_names(layers, set())
     arrays: dict[str, Array] = {}
-    taken: list[str] = []
+    fields: list[str] = []
     for layer, message in zip(layers, messages, strict=True):
-        for name, blob in zip(layer.arrays, message.get("blobs", []), strict=True):
-            arrays[name], field = _array(name, blob, path, len(buffer))
-            taken.append(field)
+        blobs = message.get("blobs", [])
+        for name, blob in zip(layer.arrays, blobs, strict=True):
+            arrays[name], field = _array(name, blob, path, size)
+            fields.append(field)
     if not arrays:
-        raise WireError(f"its {counted(len(layers), 'layer')} {agreeing(len(layers), 'holds', 'hold')} no weights")
+        raise WireError(f"its {len(layers)} layers hold no weights")
+    warnings += _gradient_warnings(fields)
     notes: Notes = {
         "name": str(last(net, "name", "")),
         "form": form_of(net),
         "inputs": inputs_of(net, layers),
         "shared": shared_of(layers),
     }
-    return Source("caffemodel", path, arrays, tuple(layers), warnings + _told_fields(taken), notes)
+    return Source("caffemodel", path, arrays, tuple(layers), warnings, notes)
 
 
-def _told_fields(taken: list[str]) -> tuple[str, ...]:
-    odd = sum(field.endswith("diff") for field in taken)
-    which = f"{odd} of {counted(len(taken), 'blob')} {agreeing(odd, 'has its', 'have their')} numbers"
-    told = f"{which} where gradients belong (diff), not in data"
-    return (told,) if odd else ()
+def _gradient_warnings(fields: list[str]) -> tuple[str, ...]:
+    """A warning about blobs whose numbers are in a field for gradients; `fields` are those that numbers come from."""
+    odd = sum(field.endswith("diff") for field in fields)
+    if not odd:
+        return ()
+    warning = f"{odd} of {len(fields)} blobs have their numbers where gradients belong (diff), not in data"
+    return (warning,)
 
 
 def _array(name: str, blob: Message, path: Path, size: int) -> tuple[Array, str]:
-    """A blob, and the field that its numbers are in; they must be as many as its shape asks for. Raises WireError."""
+    """A blob of a file of `size` bytes, and the name of the field that its numbers are in.
+
+    Raises WireError where there are not as many numbers as its shape asks for.
+    """
     shape = _shape(blob)
-    spans, dtype, field = _stored(blob)
-    found, count = sum(span.count for span in spans), math.prod(shape)
+    spans, stored_dtype, field = _stored(blob)
+    found = sum(span.count for span in spans)
+    count = math.prod(shape)
     if found != count:
         raise WireError(f"{name[:80]!r} has the shape {shape}, {count:,} numbers, but {found:,} are stored")
-    return Array(name, shape, dtype.newbyteorder("="), _Load(path, size, spans, dtype, shape)), field
+    load = _Load(path, size, spans, stored_dtype, shape)
+    array = Array(name, shape, stored_dtype.newbyteorder("="), load)
+    return array, field
 
 
 def _shape(blob: Message) -> tuple[int, ...]:
-    """Of `shape`, or of the four numbers that stood for it before 2015; absent ones are 0 there."""
-    if "shape" not in blob and any(name in blob for name in _LEGACY):
-        return checked_dimensions([last(blob, name, 0) for name in _LEGACY])
-    return dimensions(last(blob, "shape", {}))
+    """The shape of a blob: `shape`, or the four numbers that stood for it before 2015. Absent ones of them are 0."""
+    legacy = any(name in blob for name in _LEGACY)
+    if legacy and "shape" not in blob:
+        sides = [last(blob, name, 0) for name in _LEGACY]
+        return checked_dimensions(sides)
+    shape = last(blob, "shape", {})
+    return dimensions(shape)
 
 
 def _stored(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
-    """Where a blob's numbers lie, their type and their field: data before diff, of each double before single."""
+    """Where a blob's numbers lie, their type, and the name of their field."""
     if "raw_data" in blob:
-        kind = last(blob, "raw_data_type", 0)
-        if kind not in _RAW:
-            raise WireError(f"a blob's raw_data is of type {kind}, no floating point")
-        dtype, raw = np.dtype(_RAW[kind]), blob["raw_data"][-1]
-        if raw.count % dtype.itemsize:
-            raise WireError(f"a blob's raw_data are {raw.count:,} bytes, no multiple of {dtype.itemsize}")
-        return [Span(raw.start, raw.count // dtype.itemsize, dtype.itemsize, 0)], dtype, "raw_data"
-    for name in ("double_data", "data", "double_diff", "diff"):
-        if any(span.count for span in blob.get(name, [])):
-            return blob[name], np.dtype("<f8" if name.startswith("double") else "<f4"), name
-    name = "double_data" if "double_data" in blob and "data" not in blob else "data"
-    return [], np.dtype("<f8" if name == "double_data" else "<f4"), name
+        return _stored_raw(blob)
+    for name, code in _NUMBERS.items():
+        spans = blob.get(name, [])
+        if any(span.count for span in spans):
+            return spans, np.dtype(code), name
+    # A blob without numbers has a type nevertheless.
+    name = "data"
+    if "double_data" in blob and "data" not in blob:
+        name = "double_data"
+    return [], np.dtype(_NUMBERS[name]), name
+
+
+def _stored_raw(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
+    """As `_stored`, of a blob that has its numbers in `raw_data`, as bytes of the type `raw_data_type`."""
+    kind = last(blob, "raw_data_type", 0)
+    if kind not in _RAW:
+        raise WireError(f"a blob's raw_data is of type {kind}, no floating point")
+    dtype = np.dtype(_RAW[kind])
+    raw = last(blob, "raw_data")
+    width = dtype.itemsize
+    if raw.count % width:
+        raise WireError(f"a blob's raw_data are {raw.count:,} bytes, no multiple of {width}")
+    numbers = Span(raw.start, raw.count // width, width, gap=0)
+    return [numbers], dtype, "raw_data"
 
 
 @dataclass(frozen=True)
 class _Load:
-    """Reads one array from the file, straight into its own memory where the numbers lie in one piece."""
+    """Reads one array from the file, straight into its own memory where the numbers lie in one piece.
+
+    `size` is the file's size in bytes, `spans` are the places of the numbers in it, and `dtype` is their stored type.
+    """
 
     path: Path
     size: int
@@ -172,19 +214,28 @@ class _Load:
             raise unread(self.path, error) from None
         except ValueError as error:  # it has become shorter just now
             raise ModelFileError(f"{self.path} cannot be read ({error}); make it readable again") from None
-        return values.astype(self.dtype.newbyteorder("="), copy=False).reshape(self.shape)
+        native = values.astype(self.dtype.newbyteorder("="), copy=False)
+        return native.reshape(self.shape)
 
     def _values(self, opened: IO[bytes]) -> np.ndarray:
-        values = np.empty(sum(span.count for span in self.spans), self.dtype)
+        """All numbers of the array, in one row."""
+        count = sum(span.count for span in self.spans)
+        values = np.empty(count, self.dtype)
         at = 0
         for span in self.spans:
-            item = np.dtype([("gap", "u1", (span.gap,)), ("value", self.dtype)])
             opened.seek(span.start)
-            for begin in range(0, span.count, _CHUNK):
-                part = values[at : at + min(_CHUNK, span.count - begin)]
-                if span.gap:
-                    part[:] = np.fromfile(opened, item, part.size)["value"]
-                else:
-                    part[:] = np.fromfile(opened, self.dtype, part.size)
-                at += part.size
+            part = values[at : at + span.count]
+            self._fill(part, opened, span.gap)
+            at += span.count
         return values
+
+    def _fill(self, values: np.ndarray, opened: IO[bytes], gap: int) -> None:
+        """Read the numbers from here on into `values`, a chunk at a time; `gap` bytes before each are skipped."""
+        item = np.dtype([("gap", "u1", (gap,)), ("value", self.dtype)])
+        for begin in range(0, values.size, _CHUNK):
+            chunk = values[begin : begin + _CHUNK]
+            if gap:
+                items = np.fromfile(opened, item, chunk.size)
+                chunk[:] = items["value"]
+            else:
+                chunk[:] = np.fromfile(opened, self.dtype, chunk.size)

@@ -1,8 +1,8 @@
 """The part of Caffe's schema that trained classification networks use: src/caffe/proto/caffe.proto of BVLC/caffe.
 
-Each message maps field numbers to names and kinds. A kind is `int`, `bool`, `float`, `text`, one of ENUMERATIONS,
-one of MESSAGES, or, for the numbers of a blob, which stay in the file, `float32s`, `float64s` and `raw`. A star marks
-repeated fields. What is not here is skipped in a binary file and kept as it stands in a text.
+Each message maps field numbers to names and kinds. A kind is `int`, `bool`, `float`, `text`, one of ENUMERATIONS or one
+of MESSAGES. The numbers of a blob, which stay in the file, are of the kinds `float32s`, `float64s` and `raw`. A star
+marks repeated fields. A field that is not here is skipped in a binary file and kept as it stands in a text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENUMERATIONS: dict[str, dict[int, str]] = {
 
 
 class Entry(NamedTuple):
-    """A field's name, kind, and whether it may stand more than once."""
+    """A field of a message: its name, its kind, and whether it may have several values."""
 
     name: str
     kind: str
@@ -35,9 +35,13 @@ class Entry(NamedTuple):
 
 
 def _entries(*lines: str) -> dict[int, Entry]:
-    """From lines like `4 kernel_size int*`."""
-    split = (line.split() for line in lines)
-    return {int(number): Entry(name, kind.rstrip("*"), kind.endswith("*")) for number, name, kind in split}
+    """The fields of a message by their numbers, from lines like `4 kernel_size int*`."""
+    entries = {}
+    for line in lines:
+        number, name, kind = line.split()
+        repeated = kind.endswith("*")
+        entries[int(number)] = Entry(name, kind.rstrip("*"), repeated)
+    return entries
 
 
 _DATA = ("1 source text", "2 scale float", "3 mean_file text", "4 batch_size int", "5 crop_size int", "6 mirror bool")

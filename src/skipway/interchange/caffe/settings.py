@@ -1,4 +1,4 @@
-"""The network that a prototxt describes, put to the weights beside it, which may be silent about its settings."""
+"""Weights together with the network that a prototxt describes: their own file may lack its settings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from skipway.interchange.caffe.check import mismatches
 from skipway.interchange.caffe.prototxt import LEARNING
 from skipway.interchange.source import Layer, Notes, Source
 
-_WITHOUT_GROUPS = ": group is 1, "  # as some published ones of AlexNet have it; the weights tell
+# In a line of `mismatches`: the prototxt leaves out the groups, as some published prototxts of AlexNet do.
+_WITHOUT_GROUPS = ": group is 1, "
+_DESCRIBED_FORMATS = {"caffemodel", "npy", "npz"}
 
 
 def described(source: Source, text: Path | None) -> Source:
     """A source with the layers of the prototxt `text`, or of the one beside a caffemodel that has its name.
 
     `text` may describe a caffemodel or a `.npy` of caffe-tensorflow. Raises ModelFileError where it is for something
-    else or disagrees with the weights; the file beside the caffemodel is not used then, which a warning says.
+    else or disagrees with the weights. A file beside the caffemodel that does so is not used, and a warning says so.
     """
     if text is not None:
         return _described(source, text)
@@ -28,37 +30,68 @@ def described(source: Source, text: Path | None) -> Source:
     try:
         return _described(source, beside)
     except ModelFileError as error:
-        return dataclasses.replace(source, warnings=(*source.warnings, f"{beside.name} beside it is not used: {error}"))
+        warning = f"{beside.name} beside it is not used: {error}"
+        return dataclasses.replace(source, warnings=(*source.warnings, warning))
 
 
 def _described(source: Source, text: Path) -> Source:
-    if source.format not in {"caffemodel", "npy", "npz"}:
+    """As `described`, with a prototxt that is there."""
+    if source.format not in _DESCRIBED_FORMATS:
         raise ModelFileError(f"{source.path} is no file of Caffe, which a prototxt describes; leave --prototxt out")
     found = prototxt.read(text)
-    odd = mismatches(found, source) if source.format == "caffemodel" else _unnamed(found, source)
-    wrong = [line for line in odd if _WITHOUT_GROUPS not in line]
+    if source.format == "caffemodel":
+        differences = list(mismatches(found, source))
+    else:
+        differences = _missing_layers(found, source)
+    warnings = list(source.warnings)
+    wrong = []
+    for line in differences:
+        if _WITHOUT_GROUPS in line:
+            warnings.append(f"{text.name} leaves out groups, which the weights have: {line}")
+        else:
+            wrong.append(line)
     if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        more = ""
+        if len(wrong) > 1:
+            more = f" (and {len(wrong) - 1} more)"
         raise ModelFileError(
             f"{text} describes another network than {source.path.name} has weights for: {wrong[0]}{more}; "
             "give the prototxt of these weights, or none"
         )
-    layers = tuple(dataclasses.replace(layer, arrays=_arrays(layer, source)) for layer in found.layers)
-    warnings = [f"{text.name} leaves out groups, which the weights have: {line}" for line in odd if line not in wrong]
+    layers = []
+    for layer in found.layers:
+        arrays = _arrays(layer, source)
+        with_arrays = dataclasses.replace(layer, arrays=arrays)
+        layers.append(with_arrays)
     notes: Notes = {**source.notes, "inputs": found.notes["inputs"], "prototxt": text.name}
-    return dataclasses.replace(source, layers=layers, warnings=(*source.warnings, *warnings), notes=notes)
+    return dataclasses.replace(source, layers=tuple(layers), warnings=tuple(warnings), notes=notes)
 
 
 def _arrays(layer: Layer, source: Source) -> tuple[str, ...]:
-    own = next((one.arrays for one in source.layers if one.name == layer.name and one.arrays), ())
-    return own or tuple(name for name in source.arrays if name.rpartition("/")[0] == layer.name)
+    """The names of a layer's arrays: those of the source's layer of that name, or else those named after the layer."""
+    for stored in source.layers:
+        if stored.name == layer.name and stored.arrays:
+            return stored.arrays
+    named = [name for name in source.arrays if _layer_name(name) == layer.name]
+    return tuple(named)
 
 
-def _unnamed(found: Source, source: Source) -> list[str]:
-    """Layers that only one of both has; a prototxt says nothing of how caffe-tensorflow's arrays lie."""
+def _layer_name(array: str) -> str:
+    """The layer of an array that is called `<layer>/<index>`."""
+    layer, _, _ = array.rpartition("/")
+    return layer
+
+
+def _missing_layers(found: Source, source: Source) -> list[str]:
+    """One line for each layer that only the prototxt or only the arrays of caffe-tensorflow have.
+
+    Their shapes are not compared: a prototxt does not say how caffe-tensorflow lays out its arrays.
+    """
     learning = {layer.name for layer in found.layers if layer.kind in LEARNING}
-    stored = {name.rpartition("/")[0] for name in source.arrays}
-    return [
-        *(f"{name}: the prototxt has no such layer" for name in sorted(stored - learning)),
-        *(f"{name}: the file has no weights for it" for name in sorted(learning - stored)),
-    ]
+    stored = {_layer_name(array) for array in source.arrays}
+    lines = []
+    for name in sorted(stored - learning):
+        lines.append(f"{name}: the prototxt has no such layer")
+    for name in sorted(learning - stored):
+        lines.append(f"{name}: the file has no weights for it")
+    return lines

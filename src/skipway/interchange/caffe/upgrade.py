@@ -10,10 +10,12 @@ from typing import Any
 from skipway.interchange.caffe.message import Message, last
 from skipway.interchange.containers.protobuf import WireError
 
+# The types of V1 whose name today is not their words in capitals joined.
 _ODD = {
     "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output",
     "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss", "TANH": "TanH", "NONE": "",
 }  # fmt: skip
+# The types of V0, by their names today.
 _V0_KINDS = {
     "accuracy": "Accuracy", "bnll": "BNLL", "concat": "Concat", "conv": "Convolution", "data": "Data",
     "dropout": "Dropout", "euclidean_loss": "EuclideanLoss", "flatten": "Flatten", "hdf5_data": "HDF5Data",
@@ -39,31 +41,47 @@ _V0_NAMES = {
     "cropsize": "crop_size",
 }  # fmt: skip
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
+_V1_LISTS = ("param", "blobs_lr", "weight_decay")  # lists with a value a blob, which ParamSpecs hold today
+_PADDED = {"Convolution": "convolution_param", "Pooling": "pooling_param"}  # the layers that pad, and their settings
 
 
 def form_of(net: Message) -> str:
-    """V0, V1 or V2."""
+    """The form of a network's layers: V0, V1, or V2, which is today's."""
     if "layer" in net:
         return "V2"
-    return "V0" if any("layer" in layer for layer in net.get("layers", [])) else "V1"
+    old = net.get("layers", [])
+    if any("layer" in layer for layer in old):
+        return "V0"
+    return "V1"
 
 
 def upgraded(net: Message) -> list[Message]:
-    """All layers of a NetParameter, each as a LayerParameter. Raises WireError where two forms are mixed."""
-    old, new = net.get("layers", []), net.get("layer", [])
+    """All layers of a NetParameter, each as a LayerParameter.
+
+    Raises WireError where two forms are mixed, and for a padding layer before a layer that cannot pad.
+    """
+    old = net.get("layers", [])
+    new = net.get("layer", [])
     if old and new:
         raise WireError("it has layers of the old form and of the new one")
-    v0 = [layer for layer in old if "layer" in layer]
-    if v0 and len(v0) < len(old):
+    first_form = [layer for layer in old if "layer" in layer]
+    if not first_form:
+        second_form = [_from_v1(layer) for layer in old]
+        return second_form + new
+    if len(first_form) < len(old):
         raise WireError("it has layers of the first form and of the second")
-    return _unpadded([_from_v0(layer) for layer in v0]) if v0 else [*map(_from_v1, old), *new]
+    layers = [_from_v0(layer) for layer in first_form]
+    return _without_padding_layers(layers)
 
 
 def _from_v1(layer: Message) -> Message:
-    made = {name: values for name, values in layer.items() if name not in ("param", "blobs_lr", "weight_decay")}
+    """A V1LayerParameter as a LayerParameter."""
+    made = {name: values for name, values in layer.items() if name not in _V1_LISTS}
     if "type" in layer:
-        made["type"] = [_v1_kind(last(layer, "type"))]
-    if specs := _specs(layer, layer.get("param", [])):
+        old_kind = last(layer, "type")
+        made["type"] = [_v1_kind(old_kind)]
+    specs = _specs(layer, layer.get("param", []))
+    if specs:
         made["param"] = specs
     for name in ("data_param", "image_data_param", "window_data_param"):
         _move_transform(made, name)
@@ -71,69 +89,111 @@ def _from_v1(layer: Message) -> Message:
 
 
 def _v1_kind(kind: Any) -> str:
-    """`SIGMOID_CROSS_ENTROPY_LOSS` is `SigmoidCrossEntropyLoss` today; what this schema lacks stays as it is."""
+    """`SIGMOID_CROSS_ENTROPY_LOSS` is `SigmoidCrossEntropyLoss` today. A number that the schema lacks stays."""
     if isinstance(kind, int):
         return f"V1LayerParameter.{kind}"
-    return _ODD[kind] if kind in _ODD else "".join(word.capitalize() for word in str(kind).split("_"))
+    if kind in _ODD:
+        return _ODD[kind]
+    words = [word.capitalize() for word in str(kind).split("_")]
+    return "".join(words)
 
 
 def _specs(layer: Message, names: list[str]) -> list[Message]:
-    """One ParamSpec a blob from three lists, each of which may be shorter than the others."""
+    """One ParamSpec a blob from three lists, each of which may be shorter than the others.
+
+    `names` are the names under which layers share blobs.
+    """
     lists = {"name": names, "lr_mult": layer.get("blobs_lr", []), "decay_mult": layer.get("weight_decay", [])}
-    return [
-        {name: [values[index]] for name, values in lists.items() if index < len(values)}
-        for index in range(max(map(len, lists.values())))
-    ]
+    blobs = max(len(values) for values in lists.values())
+    specs = []
+    for index in range(blobs):
+        spec: Message = {}
+        for name, values in lists.items():
+            if index < len(values):
+                spec[name] = [values[index]]
+        specs.append(spec)
+    return specs
 
 
 def _move_transform(layer: Message, name: str) -> None:
+    """Move the settings of how pictures are prepared from the message `name` to `transform_param`, in place."""
     data = last(layer, name, {})
     moved = {key: data[key] for key in _TRANSFORM if key in data}
-    if moved:
-        layer[name] = [{key: values for key, values in data.items() if key not in moved}]
-        layer["transform_param"] = [{**last(layer, "transform_param", {}), **moved}]
+    if not moved:
+        return
+    kept = {key: values for key, values in data.items() if key not in moved}
+    transform = last(layer, "transform_param", {})
+    extended = {**transform, **moved}
+    layer[name] = [kept]
+    layer["transform_param"] = [extended]
 
 
 def _from_v0(connection: Message) -> Message:
+    """A layer of the first form, which is a V1LayerParameter around a V0LayerParameter, as a LayerParameter."""
     inner: Message = last(connection, "layer", {})
-    kind = str(last(inner, "type", ""))
-    made: Message = {"name": inner.get("name", []), "type": [_V0_KINDS.get(kind, kind)]}
-    made |= {name: connection[name] for name in ("bottom", "top") if name in connection}
+    old_kind = str(last(inner, "type", ""))
+    kind = _V0_KINDS.get(old_kind, old_kind)
+    made: Message = {"name": inner.get("name", []), "type": [kind]}
+    for name in ("bottom", "top"):
+        if name in connection:
+            made[name] = connection[name]
     made["blobs"] = inner.get("blobs", [])
-    if specs := _specs(inner, []):
+    specs = _specs(inner, [])
+    if specs:
         made["param"] = specs
-    param, names = _V0_SETTINGS.get(kind, ("", ()))
+    param, names = _V0_SETTINGS.get(old_kind, ("", ()))
     if param:
-        made[param] = [{_V0_NAMES.get(name, name): inner[name] for name in names if name in inner}]
-    if transform := {_V0_NAMES.get(name, name): inner[name] for name in _V0_TRANSFORM if name in inner}:
+        settings = _renamed(inner, names)
+        made[param] = [settings]
+    transform = _renamed(inner, _V0_TRANSFORM)
+    if transform:
         made["transform_param"] = [transform]
-    if made["type"] == ["Padding"]:  # some wrote it so, too
+    if kind == "Padding":
         made["pad"] = inner.get("pad", [])
     return made
 
 
-def _unpadded(layers: list[Message]) -> list[Message]:
-    """Without V0's padding layers: the convolution or pool that takes one's output pads for itself."""
+def _renamed(inner: Message, names: tuple[str, ...]) -> Message:
+    """Those settings of a V0LayerParameter that `names` lists, under their names of today."""
+    settings: Message = {}
+    for name in names:
+        if name in inner:
+            new_name = _V0_NAMES.get(name, name)
+            settings[new_name] = inner[name]
+    return settings
+
+
+def _without_padding_layers(layers: list[Message]) -> list[Message]:
+    """V0's layers without its padding layers: the convolution or pool that takes the output of one pads for itself."""
     kept: list[Message] = []
-    padded: dict[str, Message] = {}  # the padding layer that wrote a blob last
+    padded: dict[str, Message] = {}  # a blob, and the padding layer that wrote it last
     for layer in layers:
         kind = last(layer, "type")
+        tops = layer.get("top", [])
         if kind == "Padding":
-            padded |= dict.fromkeys(layer.get("top", []), layer)
+            padded.update(dict.fromkeys(tops, layer))
             continue
         bottoms = layer.get("bottom", [])
         for index, bottom in enumerate(bottoms):
-            if bottom in padded:
-                _pad(layer, kind, padded[bottom])
-                bottoms[index] = padded[bottom].get("bottom", [bottom])[0]
-        for top in layer.get("top", []):
+            padding = padded.get(bottom)
+            if padding is not None:
+                _pad(layer, kind, padding)
+                sources = padding.get("bottom", [bottom])
+                bottoms[index] = sources[0]
+        for top in tops:
             padded.pop(top, None)
         kept.append(layer)
     return kept
 
 
 def _pad(layer: Message, kind: str, padding: Message) -> None:
-    param = {"Convolution": "convolution_param", "Pooling": "pooling_param"}.get(kind)
-    if param is None or len(layer.get("bottom", [])) != 1:
-        raise WireError(f"a padding layer is followed by {str(last(layer, 'name', ''))[:60]!r}, which cannot pad")
-    layer[param] = [{**last(layer, param, {}), "pad": padding["pad"] or [0]}]
+    """Give a layer the pad of the padding layer before it. Raises WireError where it cannot pad."""
+    param = _PADDED.get(kind)
+    bottoms = layer.get("bottom", [])
+    if param is None or len(bottoms) != 1:
+        name = str(last(layer, "name", ""))
+        raise WireError(f"a padding layer is followed by {name[:60]!r}, which cannot pad")
+    settings = last(layer, param, {})
+    pad = padding["pad"] or [0]
+    extended = {**settings, "pad": pad}
+    layer[param] = [extended]

@@ -1,12 +1,13 @@
 """Caffe's files, written: `.caffemodel` as Caffe of 2015 and later saves it, `.prototxt` as text.
 
-Layers are those of the readers: kinds and fields in Caffe's words, so that what was read can be written again. Numbers
-are stored as they are, in single or double precision. A caffemodel gets the settings that caffe_schema knows: Caffe and
-OpenCV take from it the weights alone, and the settings from the prototxt, which gets all of them.
+Layers are those of the readers: kinds and fields have Caffe's names, so that what was read can be written again.
+Numbers are stored as they are, in single or double precision. A caffemodel gets the settings that the schema knows:
+Caffe and OpenCV take the weights alone from it. They take the settings from the prototxt, which gets all of them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,19 @@ from skipway.interchange.caffe.message import Symbol
 from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry
 from skipway.interchange.containers import protobuf
 from skipway.interchange.source import Layer
-from skipway.reporting import agreeing, counted
 
-MAX_BYTES = (1 << 31) - 1  # what Caffe itself can read of one file
-_FIELD = {np.dtype("f4"): 5, np.dtype("f8"): 8}  # data, double_data
-_BLOBS, _LAYER, _SHAPE, _DIM = 7, 100, 7, 1
-_PLACES = {"name", "type", "bottom", "top", "blobs"}  # of a LayerParameter, given by Layer's own attributes
+MAX_BYTES = (1 << 31) - 1  # the largest file that Caffe reads
+# The numbers of fields in their messages.
+_LAYER = 100  # of NetParameter
+_BLOBS = 7  # of LayerParameter
+_DATA = {np.dtype("f4"): 5, np.dtype("f8"): 8}  # of BlobProto: data and double_data
+_SHAPE = 7  # of BlobProto
+_DIM = 1  # of BlobShape
+# Fields of a LayerParameter that Layer holds in attributes of its own.
+_PLACES = {"name", "type", "bottom", "top", "blobs"}
 
-Pieces = list[bytes | np.ndarray]
+Pieces = list[bytes | np.ndarray]  # the parts of a file, in order
+Inputs = Mapping[str, Sequence[int]]
 
 
 def write(
@@ -35,142 +41,221 @@ def write(
     layers: Sequence[Layer] = (),
     *,
     name: str = "",
-    inputs: Mapping[str, Sequence[int]] | None = None,
+    inputs: Inputs | None = None,
 ) -> None:
-    """A `.caffemodel` of these layers; without layers, of one for each name before `/<index>`, which Caffe and OpenCV
-    match with the prototxt by name. Array names, order and shapes stay. Raises ModelFileError and StorageError."""
+    """Write a `.caffemodel` of these layers. The names, order and shapes of the arrays stay.
+
+    Without `layers` the file has a layer for each name before `/<index>`: Caffe and OpenCV match them with the
+    prototxt by name. `name` is the network's, and `inputs` are the blobs from outside with their shapes, (N, C, H, W).
+    Raises ModelFileError where the file could not be read again as it is, and StorageError where it cannot be written.
+    """
     layers = layers or _bare_layers(arrays)
     _check_use(path, arrays, layers)
-    pieces: Pieces = [_message(path, _net_fields(name, inputs, layers), "NetParameter")]
+    net_fields = _net_fields(name, inputs, layers)
+    pieces: Pieces = [_message(path, net_fields, "NetParameter")]
     for layer in layers:
-        body: Pieces = [_message(path, _layer_fields(layer), "LayerParameter")]
+        layer_fields = _layer_fields(layer)
+        body: Pieces = [_message(path, layer_fields, "LayerParameter")]
         for array in layer.arrays:
-            body += _enclosed(_BLOBS, _blob(path, array, np.asarray(arrays[array])))
+            values = np.asarray(arrays[array])
+            blob = _blob(path, array, values)
+            body += _enclosed(_BLOBS, blob)
         pieces += _enclosed(_LAYER, body)
-    if (size := _size(pieces)) > MAX_BYTES:
+    size = _size(pieces)
+    if size > MAX_BYTES:
         raise ModelFileError(f"{path} would have {size:,} bytes, more than Caffe reads; choose another format")
     _write_pieces(path, pieces)
 
 
-def write_prototxt(
-    path: Path, layers: Sequence[Layer], *, name: str = "", inputs: Mapping[str, Sequence[int]] | None = None
-) -> None:
-    """A `.prototxt` of these layers; `inputs` are the blobs from outside, (N, C, H, W). Raises StorageError."""
-    blocks = [_lines(_net_fields(name, inputs, layers), "NetParameter", "")]
-    blocks += [["layer {", *_lines(_layer_fields(layer), "LayerParameter", "  "), "}"] for layer in layers]
-    write_text(path, "\n".join(line for block in blocks for line in block) + "\n")
+def write_prototxt(path: Path, layers: Sequence[Layer], *, name: str = "", inputs: Inputs | None = None) -> None:
+    """Write a `.prototxt` of these layers.
+
+    `name` is the network's, and `inputs` are the blobs from outside with their shapes, (N, C, H, W). Raises
+    StorageError where the file cannot be written.
+    """
+    net_fields = _net_fields(name, inputs, layers)
+    lines = _lines(net_fields, "NetParameter", "")
+    for layer in layers:
+        layer_fields = _layer_fields(layer)
+        lines.append("layer {")
+        lines += _lines(layer_fields, "LayerParameter", "  ")
+        lines.append("}")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _bare_layers(arrays: Mapping[str, np.ndarray]) -> list[Layer]:
-    names: dict[str, list[str]] = {}
+    """A layer without a type for each name before `/<index>`, in the order of the arrays."""
+    counts: dict[str, int] = {}
     for array in arrays:
-        names.setdefault(array.rpartition("/")[0], []).append(array)
-    return [
-        Layer(layer, "", arrays=tuple(f"{layer}/{index}" for index in range(len(own)))) for layer, own in names.items()
-    ]
+        name, _, _ = array.rpartition("/")
+        counts[name] = counts.get(name, 0) + 1
+    layers = []
+    for name, count in counts.items():
+        names = _array_names(name, count)
+        layers.append(Layer(name, "", arrays=names))
+    return layers
+
+
+def _array_names(layer: str, count: int) -> tuple[str, ...]:
+    """The names of a layer's arrays as the reader gives them."""
+    return tuple(f"{layer}/{index}" for index in range(count))
 
 
 def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[Layer]) -> None:
-    """Every array is one layer's, every layer's array is there, and names are such as are read again."""
-    used = [array for layer in layers for array in layer.arrays]
-    missing, left = sorted(set(used) - set(arrays)), sorted(set(arrays) - set(used))
-    twice = sorted({array for array in used if used.count(array) > 1})
-    if missing or left or twice:
-        nowhere = f"{len(left)} {agreeing(len(left), 'belongs', 'belong')} to no layer {left[:3]}"
-        shared = f"{len(twice)} {agreeing(len(twice), 'belongs', 'belong')} to more than one {twice[:3]}"
+    """Raises ModelFileError where an array is not exactly one layer's, is not there, or would be read under another
+    name."""
+    uses: Counter[str] = Counter()  # how many layers have an array
+    for layer in layers:
+        uses.update(layer.arrays)
+    missing = sorted(uses.keys() - arrays.keys())
+    left = sorted(arrays.keys() - uses.keys())
+    repeated = sorted(array for array, count in uses.items() if count > 1)
+    if missing or left or repeated:
         raise ModelFileError(
-            f"{path}: layers lack {counted(len(missing), 'array')} {missing[:3]}, {nowhere}, {shared}; give each its "
-            "layer, as <layer>/0, <layer>/1 and so on"
+            f"{path}: layers lack {len(missing)} arrays {missing[:3]}, {len(left)} belong to no layer {left[:3]}, "
+            f"{len(repeated)} belong to more than one {repeated[:3]}; give each its layer, as <layer>/0, <layer>/1 "
+            "and so on"
         )
     for layer in layers:
-        if layer.arrays != tuple(f"{layer.name}/{index}" for index in range(len(layer.arrays))):
+        wanted = _array_names(layer.name, len(layer.arrays))
+        if layer.arrays != wanted:
             raise ModelFileError(
                 f"{path}: arrays {layer.arrays[:3]} of {layer.name}; name them {layer.name}/0 and so on"
             )
 
 
-def _net_fields(name: str, inputs: Mapping[str, Sequence[int]] | None, layers: Sequence[Layer]) -> dict[str, Any]:
+def _net_fields(name: str, inputs: Inputs | None, layers: Sequence[Layer]) -> dict[str, Any]:
     """What stands before the layers. Inputs that have a layer of their own are left to it."""
-    given = {top for layer in layers if layer.kind == "Input" for top in layer.outputs}
-    outside = {blob: shape for blob, shape in (inputs or {}).items() if blob not in given}
-    fields: dict[str, Any] = {"name": name} if name else {}
-    if outside:
-        fields["input"] = tuple(outside)
-        if all(outside.values()):
-            fields["input_shape"] = tuple({"dim": tuple(shape)} for shape in outside.values())
+    of_layers: set[str] = set()
+    for layer in layers:
+        if layer.kind == "Input":
+            of_layers.update(layer.outputs)
+    blobs = []
+    shapes = []
+    for blob, shape in (inputs or {}).items():
+        if blob not in of_layers:
+            blobs.append(blob)
+            shapes.append({"dim": tuple(shape)})
+    fields: dict[str, Any] = {}
+    if name:
+        fields["name"] = name
+    if blobs:
+        fields["input"] = tuple(blobs)
+        # Without the shapes that are not known, the others would belong to the wrong blobs.
+        if all(shape["dim"] for shape in shapes):
+            fields["input_shape"] = tuple(shapes)
     return fields
 
 
 def _layer_fields(layer: Layer) -> dict[str, Any]:
-    own = {"name": layer.name, "type": layer.kind, "bottom": layer.inputs, "top": layer.outputs}
-    return {key: value for key, value in own.items() if value} | {
-        key: value for key, value in layer.fields.items() if key not in _PLACES
-    }
+    """The fields of a LayerParameter but for its blobs."""
+    attributes = {"name": layer.name, "type": layer.kind, "bottom": layer.inputs, "top": layer.outputs}
+    fields: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if value:
+            fields[key] = value
+    for key, value in layer.fields.items():
+        if key not in _PLACES:
+            fields[key] = value
+    return fields
 
 
 def _message(path: Path, fields: Mapping[str, Any], kind: str) -> bytes:
     """The fields that the schema has, in the order of their numbers, as protocol buffers write them."""
-    known = NUMBERS[kind]
-    found = sorted((known[name][0], name) for name in fields if name in known)
-    return b"".join(_field(path, number, known[name][1], fields[name]) for number, name in found)
-
-
-def _field(path: Path, number: int, entry: Entry, value: Any) -> bytes:
-    if entry.name == "dim":
-        return protobuf.encode_bytes(number, _varints(value))
-    values = value if entry.repeated else [value]
-    return b"".join(_encoded(path, number, entry, one) for one in values)
+    entries = NUMBERS[kind]
+    known = [entries[name] for name in fields if name in entries]
+    encoded = b""
+    for number, entry in sorted(known):
+        value = fields[entry.name]
+        if entry.name == "dim":  # packed
+            packed = _varints(value)
+            encoded += protobuf.encode_bytes(number, packed)
+            continue
+        values = value if entry.repeated else [value]
+        for item in values:
+            encoded += _encoded(path, number, entry, item)
+    return encoded
 
 
 def _encoded(path: Path, number: int, entry: Entry, value: Any) -> bytes:
+    """A value as a field of that number. Raises ModelFileError for a word that an enumeration does not have."""
     kind = entry.kind
     if kind in MESSAGES:
-        return protobuf.encode_bytes(number, _message(path, value, kind))
+        message = _message(path, value, kind)
+        return protobuf.encode_bytes(number, message)
     if kind == "text":
-        return protobuf.encode_bytes(number, str(value).encode("utf-8", "backslashreplace"))
+        letters = str(value).encode("utf-8", "backslashreplace")
+        return protobuf.encode_bytes(number, letters)
     if kind == "float":
         return protobuf.encode_float(number, float(value))
     if kind in ENUMERATIONS and isinstance(value, str):
-        codes = {word: code for code, word in ENUMERATIONS[kind].items()}
-        if value not in codes:
-            raise ModelFileError(f"{path}: {entry.name} is {value}; it must be one of {', '.join(codes)}")
-        return protobuf.encode_int(number, codes[value])
+        code = _code(path, entry, value)
+        return protobuf.encode_int(number, code)
     return protobuf.encode_int(number, int(value))
 
 
+def _code(path: Path, entry: Entry, word: str) -> int:
+    """The number of a word of an enumeration. Raises ModelFileError for a word that it does not have."""
+    codes = {known: code for code, known in ENUMERATIONS[entry.kind].items()}
+    if word not in codes:
+        choices = ", ".join(codes)
+        raise ModelFileError(f"{path}: {entry.name} is {word}; it must be one of {choices}")
+    return codes[word]
+
+
 def _varints(values: Iterable[int]) -> bytes:
-    return b"".join(protobuf.encode_varint(int(value)) for value in values)
+    encoded = b""
+    for value in values:
+        encoded += protobuf.encode_varint(int(value))
+    return encoded
 
 
 def _blob(path: Path, name: str, values: np.ndarray) -> Pieces:
-    shape = protobuf.encode_bytes(_SHAPE, protobuf.encode_bytes(_DIM, _varints(values.shape)) if values.ndim else b"")
-    return [*_numbers(path, name, values), shape]
+    """An array as a BlobProto: its numbers, and then its shape.
 
-
-def _numbers(path: Path, name: str, values: np.ndarray) -> Pieces:
-    field = _FIELD.get(values.dtype.newbyteorder("="))
-    if field is None:
+    Raises ModelFileError for numbers of another type than single or double precision.
+    """
+    native = values.dtype.newbyteorder("=")
+    number = _DATA.get(native)
+    if number is None:
         raise ModelFileError(f"{path}: {name} is {values.dtype}, Caffe stores float32 or float64; convert it first")
-    return [protobuf.encode_length(field, values.nbytes), values]
+    numbers = protobuf.encode_length(number, values.nbytes)
+    dims = b""
+    if values.ndim:
+        packed = _varints(values.shape)
+        dims = protobuf.encode_bytes(_DIM, packed)
+    shape = protobuf.encode_bytes(_SHAPE, dims)
+    return [numbers, values, shape]
 
 
 def _enclosed(number: int, pieces: Pieces) -> Pieces:
-    return [protobuf.encode_length(number, _size(pieces)), *pieces]
+    """The pieces of a message as a field of that number."""
+    size = _size(pieces)
+    start = protobuf.encode_length(number, size)
+    return [start, *pieces]
 
 
 def _size(pieces: Pieces) -> int:
-    return sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in pieces)
+    """The bytes of all pieces together."""
+    size = 0
+    for piece in pieces:
+        if isinstance(piece, np.ndarray):
+            size += piece.nbytes
+        else:
+            size += len(piece)
+    return size
 
 
 def _write_pieces(path: Path, pieces: Pieces) -> None:
-    """One piece after another: no second copy of the weights is made, but of the array that is being written."""
+    """Write one piece after another. Only the array that is being written may be copied, never all weights."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as opened:
             for piece in pieces:
                 if isinstance(piece, np.ndarray):
-                    little = np.ascontiguousarray(piece, piece.dtype.newbyteorder("<"))
-                    opened.write(little.reshape(-1).view(np.uint8).data)
+                    little_endian = np.ascontiguousarray(piece, piece.dtype.newbyteorder("<"))
+                    numbers = little_endian.reshape(-1).view(np.uint8)
+                    opened.write(numbers.data)
                 else:
                     opened.write(piece)
 
@@ -178,34 +263,52 @@ def _write_pieces(path: Path, pieces: Pieces) -> None:
 
 
 def _lines(fields: Mapping[str, Any], kind: str, indent: str) -> list[str]:
-    """A message in the text form, a field a line; fields that the schema lacks as their values suggest."""
+    """A message in the text form, a field a line. Fields that the schema lacks are written as their values suggest."""
     lines = []
+    entries = NUMBERS.get(kind, {})
     for name, value in fields.items():
-        _, entry = NUMBERS.get(kind, {}).get(name, (0, None))
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, Mapping):
-                inner = entry.kind if entry is not None and entry.kind in MESSAGES else ""
-                lines += [f"{indent}{name} {{", *_lines(one, inner, indent + "  "), f"{indent}}}"]
-            else:
-                lines.append(f"{indent}{name}: {_shown(one, entry)}")
+        _, entry = entries.get(name, (0, None))
+        values = value if isinstance(value, list | tuple) else (value,)
+        for item in values:
+            if not isinstance(item, Mapping):
+                text = _text_value(item, entry)
+                lines.append(f"{indent}{name}: {text}")
+                continue
+            inner = ""
+            if entry is not None and entry.kind in MESSAGES:
+                inner = entry.kind
+            lines.append(f"{indent}{name} {{")
+            lines += _lines(item, inner, indent + "  ")
+            lines.append(f"{indent}}}")
     return lines
 
 
-def _shown(value: Any, entry: Entry | None) -> str:
+def _text_value(value: Any, entry: Entry | None) -> str:
+    """A value in the text form: the words of enumerations stand bare, other texts in quotes."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        bare = isinstance(value, Symbol) if entry is None else entry.kind in ENUMERATIONS
-        return value if bare else _quoted(value)
-    return repr(value)
+        return str(value).lower()
+    if not isinstance(value, str):
+        return repr(value)
+    if entry is None:
+        bare = isinstance(value, Symbol)
+    else:
+        bare = entry.kind in ENUMERATIONS
+    if bare:
+        return value
+    return _quoted(value)
 
 
 def _quoted(text: str) -> str:
-    shown = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(letter if letter.isprintable() else _octal(letter) for letter in shown) + '"'
-
-
-def _octal(letter: str) -> str:
-    return "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", "backslashreplace"))
+    """A text in quotes; letters that are not printable are the octal numbers of their bytes."""
+    escaped = text.replace("\\", "\\\\")
+    escaped = escaped.replace('"', '\\"')
+    quoted = ""
+    for letter in escaped:
+        if letter.isprintable():
+            quoted += letter
+            continue
+        for byte in letter.encode("utf-8", "backslashreplace"):
+            quoted += f"\\{byte:03o}"
+    return f'"{quoted}"'

@@ -1,4 +1,4 @@
-"""What a file's layers tell of its network beside names and shapes: order of norm and pool, epsilons, strides."""
+"""What a file's layers say of its network beyond names and shapes: order of norm and pool, epsilons, strides."""
 
 from __future__ import annotations
 
@@ -15,88 +15,135 @@ from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
 
+# Caffe's layers after a convolution that an AlexNet has, in the words of its spec.
 _AFTER: Mapping[str, After] = {"LRN": "norm", "Pooling": "pool"}
+_CAFFE_ALEXNETS = ("alexnet.caffe", "alexnet.caffenet")
 
 
 def settled(spec: Spec, scheme: str, source: Source) -> tuple[Spec, tuple[Doubt, ...]]:
-    """A network that names and shapes gave, with what the file's layers say of it; and what nothing in the file says,
-    each with the option that decides it. Raises ModelFileError for a setting that the network cannot have."""
+    """The network that names and shapes gave, with the settings that the file's layers say.
+
+    `scheme` is the name of the scheme that the names follow. Returns the spec, and a line for each setting that nothing
+    in the file says, with the option that decides it. Raises ModelFileError for a setting that the network cannot have.
+    """
     if isinstance(spec, AlexNetSpec) and scheme in {"caffe", "npy"}:
-        if any(layer.kind == "LRN" for layer in source.layers):
+        kinds = {layer.kind for layer in source.layers}
+        if "LRN" in kinds:
             return _alexnet(spec, source.layers, source), ()
-        return spec, (_order_doubt(spec),)
-    if scheme == "caffe" and isinstance(spec, ResNetV1Spec):
+        return spec, (_open_order(spec),)
+    if isinstance(spec, ResNetV1Spec) and scheme == "caffe":
         return _resnet(spec, source.layers), ()
-    if scheme == "keras_branches" and isinstance(spec, StackSpec) and spec.name.endswith(".keras"):
+    if isinstance(spec, StackSpec) and scheme == "keras_branches" and spec.name.endswith(".keras"):
         return _old_keras(spec)
     return spec, ()
 
 
-def _order_doubt(spec: Spec) -> Doubt:
-    other = "alexnet.caffenet" if spec.name == "alexnet.caffe" else "alexnet.caffe"
+def _open_order(spec: Spec) -> Doubt:
+    """What to say of an AlexNet without a description."""
+    other = "alexnet.caffe"
+    if spec.name == other:
+        other = "alexnet.caffenet"
     text = (
         f"arrays alone do not tell whether the network pools or normalizes first: taken as {spec.name}; "
         f"--model {other} takes the other order"
     )
     return Doubt("network", text)
+    return Doubt("network", text)
 
 
 def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> AlexNetSpec:
     """Caffe's AlexNet or CaffeNet, or one with other strides, paddings and windows."""
+    starts = []
+    for index, layer in enumerate(layers):
+        if layer.kind == "Convolution" and layer.arrays:
+            starts.append(index)
+    ends = [*starts[1:], len(layers)]
     rows: list[Conv] = []
-    places = [number for number, layer in enumerate(layers) if layer.kind == "Convolution" and layer.arrays]
-    ends = [*places[1:], len(layers)]
-    for row, start, end in zip(spec.convs, places, ends, strict=False):
-        after = tuple(_AFTER[layer.kind] for layer in layers[start:end] if layer.kind in _AFTER)
-        given = _given(layers[start], "convolution_param")
-        stride = _first(given, "stride", 1 if given else row.stride)
-        padding = _first(given, "pad", 0 if given else row.padding)
-        rows.append(dataclasses.replace(row, after=after, stride=stride, padding=padding))
+    for row, start, end in zip(spec.convs, starts, ends, strict=False):
+        described = _described_conv(row, layers[start:end])
+        rows.append(described)
+    norm = _norm(spec.norm, layers, source)
     side = _side(layers, source) or spec.input_size
-    found = spec.replaced({"convs": tuple(rows), "norm": _norm(spec.norm, layers, source), "input_size": side})
-    for name in ("alexnet.caffe", "alexnet.caffenet"):
+    fields = {"convs": tuple(rows), "norm": norm, "input_size": side}
+    found = spec.replaced(fields)
+    order = [row.after for row in found.convs]
+    for name in _CAFFE_ALEXNETS:
         known = find_spec(name)
-        if isinstance(known, AlexNetSpec) and [one.after for one in known.convs] == [one.after for one in found.convs]:
-            return found.replaced({field: getattr(known, field) for field in ("name", "initialization", "source")})
+        assert isinstance(known, AlexNetSpec)
+        known_order = [row.after for row in known.convs]
+        if order == known_order:
+            origin = {"name": known.name, "initialization": known.initialization, "source": known.source}
+            return found.replaced(origin)
     return found
 
 
+def _described_conv(row: Conv, layers: Sequence[Layer]) -> Conv:
+    """A convolution with the settings of its layer, the first of `layers`, and with what follows before the next one.
+
+    A layer without settings leaves the stride and the padding of `row`.
+    """
+    after: list[After] = []
+    for layer in layers:
+        if layer.kind in _AFTER:
+            after.append(_AFTER[layer.kind])
+    settings = _settings(layers[0], "convolution_param")
+    stride = row.stride
+    padding = row.padding
+    if settings:
+        stride = _first(settings, "stride", 1)
+        padding = _first(settings, "pad", 0)
+    return dataclasses.replace(row, after=tuple(after), stride=stride, padding=padding)
+
+
 def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: Source) -> ResponseNorm:
-    given = next((found for layer in layers if layer.kind == "LRN" and (found := _given(layer, "lrn_param"))), None)
-    if given is None:
+    """The normalization of the first layer that describes one, or else `norm`; Caffe's defaults where it says less.
+
+    Raises ModelFileError for a normalization within channels.
+    """
+    settings = _first_settings(layers, "LRN", "lrn_param")
+    if not settings:
         return norm
-    if str(given.get("norm_region", "ACROSS_CHANNELS")) not in {"ACROSS_CHANNELS", "0"}:
+    region = str(settings.get("norm_region", "ACROSS_CHANNELS"))
+    if region not in {"ACROSS_CHANNELS", "0"}:
         raise ModelFileError(
             f"{source.path} normalizes within channels, which no AlexNet of skipway does; with --model it is read as "
             "one that normalizes across them"
         )
-    return ResponseNorm(
-        size=int(given.get("local_size", 5)),
-        alpha=_rounded(given.get("alpha", 1.0)),
-        beta=_rounded(given.get("beta", 0.75)),
-        k=_rounded(given.get("k", 1.0)),
-    )
+    size = int(settings.get("local_size", 5))
+    alpha = settings.get("alpha", 1.0)
+    beta = settings.get("beta", 0.75)
+    k = settings.get("k", 1.0)
+    return ResponseNorm(size=size, alpha=_rounded(alpha), beta=_rounded(beta), k=_rounded(k))
 
 
 def _side(layers: Sequence[Layer], source: Source) -> int:
     """Side of the pictures in pixels, 0 where the file does not say."""
     for layer in layers:
-        side = _first(_given(layer, "transform_param"), "crop_size", 0)
-        if side:
-            return side
+        transform = _settings(layer, "transform_param")
+        crop_size = _first(transform, "crop_size", 0)
+        if crop_size:
+            return crop_size
     shapes = [shape for shape in source.notes.get("inputs", {}).values() if len(shape) == 4]
-    return int(shapes[0][2]) if shapes else 0
+    if not shapes:
+        return 0
+    _, _, height, _ = shapes[0]
+    return int(height)
 
 
 def _resnet(spec: ResNetV1Spec, layers: Sequence[Layer]) -> ResNetV1Spec:
     """The authors' ResNet, or one with another epsilon or with the strides in the 3x3."""
-    norms = [given for layer in layers if (given := _given(layer, "batch_norm_param"))]
-    eps = float(norms[0].get("eps", 1e-5)) if norms else spec.norm.eps
-    strided = [layer.name for layer in layers if _first(_given(layer, "convolution_param"), "stride", 1) > 1]
-    middle = any(name.endswith("branch2b") for name in strided)
-    return spec.replaced(
-        {"norm": Norm(_rounded(eps), spec.norm.momentum), "stride_in": "middle" if middle else "first"}
-    )
+    eps = spec.norm.eps
+    norm = _first_settings(layers, "", "batch_norm_param")
+    if norm:
+        eps = float(norm.get("eps", 1e-5))
+    stride_in = "first"
+    for layer in layers:
+        convolution = _settings(layer, "convolution_param")
+        stride = _first(convolution, "stride", 1)
+        if stride > 1 and layer.name.endswith("branch2b"):  # the 3x3 of a unit
+            stride_in = "middle"
+    changed = Norm(_rounded(eps), spec.norm.momentum)
+    return spec.replaced({"norm": changed, "stride_in": stride_in})
 
 
 def _old_keras(spec: StackSpec) -> tuple[StackSpec, tuple[Doubt, ...]]:
@@ -105,22 +152,41 @@ def _old_keras(spec: StackSpec) -> tuple[StackSpec, tuple[Doubt, ...]]:
         "weights of Keras before 2.2.5, without a description of their network: its epsilon of 1e-3 and its padded "
         "max pool are assumed; the whole model's file would tell"
     )
-    return spec.replaced({"norm": Norm(1e-3, 0.01)}), (Doubt("network", text),)
+    norm = Norm(1e-3, 0.01)
+    changed = spec.replaced({"norm": norm})
+    return changed, (Doubt("network", text),)
 
 
-def _given(layer: Layer, name: str) -> Mapping[str, Any]:
-    given = layer.fields.get(name)
-    return given if isinstance(given, Mapping) else {}
+def _settings(layer: Layer, name: str) -> Mapping[str, Any]:
+    """The message of settings of that name, empty where the layer has none."""
+    settings = layer.fields.get(name)
+    if not isinstance(settings, Mapping):
+        return {}
+    return settings
 
 
-def _first(given: Mapping[str, Any], name: str, default: Any) -> Any:
+def _first_settings(layers: Sequence[Layer], kind: str, name: str) -> Mapping[str, Any]:
+    """The first message of that name that is not empty, of a layer of that kind ("" for any); empty if none is."""
+    for layer in layers:
+        if kind and layer.kind != kind:
+            continue
+        settings = _settings(layer, name)
+        if settings:
+            return settings
+    return {}
+
+
+def _first(settings: Mapping[str, Any], name: str, default: Any) -> Any:
     """A setting that Caffe writes once or, for each axis, in a list."""
-    value = given.get(name, default)
-    if isinstance(value, list | tuple):
-        return value[0] if value else default
-    return value
+    value = settings.get(name, default)
+    if not isinstance(value, list | tuple):
+        return value
+    if not value:
+        return default
+    return value[0]
 
 
 def _rounded(value: float) -> float:
     """A float32 as it was typed: 1e-05 and not 9.99999974e-06."""
-    return float(f"{value:.6g}")
+    text = f"{value:.6g}"
+    return float(text)

@@ -12,13 +12,17 @@ Layout = Literal["same", "hwio", "io", "pixel_io", "pixel", "hwc_io"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one of our tensors lies: the source's name for it, and its layout there.
+    """Where one of our tensors lies: `source` is its name there, and `layout` its layout:
 
-    `same`: as ours. `hwio`: a convolution's (H, W, in, out), TensorFlow and Keras. `io`: a linear layer's (in, out).
-    `pixel_io`: a linear layer kept as a 1x1 convolution (1, 1, in, out), TF-Slim. `pixel`: the same as (out, in, 1, 1),
-    timm. `hwc_io`: a linear layer's (in, out) behind a map that the source flattens as (H, W, C) and we as (C, H, W);
-    `map_shape` is our (C, H, W). `optional`: sources may lack it (a batch counter). `divisor` names a stored factor
-    that the array was multiplied by (third blob of Caffe's BatchNorm).
+    - `same`: our own;
+    - `hwio`: a convolution's (H, W, in, out), TensorFlow and Keras;
+    - `io`: a linear layer's (in, out);
+    - `pixel_io`: a linear layer kept as a 1x1 convolution (1, 1, in, out), TF-Slim;
+    - `pixel`: a linear layer kept as a 1x1 convolution (out, in, 1, 1), timm;
+    - `hwc_io`: a linear layer's (in, out) behind a map that the source flattens as (H, W, C) and we as (C, H, W).
+
+    `map_shape` is our (C, H, W) of the map before `hwc_io`. `optional`: sources may lack the array (a batch counter).
+    `divisor` is the name of a stored factor that the array was multiplied by (third blob of Caffe's BatchNorm).
     """
 
     source: str
@@ -29,19 +33,23 @@ class Place:
 
 
 def to_ours(array: np.ndarray, place: Place) -> np.ndarray:
-    """The source's array in our layout; shapes are checked by who knows ours."""
+    """The source's array in our layout. The caller compares its shape with our tensor's."""
     match place.layout:
         case "hwio":
             return array.transpose(3, 2, 0, 1)
         case "io":
             return array.transpose(1, 0)
         case "pixel_io":
-            return array[0, 0].transpose(1, 0)
+            matrix = array[0, 0]
+            return matrix.transpose(1, 0)
         case "pixel":
             return array[:, :, 0, 0]
         case "hwc_io":
             channels, height, width = place.map_shape
-            return array.reshape(height, width, channels, -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+            outputs = array.shape[1]
+            maps = array.reshape(height, width, channels, -1)
+            ours = maps.transpose(3, 2, 0, 1)
+            return ours.reshape(outputs, -1)
     return array
 
 
@@ -53,24 +61,31 @@ def to_source(array: np.ndarray, place: Place) -> np.ndarray:
         case "io":
             return array.transpose(1, 0)
         case "pixel_io":
-            return array.transpose(1, 0)[None, None]
+            matrix = array.transpose(1, 0)
+            return matrix[None, None]
         case "pixel":
             return array[:, :, None, None]
         case "hwc_io":
             channels, height, width = place.map_shape
-            return array.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(array.shape[1], -1)
+            inputs = array.shape[1]
+            maps = array.reshape(-1, channels, height, width)
+            theirs = maps.transpose(2, 3, 1, 0)
+            return theirs.reshape(inputs, -1)
     return array
 
 
 def source_shape(shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    """Shape that one of our tensors has in the source."""
+    """The shape in the source of a tensor that has this shape in our layout."""
     match place.layout:
         case "hwio":
-            return (shape[2], shape[3], shape[1], shape[0])
+            outputs, inputs, height, width = shape
+            return (height, width, inputs, outputs)
         case "io" | "hwc_io":
-            return (shape[1], shape[0])
+            outputs, inputs = shape
+            return (inputs, outputs)
         case "pixel_io":
-            return (1, 1, shape[1], shape[0])
+            outputs, inputs = shape
+            return (1, 1, inputs, outputs)
         case "pixel":
             return (*shape, 1, 1)
     return shape

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from skipway.errors import ModelFileError
 from skipway.interchange.mapping import resnet_names as resnet
 from skipway.interchange.mapping.alexnet_names import infer_alexnet
@@ -22,12 +24,18 @@ from skipway.models.catalog import find_spec
 from skipway.models.network import Spec
 from skipway.reporting import counted
 
-_CLASSIFIER = "predictions"  # of the networks of Keras's applications
+_CLASSIFIER = "predictions"  # the classifier's name in Keras's applications
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A network, where each of its tensors lies, and which of the file's arrays nobody took."""
+    """One reading of a file: its network, and where each of its tensors lies.
+
+    `scheme` is the name of the scheme that the file's names follow. `left` are the arrays that no tensor comes from,
+    `missing` the tensors that the file lacks.
+    """
 
     spec: Spec
     scheme: str
@@ -37,34 +45,29 @@ class Match:
 
 
 def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
-    """A file's arrays without what training keeps beside the weights, and without the scope around them all.
+    """A file's arrays without those that training keeps beside the weights, and without the scope around them all.
 
     `average="ema"` takes TensorFlow's moving averages in place of the variables that have one. Raises ModelFileError
     where the file has no averages.
     """
-    arrays = variables(source) if source.format == tf_graph.FORMAT else dict(source.arrays)
+    if source.format == tf_graph.FORMAT:
+        arrays = variables(source)
+    else:
+        arrays = dict(source.arrays)
     averaged = source.notes.get("average") == "ema"
     if source.framework == "tensorflow":
         _check_named(source, arrays)
-        kinds = {name: classified(name, arrays) for name in arrays}
-        averaged = any(one.kind is Kind.AVERAGE for one in kinds.values())
-        chosen = {name: array for name, array in arrays.items() if kinds[name].kind is Kind.VARIABLE}
-        if average == "ema":
-            chosen |= {kinds[name].variable: arrays[name] for name in arrays if kinds[name].kind is Kind.AVERAGE}
-        arrays = chosen
-        scopes = {name.partition("/")[0] for name in arrays}
-        if len(scopes) == 1 and all("/" in name for name in arrays):
-            arrays = {name.partition("/")[2]: array for name, array in arrays.items()}
+        arrays, averaged = _network_variables(arrays, average)
+        arrays = _without_scope(arrays)
     elif source.framework == "caffe":
-        kinds_of = {name: layer.kind for layer in source.layers for name in layer.arrays}
-        arrays = {name: _squeezed(array, kinds_of.get(name, "")) for name, array in arrays.items()}
+        arrays = _squeezed(source, arrays)
     elif source.framework == "keras":
-        # Statistics of pictures, by which a layer prepares them: no tensors of the network.
-        statistics = {name for layer in source.layers if layer.kind == "Normalization" for name in layer.arrays}
-        arrays = {name: array for name, array in arrays.items() if name not in statistics}
-        arrays = arrays if source.layers else _unnested(arrays)
+        arrays = _without_statistics(source, arrays)
+        if not source.layers:
+            arrays = _unnested(arrays)
     if average == "ema" and not averaged:
-        some = ", ".join(list(arrays)[:3])
+        names = list(arrays)
+        some = ", ".join(names[:3])
         raise ModelFileError(
             f"{source.path} holds no averaged weights, but one set of {counted(len(arrays), 'array')} ({some}, ...); "
             "leave out --average ema"
@@ -74,50 +77,147 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
 
 def _check_named(source: Source, arrays: Mapping[str, Array]) -> None:
     """Raises ModelFileError for a checkpoint whose names are the paths by which Keras's objects reach a variable."""
-    if not any(name.endswith(OBJECT) for name in arrays):
+    of_objects = [name for name in arrays if name.endswith(OBJECT)]
+    if not of_objects:
         return
-    saved = (source.path.parent.parent / "saved_model.pb").is_file() and source.path.parent.name == "variables"
-    told = "holds the weights of a SavedModel" if saved else "is an object checkpoint of Keras"
+    folder = source.path.parent
+    saved_model = folder.parent / "saved_model.pb"
+    if folder.name == "variables" and saved_model.is_file():
+        what = "holds the weights of a SavedModel"
+    else:
+        what = "is an object checkpoint of Keras"
     raise ModelFileError(
-        f"{source.path} {told}, which numbers its layers instead of naming them; load it in TensorFlow and save "
+        f"{source.path} {what}, which numbers its layers instead of naming them; load it in TensorFlow and save "
         'the whole model with model.save("FILE.h5") or model.save("FILE.keras")'
     )
 
 
-def _unnested(arrays: dict[str, Array]) -> dict[str, Array]:
-    """The names within a model that was put into another one: `resnet50/conv1_conv/kernel` beside a `dense/kernel`,
-    which then is its classifier. As they are where that makes no network."""
-    outer = {name.partition("/")[0] for name in arrays if name.count("/") > 1}
-    others = {name.rpartition("/")[0] for name in arrays if name.count("/") == 1}
-    if len(outer) != 1 or len(others) > 1:
+def _network_variables(arrays: Mapping[str, Array], average: str) -> tuple[dict[str, Array], bool]:
+    """The variables of TensorFlow's network, and whether the file has averages of any of them.
+
+    `average="ema"` takes the averages in place of their variables.
+    """
+    chosen: dict[str, Array] = {}
+    averages: dict[str, Array] = {}
+    for name, array in arrays.items():
+        entry = classified(name, arrays)
+        if entry.kind is Kind.VARIABLE:
+            chosen[name] = array
+        elif entry.kind is Kind.AVERAGE:
+            averages[entry.variable] = array
+    if average == "ema":
+        chosen.update(averages)
+    return chosen, bool(averages)
+
+
+def _without_scope(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays without the first part of their names, where it is the same for all of them."""
+    inner: dict[str, Array] = {}
+    scopes = set()
+    for name, array in arrays.items():
+        scope, slash, rest = name.partition("/")
+        if not slash:
+            return arrays
+        scopes.add(scope)
+        inner[rest] = array
+    if len(scopes) != 1:
         return arrays
-    prefix = f"{outer.pop()}/"
-    bare = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    classifier = f"{others.pop()}/" if others else ""
-    renamed = {
-        f"{_CLASSIFIER}/{name.removeprefix(classifier)}" if classifier and name.startswith(classifier) else name: array
-        for name, array in bare.items()
-    }
-    for names in (bare, renamed):
-        match = best({name: array.shape for name, array in names.items()}) if len(names) == len(arrays) else None
-        if match is not None and not match.left and not match.missing:
-            return names
+    return inner
+
+
+def _without_statistics(source: Source, arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays without the statistics of pictures, by which a layer of Keras prepares them."""
+    statistics: set[str] = set()
+    for layer in source.layers:
+        if layer.kind == "Normalization":
+            statistics.update(layer.arrays)
+    return {name: array for name, array in arrays.items() if name not in statistics}
+
+
+def _unnested(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a model within another one, by their names in the inner model.
+
+    `resnet50/conv1_conv/kernel` may stand beside a `dense/kernel`, which then is the classifier. The arrays stay as
+    they are where they make no network so.
+    """
+    models: set[str] = set()  # the inner models
+    others: set[str] = set()  # the outer model's own layers
+    for name in arrays:
+        parts = name.split("/")
+        if len(parts) > 2:
+            models.add(parts[0])
+        elif len(parts) == 2:
+            others.add(parts[0])
+    if len(models) != 1 or len(others) > 1:
+        return arrays
+    prefix = f"{models.pop()}/"
+    inner = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    candidates = [inner]
+    if others:
+        classifier = f"{others.pop()}/"
+        renamed = {_classifier_name(name, classifier): array for name, array in inner.items()}
+        candidates.append(renamed)
+    for candidate in candidates:
+        if len(candidate) == len(arrays) and _is_whole(candidate):
+            return candidate
     return arrays
 
 
-def _squeezed(array: Array, kind: str) -> Array:
-    """A blob of Caffe before 2015, (1, 1, N, K) or (1, 1, 1, N), as the matrix or vector that it is."""
-    matrix = kind == "InnerProduct" and array.name.endswith("/0")
-    if kind == "Convolution" and array.name.endswith("/0"):
-        return array
-    if len(array.shape) != 4 or array.shape[: 2 if matrix else 3] != (1, 1, 1)[: 2 if matrix else 3]:
-        return array
-    shape = array.shape[2:] if matrix else array.shape[3:]
-    return Array(array.name, shape, array.dtype, lambda: array.read().reshape(shape))
+def _classifier_name(name: str, classifier: str) -> str:
+    """The name of an array, under the name of Keras's classifier where it starts with `classifier`."""
+    if not name.startswith(classifier):
+        return name
+    tensor = name.removeprefix(classifier)
+    return f"{_CLASSIFIER}/{tensor}"
 
 
-def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Iterator[Match]:
-    """Every reading of a file's names and shapes; `rows`, where there are any, are the only ones that count."""
+def _is_whole(arrays: Mapping[str, Array]) -> bool:
+    """Whether the arrays are a network, with none left over and none missing."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    match = best(shapes)
+    if match is None:
+        return False
+    unexplained = match.left + match.missing
+    return not unexplained
+
+
+def _squeezed(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Caffe's blobs in their shape of today: before 2015 matrices were (1, 1, N, K), and vectors (1, 1, 1, N)."""
+    kinds: dict[str, str] = {}
+    for layer in source.layers:
+        for name in layer.arrays:
+            kinds[name] = layer.kind
+    squeezed = {}
+    for name, array in arrays.items():
+        kind = kinds.get(name, "")
+        is_weight = array.name.endswith("/0")
+        if is_weight and kind == "Convolution":
+            squeezed[name] = array
+        elif is_weight and kind == "InnerProduct":
+            squeezed[name] = _last_axes(array, 2)
+        else:
+            squeezed[name] = _last_axes(array, 1)
+    return squeezed
+
+
+def _last_axes(array: Array, axes: int) -> Array:
+    """An array of four axes without those before the last `axes`, if they have the length 1; any other as it is."""
+    if len(array.shape) != 4:
+        return array
+    leading = 4 - axes
+    shape = array.shape[leading:]
+    dropped = array.shape[:leading]
+    if set(dropped) != {1}:
+        return array
+
+    def read() -> np.ndarray:
+        return array.read().reshape(shape)
+
+    return Array(array.name, shape, array.dtype, read)
+
+
+def matches(shapes: Shapes, rows: frozenset[str] = frozenset()) -> Iterator[Match]:
+    """Every reading of a file's names and shapes; `rows`, where there are any, are the only networks that count."""
     for scheme, base in candidates(shapes):
         row = find_spec(base)
         spec: Spec | None = None
@@ -125,35 +225,57 @@ def matches(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozen
             spec = infer_stack(shapes, scheme, row)
         elif isinstance(row, AlexNetSpec):
             spec = infer_alexnet(shapes, scheme, row)
-        if spec is None or (rows and spec.name not in rows):
+        if spec is None:
             continue
-        if rows or not _odd_stem(spec, scheme, row):
+        if rows:
+            wanted = spec.name in rows
+        else:
+            wanted = not _odd_stem(spec, scheme, row)
+        if wanted:
             yield _match(spec, scheme, shapes)
 
 
 def _odd_stem(spec: Spec, scheme: Scheme, row: Spec) -> bool:
-    """A stem of another kernel than the row's, under wordings that networks of both kinds have: only the kernel tells
-    the ImageNet kind, 7x7 of stride 2 and a pool, from the CIFAR kind, 3x3."""
-    if scheme not in resnet.TORCH or not isinstance(spec, StackSpec) or not isinstance(row, StackSpec):
+    """Whether the stem is of the other kind than the row's, in a scheme that networks of both kinds have.
+
+    Only the kernel shows the kind: ImageNet's is 7x7 of stride 2 with a pool, CIFAR's is 3x3.
+    """
+    if scheme not in resnet.TORCH:
         return False
-    return (spec.stem.kernel == 3) != (row.stem.kernel == 3)
+    if not isinstance(spec, StackSpec) or not isinstance(row, StackSpec):
+        return False
+    small = spec.stem.kernel == 3
+    row_is_small = row.stem.kernel == 3
+    return small != row_is_small
 
 
-def best(shapes: Mapping[str, tuple[int, ...]], rows: frozenset[str] = frozenset()) -> Match | None:
-    """The reading that leaves over and lacks the least, the first of equals; None where no scheme fits at all."""
-    return min(matches(shapes, rows), key=lambda one: len(one.left) + len(one.missing), default=None)
+def best(shapes: Shapes, rows: frozenset[str] = frozenset()) -> Match | None:
+    """The reading with the fewest arrays left over and tensors missing, the first of equals; None where there is none.
+
+    `rows`, where there are any, are the only networks that count.
+    """
+    found: Match | None = None
+    fewest = 0
+    for match in matches(shapes, rows):
+        unexplained = len(match.left) + len(match.missing)
+        if found is None or unexplained < fewest:
+            found = match
+            fewest = unexplained
+    return found
 
 
-def _match(spec: Spec, scheme: Scheme, shapes: Mapping[str, tuple[int, ...]]) -> Match:
+def _match(spec: Spec, scheme: Scheme, shapes: Shapes) -> Match:
+    """The reading of a file as the network `spec` with the names of `scheme`."""
     places = scheme.places(spec)
-    taken = {place.source for place in places.values() if place}
-    taken |= {place.divisor for place in places.values() if place and place.divisor}
-    return Match(
-        spec=spec,
-        scheme=scheme.name,
-        places=places,
-        left=tuple(name for name in shapes if name not in taken),
-        missing=tuple(
-            key for key, place in places.items() if place and place.source not in shapes and not place.optional
-        ),
-    )
+    taken: set[str] = set()
+    missing: list[str] = []
+    for key, place in places.items():
+        if place is None:
+            continue
+        taken.add(place.source)
+        if place.divisor:
+            taken.add(place.divisor)
+        if place.source not in shapes and not place.optional:
+            missing.append(key)
+    left = [name for name in shapes if name not in taken]
+    return Match(spec=spec, scheme=scheme.name, places=places, left=tuple(left), missing=tuple(missing))
