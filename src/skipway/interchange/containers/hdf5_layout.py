@@ -88,12 +88,9 @@ class Layouts:
             self._fail(f"{name!r} declares {expected} chunks, but the file does not hold them")
         filters = self._filters(name, plist)
         chunks = _chunks(dataset) if expected else []
-        for chunk in chunks:
-            if not self._is_within(chunk, grid):
-                self._fail_chunks(name)
-        places = {chunk.place for chunk in chunks}
+        places = {chunk.place for chunk in chunks if self._is_within(chunk, grid)}
         if len(chunks) != expected or len(places) != expected:
-            self._fail_chunks(name)
+            self._fail(f"{name!r} has chunks that lie outside of it or of the file")
         return Packed(sides, tuple(chunks), filters)
 
     def _filters(self, name: str, plist: Any) -> tuple[int, ...]:
@@ -111,10 +108,6 @@ class Layouts:
         if not 0 < chunk.offset <= last:
             return False
         return all(start in steps for start, steps in zip(chunk.place, grid, strict=True))
-
-    def _fail_chunks(self, name: str) -> NoReturn:
-        """Refuse an array whose chunks are not those that it needs."""
-        self._fail(f"{name!r} has chunks that lie outside of it or of the file")
 
 
 def _chunks(dataset: Any) -> list[Chunk]:

@@ -169,9 +169,7 @@ class Texts:
         items = [data[at : at + size] for at in range(0, count * size, size)]
         if variable:
             return self._variable(items)
-        if type_kind == _SPACE_PADDED:
-            return [item.rstrip(b" ") for item in items]
-        return [item.split(b"\0")[0] for item in items]
+        return _fixed(items, type_kind)
 
     def _count(self, space: bytes) -> int:
         """The number of elements of a shape."""
@@ -273,6 +271,13 @@ def _attribute_parts(message: _Message) -> tuple[bytes, bytes, bytes, bytes]:
         at += _padded(length) if version == 1 else length
     name, kind, space = parts
     return name, kind, space, body[at:]
+
+
+def _fixed(items: list[bytes], kind: int) -> list[bytes]:
+    """Texts of fixed length without what fills them up: spaces, or all from the first zero byte on."""
+    if kind == _SPACE_PADDED:
+        return [item.rstrip(b" ") for item in items]
+    return [item.split(b"\0")[0] for item in items]
 
 
 def _heap_texts(data: bytes, width: int) -> dict[int, bytes]:

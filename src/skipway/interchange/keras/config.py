@@ -168,22 +168,33 @@ def _append(
         if call.keywords.get("training") in (True, 1):
             live = True
     inputs = calls[0].inputs if calls else ()
-    if kind not in _CONTAINERS or not isinstance(config, dict | list):
-        stated = {} if config is None else as_object(config)
-        fields = _fields(kind, stated, calls, live=live)
-        into.append(Described(Layer(full, kind, inputs, fields=fields), group))
+    if kind in _CONTAINERS and isinstance(config, dict | list):
+        fields = _fields(kind, _without_layers(config), calls, live=False)
+        model = Layer(full, kind, inputs, fields=fields)
+        below = _Scope(f"{full}/", f"{group}/", inputs, live, scope.depth + 1)
+        _append_model(entry, model, group, below, into)
         return
-    kept: dict[str, Any] = {}
-    if isinstance(config, dict):
-        kept = {key: value for key, value in config.items() if key != "layers"}
-    fields = _fields(kind, kept, calls, live=False)
-    container = Layer(full, kind, inputs, fields=fields)
+    stated = {} if config is None else as_object(config)
+    fields = _fields(kind, stated, calls, live=live)
+    layer = Layer(full, kind, inputs, fields=fields)
+    into.append(Described(layer, group))
+
+
+def _append_model(entry: dict[str, Any], model: Layer, group: str, below: _Scope, into: list[Described]) -> None:
+    """Append a nested model and its layers, which are described in the scope `below`."""
     place = len(into)
-    into.append(Described(container, group, nested=True))
-    below = _Scope(f"{full}/", f"{group}/", inputs, live, scope.depth + 1)
+    into.append(Described(model, group, nested=True))
     outputs = _describe(entry, below, into)
     # The model comes before its layers, and its outputs are known only after them.
-    into[place] = Described(replace(container, outputs=outputs), group, nested=True)
+    complete = replace(model, outputs=outputs)
+    into[place] = Described(complete, group, nested=True)
+
+
+def _without_layers(config: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    """The configuration of a model without its layers. A list is nothing but layers."""
+    if isinstance(config, list):
+        return {}
+    return {key: value for key, value in config.items() if key != "layers"}
 
 
 def _fields(kind: str, config: Mapping[str, Any], calls: list[Call], *, live: bool) -> Mapping[str, Any]:

@@ -96,13 +96,7 @@ class Layers:
 
     def conv(self, node: KerasNode) -> Conv:
         """A convolution as units have them. Raises ModelFileError for any other."""
-        shape = self.shape(node, "kernel")
-        if len(shape) != 4:
-            self._fail(node, "has no weights in the file")
-        if self._turned:
-            depth, channels, height, width = shape
-        else:
-            height, width, channels, depth = shape
+        height, width, channels, depth = self._kernel(node)
         strides = node.pair("strides", "subsample")
         rates = node.pair("dilation_rate")
         groups = node.attribute("groups", default=1)
@@ -119,6 +113,17 @@ class Layers:
         padding = self._padding(node, height, stride)
         bias = bool(self.shape(node, "bias"))
         return Conv(node, height, channels, depth, stride, bias, padding)
+
+    def _kernel(self, node: KerasNode) -> tuple[int, int, int, int]:
+        """The shape of a convolution's kernel as (height, width, in, out), whatever its layout in the file."""
+        shape = self.shape(node, "kernel")
+        if len(shape) != 4:
+            self._fail(node, "has no weights in the file")
+        if self._turned:
+            depth, channels, height, width = shape
+            return height, width, channels, depth
+        height, width, channels, depth = shape
+        return height, width, channels, depth
 
     def _padding(self, node: KerasNode, kernel: int, stride: int) -> Padding | None:
         """How a convolution pads.
@@ -215,12 +220,7 @@ class Layers:
 
     def place(self, node: KerasNode, key: Key, spec: StackSpec) -> Place | None:
         """Where the tensor `key` of a network `spec` lies in the layer `node`. None where the layer lacks it."""
-        if key.kind == "norm":
-            weight = NORM_TENSORS.get(key.tensor)
-        elif key.tensor == "weight":
-            weight = "kernel"
-        else:
-            weight = key.tensor
+        weight = _weight_name(key)
         if weight is None or not self.shape(node, weight):
             return None
         name = self._array(node, weight)
@@ -243,6 +243,15 @@ class Layers:
             if leaf == weight:
                 return name
         return ""
+
+
+def _weight_name(key: Key) -> str | None:
+    """Keras's name for the tensor `key`. None for a batch counter, which Keras does not have."""
+    if key.kind == "norm":
+        return NORM_TENSORS.get(key.tensor)
+    if key.tensor == "weight":
+        return "kernel"
+    return key.tensor
 
 
 def _border(node: KerasNode) -> Any:

@@ -74,14 +74,8 @@ def variable_names(kind: str, config: Mapping[str, Any] | None, count: int) -> t
     """
     known = _ORDER.get(kind, ())
     if config is not None:
-        names = []
-        for name in known:
-            switch = _SWITCHES.get(name, "")
-            if config.get(switch, True) is not False:
-                names.append(name)
-        if len(names) != count:
-            return None
-        return tuple(names)
+        names = _switched_on(known, config)
+        return names if len(names) == count else None
     if len(known) == count:
         return known
     if known == _NORM:
@@ -91,6 +85,16 @@ def variable_names(kind: str, config: Mapping[str, Any] | None, count: int) -> t
     if "bias" in known and len(without_bias) == count:
         return without_bias
     return None
+
+
+def _switched_on(names: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variables that a layer with these settings has, of those that its class may have."""
+    present = []
+    for name in names:
+        switch = _SWITCHES.get(name, "")
+        if config.get(switch, True) is not False:
+            present.append(name)
+    return tuple(present)
 
 
 def weight_parts(stored: str) -> tuple[tuple[str, ...], str]:

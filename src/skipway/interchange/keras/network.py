@@ -96,17 +96,22 @@ def keras_scheme(spec: Spec) -> Scheme | None:
         return None
     if found is None or type(found.spec) is not type(spec):
         return None
-    # An import asks the user whose statistics evaluation takes.
-    norm = replace(found.spec.norm, statistics=spec.norm.statistics)
-    changes: dict[str, Any] = {"norm": norm}
-    for field in _FREE:
-        changes[field] = getattr(spec, field)
-    again = found.spec.replaced(changes)
+    again = _with_free_fields(found.spec, spec)
     undecided = {field: getattr(spec, field) for field in _OPEN if hasattr(spec, field)}
     same_spec = again.replaced(undecided) == spec
     if not same_spec or keras_network(again) != network:
         return None
     return Scheme("keras_model", lambda key, _: network.place(key, spec))
+
+
+def _with_free_fields(found: StackSpec, spec: StackSpec) -> StackSpec:
+    """A network found in a file, with the fields of `spec` that no graph tells."""
+    # An import asks the user whose statistics evaluation takes.
+    norm = replace(found.norm, statistics=spec.norm.statistics)
+    changes: dict[str, Any] = {"norm": norm}
+    for field in _FREE:
+        changes[field] = getattr(spec, field)
+    return found.replaced(changes)
 
 
 def _empty_arrays(network: KerasNetwork, spec: StackSpec) -> dict[str, Array]:
@@ -130,6 +135,16 @@ def keras_network(spec: Spec) -> KerasNetwork | None:
     if spec.shortcut == "pad" and _widens(spec):
         return None
     built, homes = build_layers(spec)
+    arrays = _array_names(spec, homes)
+    layers = []
+    for layer in sorted_layers(built):
+        names = arrays.get(layer.name, [])
+        layers.append(replace(layer, arrays=tuple(names)))
+    return KerasNetwork(tuple(layers), homes)
+
+
+def _array_names(spec: StackSpec, homes: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of a network's arrays by layer. `homes` are the names of layers by the names of our modules."""
     arrays: dict[str, list[str]] = {}
     for key in keys_of(spec):
         module = key.name.rpartition(".")[0]
@@ -138,11 +153,7 @@ def keras_network(spec: Spec) -> KerasNetwork | None:
         if place is not None:
             names = arrays.setdefault(home, [])
             names.append(place.source)
-    layers = []
-    for layer in sorted_layers(built):
-        names = arrays.get(layer.name, [])
-        layers.append(replace(layer, arrays=tuple(names)))
-    return KerasNetwork(tuple(layers), homes)
+    return arrays
 
 
 def _widens(spec: StackSpec) -> bool:

@@ -78,20 +78,10 @@ def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, list
         return None
     found: list[tuple[Code, StackSpec, Places]] = []
     for code in _codes():
-        spec = _spec(code, held, shapes)
-        if spec is None or row not in ("", spec.name):
-            continue
-        network = keras_network(spec)
-        if network is None:
-            continue
-        orders = [code.sums]
-        if row:
-            orders = [code.sums, _other_order(code.sums)]
-        for sums in orders:
-            places = _places(spec, network, sums, held, shapes)
-            if places is not None:
-                found.append((code, spec, places))
-                break
+        candidate = _candidate(code, held, shapes, row)
+        if candidate is not None:
+            spec, places = candidate
+            found.append((code, spec, places))
     if len(found) != 1:
         return None
     code, spec, places = found[0]
@@ -100,11 +90,23 @@ def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, list
     return match, doubts
 
 
-def _other_order(sums: Literal["shortcut", "branch"]) -> Literal["shortcut", "branch"]:
-    """The other order of the inputs of a sum."""
-    if sums == "shortcut":
-        return "branch"
-    return "shortcut"
+def _candidate(code: Code, held: Held, shapes: Shapes, row: str) -> tuple[StackSpec, Places] | None:
+    """The network that `code` made of the file's layers, and where its tensors lie. None where there is none."""
+    spec = _spec(code, held, shapes)
+    if spec is None or row not in ("", spec.name):
+        return None
+    network = keras_network(spec)
+    if network is None:
+        return None
+    orders: list[str] = [code.sums]
+    if row:
+        other = "branch" if code.sums == "shortcut" else "shortcut"
+        orders.append(other)
+    for sums in orders:
+        places = _places(spec, network, sums, held, shapes)
+        if places is not None:
+            return spec, places
+    return None
 
 
 def _doubts(code: Code, spec: StackSpec) -> list[str]:

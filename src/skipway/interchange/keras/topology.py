@@ -74,19 +74,7 @@ class _Reading:
 
     def recognized(self) -> Recognized:
         """The network of the graph. Raises ModelFileError, which names the first layer that does not fit."""
-        start = self._graph.start()
-        side = self._layers.side(start)
-        fields: dict[str, Any] = {"name": "found", "preprocessing": "unit", "input_size": side}
-        node, stem, fields["in_channels"] = self._stem(start)
-        fields["stem"] = stem
-        node, units = self._all_units(node, stem.width)
-        fields["blocks"] = self._blocks(units)
-        fields |= self._shortcuts(units)
-        if self._version == 2:
-            node = self._tail(node)
-        fields |= self._head(node, fields)
-        fields |= self._layers.settled()
-        fields["norm"] = self._norm()
+        fields = self._fields()
         built: StackSpec
         if self._version == 1:
             built = ResNetV1Spec(**fields)
@@ -101,6 +89,23 @@ class _Reading:
         places = self._places(spec)
         warnings = (*self._units.warnings, *self._warnings)
         return Recognized(spec, places, warnings)
+
+    def _fields(self) -> dict[str, Any]:
+        """The fields of the network's spec."""
+        start = self._graph.start()
+        side = self._layers.side(start)
+        fields: dict[str, Any] = {"name": "found", "preprocessing": "unit", "input_size": side}
+        node, stem, fields["in_channels"] = self._stem(start)
+        fields["stem"] = stem
+        node, units = self._all_units(node, stem.width)
+        fields["blocks"] = self._blocks(units)
+        fields |= self._shortcuts(units)
+        if self._version == 2:
+            node = self._tail(node)
+        fields |= self._head(node, fields)
+        fields |= self._layers.settled()
+        fields["norm"] = self._norm()
+        return fields
 
     def _next(self, node: KerasNode, operation: str) -> KerasNode:
         """The only user of a value. Raises ModelFileError where it is not of that operation."""
@@ -170,22 +175,31 @@ class _Reading:
 
     def _shortcuts(self, units: list[Unit]) -> dict[str, str]:
         """The fields of shortcuts that change the depth. A network has one kind of them."""
-        changing = [unit for unit in units if unit.channels != unit.row[0]]
-        for unit in changing:
-            shortcut = "pad" if unit.shortcut == "lambda" else "projection"
+        projecting: list[Unit] = []
+        for unit in units:
+            if unit.channels == unit.row[0]:
+                continue
+            shortcut = "pad"
+            if unit.shortcut == "projection":
+                shortcut = "projection"
+                projecting.append(unit)
             self._layers.settle("shortcut", shortcut, unit.end)
-        projecting = [unit for unit in changing if unit.shortcut == "projection"]
         if self._version == 1 or not projecting:
             return {}
-        if all(unit.shared for unit in projecting):
-            return {"projection": "shared"}
-        first = units[0]
-        for unit in projecting:
-            if unit.shared and unit is not first:
+        projection = self._projection(projecting, units[0])
+        return {"projection": projection}
+
+    def _projection(self, projecting: list[Unit], first: Unit) -> str:
+        """Where the projections of version 2 start. `first` is the first unit of the network."""
+        sharing = [unit for unit in projecting if unit.shared]
+        if len(sharing) == len(projecting):
+            return "shared"
+        for unit in sharing:
+            if unit is not first:
                 self._fail(unit.layers["shortcut"], "takes the pre-activation, where projections before it do not")
         if first.shared:
-            return {"projection": "first_shared"}
-        return {"projection": "raw"}
+            return "first_shared"
+        return "raw"
 
     def _tail(self, node: KerasNode) -> KerasNode:
         """The last ReLU of a network of version 2, behind its last normalization."""

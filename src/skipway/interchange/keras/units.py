@@ -124,16 +124,7 @@ class Units:
         """Kind and row of a branch that takes `channels` channels."""
         first, last = convs[0], convs[-1]
         kind, kernels = _KERNELS[len(convs)]
-        given = channels
-        for conv, kernel in zip(convs, kernels, strict=True):
-            if conv.kernel != kernel:
-                self._fail(conv.node, f"has a kernel of {conv.kernel} where {kind} units have {kernel}")
-            if conv.channels != given:
-                self._fail(conv.node, f"takes {conv.channels} channels and gets {given}")
-            given = conv.depth
-        middle = convs[1]
-        if kind == "bottleneck" and middle.depth != first.depth:
-            self._fail(middle.node, f"has {middle.depth} channels in a bottleneck of {first.depth}")
+        self._check_sizes(kind, kernels, convs, channels)
         stride = self._stride(kind, convs)
         for conv in convs:
             field = "conv_bias"
@@ -142,6 +133,20 @@ class Units:
             self._layers.settle(field, conv.bias, conv.node)
             self._layers.settle("padding", conv.padding, conv.node)
         return kind, (last.depth, first.depth, stride)
+
+    def _check_sizes(self, kind: UnitKind, kernels: tuple[int, ...], convs: list[Conv], channels: int) -> None:
+        """Raises ModelFileError where the kernels or the channels of a branch are not those of its kind."""
+        given = channels
+        for conv, kernel in zip(convs, kernels, strict=True):
+            if conv.kernel != kernel:
+                self._fail(conv.node, f"has a kernel of {conv.kernel} where {kind} units have {kernel}")
+            if conv.channels != given:
+                self._fail(conv.node, f"takes {conv.channels} channels and gets {given}")
+            given = conv.depth
+        width = convs[0].depth
+        middle = convs[1]
+        if kind == "bottleneck" and middle.depth != width:
+            self._fail(middle.node, f"has {middle.depth} channels in a bottleneck of {width}")
 
     def _stride(self, kind: UnitKind, convs: list[Conv]) -> int:
         """The stride of a branch in pixels. One convolution has it, which is not the last."""
@@ -169,17 +174,22 @@ class Units:
                 self._fail(hidden[0], "changes a shortcut between equal shapes")
             warning = _assumption(hidden, row, channels)
             self.warnings.append(warning)
-        kept_stride = 1
-        for node in chain:
-            if node.op not in _KEEPING:
-                self._fail(node, "stands in a shortcut")
-            if node.op != "lambda":
-                kept_stride *= self._layers.subsampling(node)
-        if not hidden and (kept_stride, depth) != (stride, channels):
+        kept = (self._kept_stride(chain), channels)
+        if not hidden and kept != (stride, depth):
             self._fail(end, f"adds shortcut and branch of unequal shapes ({channels} and {depth} channels)")
         if channels == depth:
             return "identity"
         return "lambda"
+
+    def _kept_stride(self, chain: list[KerasNode]) -> int:
+        """The stride of a shortcut without weights, as far as its layers are read."""
+        stride = 1
+        for node in chain:
+            if node.op not in _KEEPING:
+                self._fail(node, "stands in a shortcut")
+            if node.op != "lambda":
+                stride *= self._layers.subsampling(node)
+        return stride
 
     def _projection(
         self, chain: list[KerasNode], channels: int, row: Row, layers: dict[str, KerasNode]

@@ -112,18 +112,22 @@ class _Reader:
                 before = self.notes.get("training_state", ())
                 self.notes["training_state"] = (*before, key)
                 continue
-            member = self._tree.member(place.group, key)
-            if key == "vars" and isinstance(member, h5py.Group):
-                self._take(place, member)
-            elif isinstance(member, h5py.Dataset):
-                self._tree.fail(f"an array {key[:80]!r} stands where only groups should")
-            elif key in CONTAINERS:
-                self._walk_container(place, member, depth)
-            else:
-                path = f"{place.path}{key}/"
-                name = _joined(place.name, key)
-                below = _Place(member, path, name, kind_of_group(key), None)
-                self.walk(below, depth + 1)
+            self._walk_member(place, key, depth)
+
+    def _walk_member(self, place: _Place, key: str, depth: int) -> None:
+        """Collect the arrays of the member `key` of a group."""
+        member = self._tree.member(place.group, key)
+        if isinstance(member, h5py.Dataset):
+            self._tree.fail(f"an array {key[:80]!r} stands where only groups should")
+        if key == "vars":
+            self._take(place, member)
+        elif key in CONTAINERS:
+            self._walk_container(place, member, depth)
+        else:
+            path = f"{place.path}{key}/"
+            name = _joined(place.name, key)
+            below = _Place(member, path, name, kind_of_group(key), None)
+            self.walk(below, depth + 1)
 
     def _keys(self, group: Any) -> list[str]:
         """The names of a group's members, numbered ones in the order of their numbers."""
