@@ -1,6 +1,6 @@
-"""Runs of bytes that lie in a file and are loaded when asked for, and arrays made of them.
+"""Bytes that lie in a file and are loaded when they are asked for, and arrays made of them.
 
-Whoever makes an array here states its shape and its bytes; both must agree before anything is loaded, so that no
+A reader states the shape of an array and where its bytes lie. Both must agree before anything is loaded, so that no
 declared size can ask for more memory than the file is large.
 """
 

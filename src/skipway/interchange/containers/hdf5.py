@@ -1,7 +1,7 @@
-"""HDF5 as far as weight files need it, and no further than they are to be trusted.
+"""The part of HDF5 that weight files need, read without trust in the file.
 
 The HDF5 library reads the structure only: groups, and where the bytes of each array lie. The bytes themselves and the
-attributes are read and unpacked here, after every size was held against the size of the file. Nothing outside the file
+attributes are read and unpacked here, after every size was compared with the size of the file. Nothing outside the file
 is opened: external and soft links, external storage and virtual datasets are refused.
 
 Why an own reader of bytes and attributes: the library takes the memory that a damaged file claims, runs any filter that

@@ -1,4 +1,4 @@
-"""What a pickle that is not run is read into, and how it is refused."""
+"""The values that a pickle is read into without being run, and the errors for one that is refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The configuration that Keras stores with a model, as layers. Nothing is instantiated, no code of a Lambda is decoded.
 
-The layers of a nested model follow it, named `<model>/<layer>`; its own `outputs` name those of them that it gives, and
-its input layers take what it takes.
+The layers of a nested model follow it, named `<model>/<layer>`. Its own `outputs` name the layers whose values it
+gives. Its input layers take what it takes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A ResNet built of Keras's layers, one after the other, as Keras's own code builds it.
 
-Layers have the names that Keras counts out, in the order in which its CIFAR example makes them (a unit's branch, then
-its projection): conv2d, conv2d_1, batch_normalization, ...
+Layers are named as Keras numbers them, in the order in which its CIFAR example makes them (a unit's branch, then its
+projection): conv2d, conv2d_1, batch_normalization, ...
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 
-# Fields that a graph does not tell, and fields that it tells only where they matter.
+# Fields that a graph does not show, and fields that it shows only where they matter.
 _FREE = ("name", "preprocessing", "initialization", "weight_decay", "year", "paper", "source")
 _OPEN = ("stride_in", "first_shortcut", "projection", "padding", "shortcut", "pad")
 
@@ -105,7 +105,7 @@ def keras_scheme(spec: Spec) -> Scheme | None:
 
 
 def _with_free_fields(found: StackSpec, spec: StackSpec) -> StackSpec:
-    """A network found in a file, with the fields of `spec` that no graph tells."""
+    """A network found in a file, with the fields of `spec` that no graph shows."""
     # An import asks the user whose statistics evaluation takes.
     norm = replace(found.norm, statistics=spec.norm.statistics)
     changes: dict[str, Any] = {"norm": norm}

@@ -1,10 +1,10 @@
-"""The ResNet in a Keras file of weights alone that neither names its layers in a known way nor describes them.
+"""The ResNet in a Keras file that holds only weights, without known names of layers and without a description.
 
-Such a file (`.weights.h5` of Keras 2.12 on) counts its layers out, class by class, in the order of `model.layers`: from
-input to output, and where a unit's branch and its projection are equally far from the end, in the order of the inputs
-of their sum (`_map_graph_network` of Keras 2, `map_graph` of Keras 3). So the n-th convolution of the file is the n-th
-of the network, whatever its number (2.12 and 2.13 count by two), and the shapes in their order tell the network, if it
-is one that known code builds; what they do not tell (strides, padding, epsilon) is that code's.
+Such a file (`.weights.h5` of Keras 2.12 and later) numbers the layers of each class in the order of `model.layers`.
+That order goes from input to output. Where a unit's branch and its projection are equally far from the end, it is the
+order of the inputs of their sum (`_map_graph_network` of Keras 2, `map_graph` of Keras 3). So the n-th convolution of
+the file is the n-th of the network, whatever its number (2.12 and 2.13 count by two). The shapes in this order show
+which network it is, if known code builds it. What shapes do not show (strides, padding, epsilon) is as in that code.
 """
 
 from __future__ import annotations
