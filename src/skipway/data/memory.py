@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def memory_for(split: Split, preprocessing: Preprocessing) -> Memory | None:
     count = len(split)
     if count == 0:
         return None
-    dtype = np.dtype(np.uint8)
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
     if preprocessing.floating:
         dtype = np.dtype(np.float32)
     shape = (preprocessing.depth, preprocessing.size, preprocessing.size)

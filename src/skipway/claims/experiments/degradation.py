@@ -34,7 +34,7 @@ def _arms(budget: Budget) -> tuple[Arm, ...]:
     """Plain and residual networks of 20 and 56 layers; with the full budget of more depths."""
     found = []
     for family, label in _FAMILIES.items():
-        depths = (_SHALLOW, _DEEP)
+        depths: tuple[int, ...] = (_SHALLOW, _DEEP)
         if budget == "full":
             depths = _FULL_DEPTHS[family]
         for depth in depths:

@@ -77,7 +77,7 @@ def _look(finished: Finished) -> dict[str, Any]:
     for name, (_, place) in _VERSIONS.items():
         spec = finished.arm.spec.replaced({"stride_in": place})
         network = spec.build().to(finished.device)
-        networks[name] = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        networks[name] = network.to(memory_format=torch.channels_last).train()
         seconds[name] = []
     for number in range(_TIMED_ROUNDS + 2):
         for name, network in networks.items():

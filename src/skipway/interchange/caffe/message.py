@@ -207,6 +207,7 @@ def _conformed(value: Any, entry: Entry | None, place: str) -> Any:
             return value == "true"
         return value
     kind = entry.kind
+    converted: Any
     if isinstance(value, Symbol):
         converted = _from_symbol(value, kind)
     elif isinstance(value, str):

@@ -1,6 +1,6 @@
-"""Runs of bytes that lie in a file and are loaded when asked for, and arrays made of them.
+"""Bytes that lie in a file and are loaded when they are asked for, and arrays made of them.
 
-Whoever makes an array here states its shape and its bytes; both must agree before anything is loaded, so that no
+A reader states the shape of an array and where its bytes lie. Both must agree before anything is loaded, so that no
 declared size can ask for more memory than the file is large.
 """
 
@@ -29,16 +29,21 @@ Order = Literal["C", "F"]
 
 
 def damaged(path: Path, what: str, fix: str = COPY_AGAIN) -> ModelFileError:
+    """The error for a damaged file: `what` says what is wrong with it, `fix` what the user can do."""
     return ModelFileError(f"{path} {what}; {fix}")
 
 
 def unread(path: Path, error: OSError) -> ModelFileError:
-    """A file that the system did not read, with the system's reason: nothing is known to be damaged."""
-    return ModelFileError(str(read_error(path, error)))
+    """The error for a file that the system did not read, with the system's reason. The file may be whole."""
+    message = str(read_error(path, error))
+    return ModelFileError(message)
 
 
 class Blob(Protocol):
-    """`size` bytes somewhere in a file. `load` gives some of them as a writable array of bytes."""
+    """`size` bytes somewhere in the file `path`.
+
+    `load` gives `count` of them from `start` on, as a writable array of bytes. Raises ModelFileError.
+    """
 
     @property
     def path(self) -> Path: ...
@@ -56,8 +61,10 @@ class FileBlob:
     size: int
 
     def load(self, start: int, count: int) -> np.ndarray:
+        """`count` bytes from `start` on. Raises ModelFileError where the file cannot be read or became shorter."""
+        offset = self.start + start
         try:
-            loaded = np.fromfile(self.path, np.uint8, count, offset=self.start + start)
+            loaded = np.fromfile(self.path, np.uint8, count, offset=offset)
         except OSError as error:
             raise unread(self.path, error) from None
         if len(loaded) != count:
@@ -66,18 +73,26 @@ class FileBlob:
 
 
 def checked_shape(shape: Sequence[object], itemsize: int) -> tuple[int, ...]:
-    """`shape` as sizes that an array can have. Raises ValueError."""
-    sizes = tuple(size for size in shape if type(size) is int and size >= 0)
-    if len(sizes) != len(shape) or len(sizes) > MAX_DIMENSIONS:
+    """`shape` as sizes that an array can have whose items take `itemsize` bytes. Raises ValueError."""
+    if len(shape) > MAX_DIMENSIONS:
         raise ValueError("has an impossible shape")
-    if math.prod(max(size, 1) for size in sizes) * itemsize >= 1 << 62:
+    sizes = []
+    elements = 1
+    for size in shape:
+        if type(size) is not int or size < 0:
+            raise ValueError("has an impossible shape")
+        sizes.append(size)
+        elements *= max(size, 1)
+    if elements * itemsize >= 1 << 62:
         raise ValueError("is larger than any memory")
-    return sizes
+    return tuple(sizes)
 
 
 def item_dtype(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
-    """The type whose items lie in the file; those of bfloat16, which NumPy lacks, are halves of a float32."""
-    return np.dtype("<u2") if dtype == BFLOAT16 else np.dtype(dtype)
+    """The type of the items in the file. Those of bfloat16, which NumPy lacks, are the upper half of a float32."""
+    if dtype == BFLOAT16:
+        return np.dtype("<u2")
+    return np.dtype(dtype)
 
 
 def stored_array(
@@ -90,32 +105,56 @@ def stored_array(
     order: Order = "C",
     strides: tuple[int, ...] | None = None,
 ) -> Array:
-    """An array over the bytes of `blob` from `start` on; `strides` count items. bfloat16 is given as float32.
+    """An array called `name` over the bytes of `blob` from `start` on. bfloat16 is given as float32.
 
-    Raises ModelFileError when the blob is too short for it.
+    `order` is that of its axes in the file, as NumPy names it. `strides`, where they are given, say for each axis how
+    many items two neighbours are apart. Raises ModelFileError when the blob is too short for it.
     """
     stored = item_dtype(dtype)
-    span = math.prod(shape)
-    if strides is not None and span:
-        span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    count = span * stored.itemsize
-    if start < 0 or start + count > blob.size:
-        raise damaged(blob.path, f"ends before {name} does ({start + count} bytes needed, {blob.size} there)")
-    widen = dtype == BFLOAT16
+    native = stored.newbyteorder("=")
+    span = _span(shape, strides)
+    size = span * stored.itemsize
+    end = start + size
+    if start < 0 or end > blob.size:
+        raise damaged(blob.path, f"ends before {name} does ({end} bytes needed, {blob.size} there)")
+
+    def read_items() -> np.ndarray:
+        items = blob.load(start, size).view(stored)
+        if strides is None or not items.size:
+            return items.reshape(shape, order=order)
+        return _strided(items, shape, strides)
 
     def read() -> np.ndarray:
-        items = blob.load(start, count).view(stored)
-        if strides is None or not items.size:
-            array = items.reshape(shape, order=order)
-        else:
-            steps = tuple(stride * stored.itemsize for stride in strides)
-            array = np.lib.stride_tricks.as_strided(items, shape, steps, writeable=False)
-            array = array.copy() if span != array.size or not array.flags.c_contiguous else items.reshape(shape)
-        if widen:
-            return (array.astype("<u4") << 16).view("<f4").astype(np.float32, copy=False)
-        return array.astype(stored.newbyteorder("="), copy=False)
+        return read_items().astype(native, copy=False)
 
-    return Array(name, shape, np.dtype(np.float32) if widen else stored.newbyteorder("="), read)
+    def read_widened() -> np.ndarray:
+        bits = read_items().astype("<u4") << 16
+        return bits.view("<f4").astype(np.float32, copy=False)
+
+    if dtype == BFLOAT16:
+        return Array(name, shape, np.dtype(np.float32), read_widened)
+    return Array(name, shape, native, read)
+
+
+def _span(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> int:
+    """How many items lie between the first and the last item of an array, both counted."""
+    elements = math.prod(shape)
+    if strides is None or elements == 0:
+        return elements
+    last = 0
+    for size, stride in zip(shape, strides, strict=True):
+        last += (size - 1) * stride
+    return last + 1
+
+
+def _strided(items: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """The array of that shape over `items`, whose neighbours on an axis are `strides` items apart."""
+    steps = tuple(stride * items.itemsize for stride in strides)
+    array = np.lib.stride_tricks.as_strided(items, shape, steps, writeable=False)
+    whole = items.size == array.size
+    if whole and array.flags.c_contiguous:
+        return items.reshape(shape)
+    return array.copy()
 
 
 def named(path: Path, arrays: Iterable[Array]) -> dict[str, Array]:
@@ -127,6 +166,7 @@ def named(path: Path, arrays: Iterable[Array]) -> dict[str, Array]:
             raise damaged(path, f"holds two arrays named {array.name!r}")
         by_name[array.name] = array
         total += math.prod(array.shape) * array.dtype.itemsize
-    if total > MAX_RATIO * path.stat().st_size + ALLOWANCE:
+    allowed = MAX_RATIO * path.stat().st_size + ALLOWANCE
+    if total > allowed:
         raise damaged(path, f"declares arrays of {total} bytes, far more than it holds", "get it from its author")
     return by_name

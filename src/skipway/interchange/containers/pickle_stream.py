@@ -1,8 +1,8 @@
 """Pickles read without running them.
 
-A pickle is a program for a small stack machine. This is that machine without its two doors to the outside: a global
-is looked up in the caller's table and nowhere else, and what is called is the caller's own function, never what the
-name means in Python. Long strings stay in the file; time and memory are bounded by the number of steps.
+A pickle is a program for a small stack machine. This is that machine without access to anything outside: a global is
+looked up in the caller's table and nowhere else, and what is called is the caller's own function, never what the name
+means in Python. Long strings stay in the file. The number of steps limits time and memory.
 
 Why an own machine: `pickle` and `torch.load` with `weights_only=False` run what a file names. `weights_only=True` does
 not, but it reads PyTorch's files alone and loads them whole.
@@ -32,11 +32,15 @@ MAX_STEPS = 1_000_000
 MAX_SHORT = 4096
 MAX_INTEGER_BYTES = 255
 MAX_DIGITS = 100
+_STOP = b"."
+_TRUTH_VALUES = {b"00": False, b"01": True}
+_COPIED = (list, tuple, dict, str, bytes)  # arguments that a function may copy
+# What a damaged pickle makes a step raise.
+_DAMAGE_ERRORS = (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError)
 
 
 class PickleStream:
-    """Pickles that lie one behind the other in `data`. `known` maps `module.name` to what to call, or None for a name
-    that may be mentioned but not called; `persistent` resolves references to things outside the pickle."""
+    """Pickles that lie one behind the other in `data`. `position` is where the next one begins."""
 
     def __init__(
         self,
@@ -44,6 +48,10 @@ class PickleStream:
         known: Mapping[str, Callable[..., object] | None],
         persistent: Callable[[object], object] | None = None,
     ) -> None:
+        """`known` maps `module.name` to what to call, or to None for a name that may be mentioned but not called.
+
+        `persistent` resolves references to things outside the pickle. Without it they are refused.
+        """
         self.data = data
         self.position = 0
         self._known = known
@@ -55,42 +63,57 @@ class PickleStream:
 
     def load(self) -> Any:
         """The next pickle's object. Raises PickleError."""
-        self._stack, self._marks, self._memo = [], [], {}
+        self._stack = []
+        self._marks = []
+        self._memo = {}
         try:
-            while (code := self._take(1)) != b".":
-                self._spend(1)
-                step = _STEPS.get(code)
-                if step is None:
-                    raise PickleError(f"is damaged or of an unknown form (code {code.hex()} at byte {self.position})")
-                step(self)
-            if len(self._stack) != 1:
-                raise PickleError("is damaged (a pickle that ends amid an object)")
-            return self._stack.pop()
+            return self._run()
         except PickleError:
             raise
-        except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error, OverflowError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise PickleError(f"is damaged (byte {self.position}: {type(error).__name__} {reason})") from None
+        except _DAMAGE_ERRORS as error:
+            words = str(error).split()
+            reason = " ".join(words)[:100]
+            kind = type(error).__name__
+            raise PickleError(f"is damaged (byte {self.position}: {kind} {reason})") from None
+
+    def _run(self) -> Any:
+        """Run steps up to the end of a pickle. Returns the object that is left on the stack."""
+        code = self._take(1)
+        while code != _STOP:
+            self._spend(1)
+            step = _STEPS.get(code)
+            if step is None:
+                raise PickleError(f"is damaged or of an unknown form (code {code.hex()} at byte {self.position})")
+            step(self)
+            code = self._take(1)
+        if len(self._stack) != 1:
+            raise PickleError("is damaged (a pickle that ends amid an object)")
+        return self._stack.pop()
 
     def _spend(self, steps: int) -> None:
+        """Count steps. Refuses a pickle that takes too many."""
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise PickleError(f"takes over {MAX_STEPS} steps to unpickle, no weights do")
 
     def _take(self, count: int) -> bytes:
+        """The next `count` bytes."""
         start = self._skip(count)
         return self.data[start : start + count]
 
     def _skip(self, count: int) -> int:
-        """Where the next `count` bytes begin, once they are known to be there."""
+        """Go behind the next `count` bytes, once they are known to be there. Returns where they begin."""
         start = self.position
-        if count < 0 or count > len(self.data) - start:
+        left = len(self.data) - start
+        if not 0 <= count <= left:
             raise PickleError("is cut short or damaged (a string longer than the file)")
         self.position += count
         return start
 
     def _line(self, longest: int = MAX_SHORT) -> bytes:
-        end = self.data.find(b"\n", self.position, self.position + longest + 1)
+        """The bytes up to the next end of a line, at most `longest` of them."""
+        limit = self.position + longest + 1
+        end = self.data.find(b"\n", self.position, limit)
         if end < 0:
             raise PickleError("is cut short or damaged (a line without an end)")
         line = self._take(end - self.position)
@@ -98,67 +121,102 @@ class PickleStream:
         return line
 
     def _number(self, form: str) -> int:
-        value: int = struct.unpack(form, self._take(struct.calcsize(form)))[0]
+        """The next number, in a form of the module `struct`."""
+        size = struct.calcsize(form)
+        value: int = struct.unpack(form, self._take(size))[0]
         return value
 
     def _push(self, value: object) -> None:
+        """Put a value onto the stack."""
         self._stack.append(value)
 
     def _since_mark(self) -> list[Any]:
+        """Take everything above the last mark from the stack."""
         mark = self._marks.pop()
         items = self._stack[mark:]
         del self._stack[mark:]
         return items
 
     def _string(self, size: int, kind: str) -> None:
+        """Push a string of `size` bytes. `kind` is its encoding, or "bytes". A long one is pushed as its place."""
         start = self._skip(size)
         if size > MAX_SHORT:
-            self._push(Span(start, size, kind == "utf-8"))
+            is_text = kind == "utf-8"
+            self._push(Span(start, size, is_text))
+            return
+        content = self.data[start : start + size]
+        if kind == "bytes":
+            self._push(content)
         else:
-            content = self.data[start : start + size]
-            self._push(content if kind == "bytes" else content.decode(kind))
+            self._push(content.decode(kind))
 
     def _integer(self, size: int) -> None:
+        """Push an integer of `size` bytes."""
         if not 0 <= size <= MAX_INTEGER_BYTES:
             raise PickleError(f"holds an integer of {size} bytes")
-        self._push(int.from_bytes(self._take(size), "little", signed=True))
+        content = self._take(size)
+        value = int.from_bytes(content, "little", signed=True)
+        self._push(value)
 
     def _decimal(self) -> None:
+        """Push an integer in decimal digits, or a truth value, which protocol 0 writes as 00 and 01."""
         line = self._line(MAX_DIGITS)
-        flags = {b"00": False, b"01": True}
-        self._push(flags[line] if line in flags else int(line.removesuffix(b"L")))
+        if line in _TRUTH_VALUES:
+            self._push(_TRUTH_VALUES[line])
+            return
+        digits = line.removesuffix(b"L")
+        self._push(int(digits))
 
     def _quoted(self) -> None:
+        """Push a string in quotes."""
         line = self._line()
-        if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
+        first = line[:1]
+        last = line[-1:]
+        quoted = first in {b"'", b'"'} and first == last
+        if len(line) < 2 or not quoted:
             raise PickleError("is damaged (a string without its quotes)")
-        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin-1"))
+        content, _ = codecs.escape_decode(line[1:-1])
+        self._push(content.decode("latin-1"))
 
     def _global(self, module: str, name: str) -> None:
+        """Push a name of the table."""
         full = f"{module}.{name}"
         if full not in self._known:
             raise UnknownGlobalError(full)
-        self._push(Global(full, self._known[full]))
+        function = self._known[full]
+        self._push(Global(full, function))
 
     def _global_line(self) -> None:
-        module, name = self._line().decode(), self._line().decode()
+        """Push a name that follows in two lines."""
+        module = self._line().decode()
+        name = self._line().decode()
         self._global(module, name)
 
     def _global_stack(self) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
+        """Push a name whose parts are on the stack."""
+        name = self._stack.pop()
+        module = self._stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise PickleError("is damaged (a global whose name is no text)")
         self._global(module, name)
 
     def _call(self) -> None:
-        arguments, function = self._stack.pop(), self._stack.pop()
-        if not isinstance(function, Global) or function.call is None or type(arguments) is not tuple:
+        """Call the caller's own function for a name, and push what it returns."""
+        arguments = self._stack.pop()
+        function = self._stack.pop()
+        if not isinstance(function, Global) or function.call is None:
             raise PickleError("calls what is not to be called")
-        # Whatever a function copies of its arguments is paid for, or one list could be copied a million times.
-        self._spend(sum(len(item) for item in arguments if isinstance(item, list | tuple | dict | str | bytes)))
-        self._push(function.call(*arguments))
+        if type(arguments) is not tuple:
+            raise PickleError("calls what is not to be called")
+        # A function may copy its arguments. Each copy counts, or one list could be copied a million times.
+        for argument in arguments:
+            if isinstance(argument, _COPIED):
+                self._spend(len(argument))
+        made = function.call(*arguments)
+        self._push(made)
 
     def _build(self) -> None:
+        """Give a state to the object on the stack."""
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Buildable):
@@ -167,11 +225,15 @@ class PickleStream:
             raise PickleError("gives a state to what has none")
 
     def _reference(self) -> None:
+        """Push what a reference to something outside the pickle stands for."""
         if self._persistent is None:
             raise PickleError("refers to data outside itself")
-        self._push(self._persistent(self._stack.pop()))
+        reference = self._stack.pop()
+        found = self._persistent(reference)
+        self._push(found)
 
     def _tuple(self, count: int) -> None:
+        """Push a tuple of the last `count` values."""
         items = tuple(self._stack[-count:])
         if len(items) != count:
             raise PickleError("is damaged (a tuple of fewer items than it says)")
@@ -179,6 +241,7 @@ class PickleStream:
         self._push(items)
 
     def _fill(self, items: list[Any]) -> None:
+        """Append items to the list on the stack."""
         target = self._stack[-1]
         if isinstance(target, list):
             target.extend(items)
@@ -186,28 +249,39 @@ class PickleStream:
             raise PickleError("is damaged (items for what is no list)")
 
     def _fill_pairs(self, items: list[Any]) -> None:
+        """Put items into the dictionary on the stack: keys and values in turn."""
         target = self._stack[-1]
-        if len(items) % 2 or not isinstance(target, dict | Ignored):
+        odd = len(items) % 2 == 1
+        if odd or not isinstance(target, dict | Ignored):
             raise PickleError("is damaged (items for what is no dictionary)")
-        if isinstance(target, dict):
-            for key, value in zip(items[::2], items[1::2], strict=True):
-                put(target, key, value)
+        if isinstance(target, Ignored):
+            return
+        keys = items[::2]
+        values = items[1::2]
+        for key, value in zip(keys, values, strict=True):
+            put(target, key, value)
 
     def _dict(self) -> None:
+        """Push a dictionary of everything above the last mark."""
         items = self._since_mark()
         self._push({})
         self._fill_pairs(items)
 
     def _pop(self) -> None:
-        if self._marks and self._marks[-1] == len(self._stack):
+        """Drop the last mark where it is on top, else the value on top."""
+        height = len(self._stack)
+        marked = self._marks[-1:] == [height]
+        if marked:
             self._marks.pop()
         else:
             self._stack.pop()
 
     def _memoize(self, index: int) -> None:
+        """Remember the value on top under a number."""
         self._memo[index] = self._stack[-1]
 
     def _recall(self, index: int) -> None:
+        """Push the value that has this number."""
         self._push(self._memo[index])
 
 

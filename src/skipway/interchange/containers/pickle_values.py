@@ -1,4 +1,4 @@
-"""What a pickle that is not run is read into, and how it is refused."""
+"""The values that a pickle is read into without being run, and the errors for one that is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UnknownGlobalError(PickleError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A long string that stays where it is. `text` tells UTF-8 from bytes."""
+    """A long string that stays in the file: where it begins, its size in bytes, and whether it is UTF-8 `text`."""
 
     start: int
     size: int
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name out of the table; `call` makes the object that it stands for, where it may be called."""
+    """A name of the table. `call` makes the object that the name stands for; None where it must not be called."""
 
     name: str
     call: Callable[..., object] | None
@@ -41,7 +41,7 @@ class Global:
 
 @runtime_checkable
 class Buildable(Protocol):
-    """An object that takes the state which a pickle gives to what it has made."""
+    """An object that takes a state: a pickle gives it to what it has made."""
 
     def build(self, state: Any) -> None: ...
 
@@ -55,10 +55,14 @@ class Ignored:
 
 
 def put(target: dict[Any, Any], key: object, value: object) -> None:
-    """`target[key] = value`, for keys that are cheap to hash; a tuple of tuples of tuples... is not."""
-    plain = isinstance(key, _SCALARS) or (
-        type(key) is tuple and len(key) <= MAX_KEY_ITEMS and all(isinstance(item, _SCALARS) for item in key)
-    )
-    if not plain:
+    """`target[key] = value`, for keys that are cheap to hash. A tuple of tuples of tuples... is not.
+
+    Raises PickleError for any other key.
+    """
+    items: tuple[object, ...] = (key,)
+    if type(key) is tuple:
+        items = key
+    scalar = all(isinstance(item, _SCALARS) for item in items[:MAX_KEY_ITEMS])
+    if not scalar or len(items) > MAX_KEY_ITEMS:
         raise PickleError("holds a dictionary whose keys are no names")
     target[key] = value

@@ -1,10 +1,10 @@
 """Protocol buffers' wire format: https://protobuf.dev/programming-guides/encoding, read field by field, and written.
 
-A message is walked, never loaded: of long payloads only their places are told, so that a file of any size can be mapped
-and its numbers left where they are. Nothing here knows what the fields mean, and nothing recurses.
+A message is read field by field and never loaded whole: of a long payload only its place is given. So a file of any
+size can be mapped, and its numbers stay where they are. Nothing here knows what the fields mean, and nothing recurses.
 
-Why an own reader: protobuf loads a message whole, and none of more than 2 GB. Here a budget
-bounds the number of fields, and a length that runs past its message is refused before anything is read.
+Why an own reader: protobuf loads a message whole, and none of more than 2 GB. Here a budget limits the number of
+fields, and a length that runs past its message is refused before anything is read.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ class WireError(ValueError):
 class Field(NamedTuple):
     """One field as it lies in the buffer.
 
-    `start` and `end` bound the payload. `value` is the number of a VARINT, unsigned. Repeated numbers of fixed width
-    that are not packed come as one field: `items` of them, each behind the tag of one byte that leads it, `start` at
-    the first tag.
+    - `number`: the number of the field in its message.
+    - `wire`: its wire type: VARINT, FIXED64, BYTES or FIXED32.
+    - `start`, `end`: where its payload lies.
+    - `value`: the number of a VARINT, unsigned.
+    - `items`: how many fields it stands for. Repeated numbers of fixed width that are not packed come as one field:
+      `start` is then at the first tag, and each number follows a tag of one byte.
     """
 
     number: int
@@ -48,6 +51,7 @@ class Budget:
         self.fields = self.left = fields
 
     def spend(self) -> None:
+        """Count one field. Raises WireError where the budget is used up."""
         self.left -= 1
         if self.left < 0:
             raise WireError(f"it has more than {self.fields:,} fields")
@@ -58,38 +62,46 @@ def fields(buffer: Buffer, start: int, end: int, budget: Budget) -> Iterator[Fie
     at = start
     while at < end:
         budget.spend()
-        begin = at
-        tag, at = varint(buffer, at, end)
-        number, wire = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:
-            raise WireError(f"byte {begin:,} starts a field of number {number}")
-        if wire == VARINT:
-            value, after = varint(buffer, at, end)
-            yield Field(number, wire, at, after, value)
-        elif wire == BYTES:
-            length, at = varint(buffer, at, end)
-            after = at + length
-            if after > end:
-                raise WireError(f"byte {begin:,} declares {length:,} bytes where {end - at:,} are left")
-            yield Field(number, wire, at, after)
-        elif wire in WIDTH:
-            after = at + WIDTH[wire]
-            if after > end:
-                raise WireError(f"it ends inside the number at byte {begin:,}")
-            more = _repeats(buffer, after, end, tag, WIDTH[wire]) if tag < 0x80 else 0
-            if more:
-                after += more * (1 + WIDTH[wire])
-                yield Field(number, wire, begin, after, items=1 + more)
-            else:
-                yield Field(number, wire, at, after)
-        else:
-            raise WireError(f"byte {begin:,} starts a field of wire type {wire}")
-        at = after
+        field = _field(buffer, at, end)
+        yield field
+        at = field.end
+
+
+def _field(buffer: Buffer, begin: int, end: int) -> Field:
+    """The field at `begin` in a message that ends at `end`."""
+    tag, at = varint(buffer, begin, end)
+    number = tag >> 3
+    wire = tag & 7
+    if not 0 < number < 1 << 29:
+        raise WireError(f"byte {begin:,} starts a field of number {number}")
+    if wire == VARINT:
+        value, after = varint(buffer, at, end)
+        return Field(number, wire, at, after, value)
+    if wire == BYTES:
+        length, at = varint(buffer, at, end)
+        left = end - at
+        if length > left:
+            raise WireError(f"byte {begin:,} declares {length:,} bytes where {left:,} are left")
+        return Field(number, wire, at, at + length)
+    if wire not in WIDTH:
+        raise WireError(f"byte {begin:,} starts a field of wire type {wire}")
+    width = WIDTH[wire]
+    after = at + width
+    if after > end:
+        raise WireError(f"it ends inside the number at byte {begin:,}")
+    more = 0
+    if tag < 0x80:
+        more = _repeats(buffer, after, end, tag, width)
+    if more == 0:
+        return Field(number, wire, at, after)
+    after += more * (1 + width)
+    return Field(number, wire, begin, after, items=1 + more)
 
 
 def varint(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
     """The number at `at`, seven bits a byte, the lowest first, and the place behind it. Raises WireError."""
-    value = shift = 0
+    value = 0
+    shift = 0
     for place in range(at, min(at + 10, end)):
         byte = buffer[place]
         value |= (byte & 0x7F) << shift
@@ -98,12 +110,17 @@ def varint(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
                 raise WireError(f"the number at byte {at:,} has more than 64 bits")
             return value, place + 1
         shift += 7
-    raise WireError(f"the number at byte {at:,} " + ("is cut off" if end - at < 10 else "has more than ten bytes"))
+    if end - at < 10:
+        raise WireError(f"the number at byte {at:,} is cut off")
+    raise WireError(f"the number at byte {at:,} has more than ten bytes")
 
 
 def signed(value: int) -> int:
     """An int32 or int64 from its varint: two's complement of 64 bits."""
-    return value - (1 << 64) if value >> 63 else value
+    negative = value >> 63
+    if negative:
+        return value - (1 << 64)
+    return value
 
 
 def varints(buffer: Buffer, field: Field) -> Iterator[int]:
@@ -118,42 +135,63 @@ def varints(buffer: Buffer, field: Field) -> Iterator[int]:
 
 
 def _repeats(buffer: Buffer, at: int, end: int, tag: int, width: int) -> int:
-    """How many fields of the same tag follow at once. Files from before packing hold a million of them in a row."""
-    found, step, chunk = 0, 1 + width, 64
-    while (room := (end - at) // step) and buffer[at] == tag:
-        tags = np.frombuffer(buffer, np.uint8, min(room, chunk) * step, at)[::step]
-        others = np.flatnonzero(tags != tag)
-        same = int(others[0]) if others.size else tags.size
-        found, at, chunk = found + same, at + same * step, min(2 * chunk, 1 << 16)
-        if others.size:
+    """How many numbers of `width` bytes with the same tag follow at once: at `at`, in a message that ends at `end`.
+
+    Files from before packing hold a million of them in a row, so the tags are compared in pieces that grow.
+    """
+    step = 1 + width
+    left = (end - at) // step
+    found = 0
+    piece = 64
+    while found < left:
+        start = at + found * step
+        if buffer[start] != tag:
             break
+        count = min(left - found, piece)
+        data = np.frombuffer(buffer, np.uint8, count * step, start)
+        tags = data[::step]
+        others = np.flatnonzero(tags != tag)
+        if others.size:
+            found += int(others[0])
+            break
+        found += count
+        piece = min(2 * piece, 1 << 16)
     return found
 
 
 def encode_varint(value: int) -> bytes:
-    """`value` from -2**63 to 2**64 - 1."""
-    value &= (1 << 64) - 1
+    """`value`, from -2**63 to 2**64 - 1, as a varint."""
+    mask = (1 << 64) - 1
+    left = value & mask
     groups = bytearray()
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
+    while left > 0x7F:
+        groups.append(left & 0x7F | 0x80)
+        left >>= 7
+    groups.append(left)
     return bytes(groups)
 
 
 def encode_int(number: int, value: int) -> bytes:
-    return encode_varint(number << 3 | VARINT) + encode_varint(value)
+    """The field `number` with a whole number."""
+    tag = number << 3 | VARINT
+    return encode_varint(tag) + encode_varint(value)
 
 
 def encode_float(number: int, value: float) -> bytes:
-    with np.errstate(over="ignore"):  # to infinity, as every cast to single precision
-        return encode_varint(number << 3 | FIXED32) + np.float32(value).astype("<f4").tobytes()
+    """The field `number` with a number of single precision. Too large ones become infinite, as in every such cast."""
+    tag = number << 3 | FIXED32
+    with np.errstate(over="ignore"):
+        single = np.float32(value).astype("<f4")
+    return encode_varint(tag) + single.tobytes()
 
 
 def encode_bytes(number: int, payload: bytes | memoryview) -> bytes:
-    return b"".join((encode_length(number, len(payload)), payload))
+    """The field `number` with a text, a message or packed numbers."""
+    head = encode_length(number, len(payload))
+    return b"".join((head, payload))
 
 
 def encode_length(number: int, length: int) -> bytes:
-    """What stands before a text, a message or packed numbers of `length` bytes."""
-    return encode_varint(number << 3 | BYTES) + encode_varint(length)
+    """What stands before the `length` bytes of a text, a message or packed numbers in the field `number`."""
+    tag = number << 3 | BYTES
+    return encode_varint(tag) + encode_varint(length)

@@ -1,32 +1,37 @@
 """The configuration that Keras stores with a model, as layers. Nothing is instantiated, no code of a Lambda is decoded.
 
-The layers of a nested model follow it, named `<model>/<layer>`; its own `outputs` name those of them that it gives, and
-its input layers take what it takes.
+The layers of a nested model follow it, named `<model>/<layer>`. Its own `outputs` name the layers whose values it
+gives. Its input layers take what it takes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5_texts import TEXT_LIMIT
+from skipway.interchange.keras.config_inputs import MAX_DEPTH, Call, as_object, calls_of, references, refuse
 from skipway.interchange.keras.names import group_name
 from skipway.interchange.source import Layer
 from skipway.reporting import agreeing, counted
 
 _CONTAINERS = {"Functional", "Model", "Sequential"}
 _NORMS = {"BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"}
-_MAX_DEPTH = 24  # of nested models, and of lists within one call
-_CONSTANT = "_CONSTANT_VALUE"
+_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}  # Keras 1's words and those of later versions
+_SHOWN = 3  # names in a warning
 
 
 @dataclass(frozen=True)
 class Described:
-    """One layer of a configuration: `layer` without its arrays, and its group in the `layers/...` form of weights."""
+    """One layer of a configuration.
+
+    - `layer`: the layer without its arrays.
+    - `group`: where its weights are in the `layers/...` form of weights. "" where it has none.
+    - `nested`: whether it is a model, whose layers follow it.
+    """
 
     layer: Layer
     group: str
@@ -35,7 +40,15 @@ class Described:
 
 @dataclass(frozen=True)
 class Model:
-    """A configuration as read: its name and its layers, each nested model before its own layers."""
+    """A configuration as read.
+
+    - `name`: the name of the model.
+    - `kind`: its Keras class.
+    - `layers`: its layers, each nested model before its own layers.
+    - `outputs`: the names of the layers whose values it gives.
+    - `warnings`: what a user should know.
+    - `notes`: what else the configuration says.
+    """
 
     name: str
     kind: str
@@ -47,7 +60,14 @@ class Model:
 
 @dataclass(frozen=True)
 class _Scope:
-    """Where a model's layers are described: prefix of names, group, what it takes, whether it is called in training."""
+    """Where a model's layers are described.
+
+    - `prefix`: what goes before the names of its layers.
+    - `group`: what goes before the groups of its layers.
+    - `inputs`: the layers whose values the model takes.
+    - `live`: whether the model is called as in training.
+    - `depth`: how many models it is nested in.
+    """
 
     prefix: str = ""
     group: str = ""
@@ -56,195 +76,195 @@ class _Scope:
     depth: int = 0
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One use of a layer: the tensors that it takes, by layer, and its other arguments."""
-
-    inputs: tuple[str, ...]
-    keywords: Mapping[str, Any]
-
-
 def parse_config(text: str) -> Model:
-    """Read a model's configuration. Raises ModelFileError, whose message the caller completes with the file's path."""
+    """Read the JSON configuration of a model.
+
+    Raises ModelFileError where it is damaged. The message names no file: the caller completes it.
+    """
     if len(text) > TEXT_LIMIT:
-        _fail(f"it has more than {TEXT_LIMIT} characters")
+        refuse(f"it has more than {TEXT_LIMIT} characters")
     try:
-        config = json.loads(text)
+        loaded = json.loads(text)
     except (ValueError, RecursionError) as error:
-        _fail(f"it is not JSON ({type(error).__name__}: {str(error)[:100]})")
+        reason = str(error)[:100]
+        refuse(f"it is not JSON ({type(error).__name__}: {reason})")
+    config = as_object(loaded)
     described: list[Described] = []
-    outputs = _describe(_mapping(config), _Scope(), described)
-    names = [entry.layer.name for entry in described]
-    if len(set(names)) != len(names):
-        _fail("two layers have one name")
+    outputs = _describe(config, _Scope(), described)
+    names = {entry.layer.name for entry in described}
+    if len(names) != len(described):
+        refuse("two layers have one name")
     kind = str(config.get("class_name", ""))
     inner = config.get("config")
-    name = str(inner.get("name", "")) if isinstance(inner, dict) else ""
+    name = ""
+    if isinstance(inner, dict):
+        name = str(inner.get("name", ""))
     return Model(name, kind, tuple(described), outputs, _warnings(described), _notes(described))
 
 
-def _fail(told: str) -> NoReturn:
-    raise ModelFileError(f"its network configuration is damaged: {told}; save or copy it again")
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        _fail(f"a {type(value).__name__} stands where an object should")
-    return value
-
-
 def _entries(config: Any) -> list[dict[str, Any]]:
-    layers = (
-        config.get("layers") if isinstance(config, dict) else config
-    )  # a bare list in Sequential before Keras 2.2.3
+    """The descriptions of a model's layers."""
+    layers = config  # a bare list in Sequential before Keras 2.2.3
+    if isinstance(config, dict):
+        layers = config.get("layers")
     if not isinstance(layers, list):
-        _fail("it lists no layers")
-    return [_mapping(entry) for entry in layers]
+        refuse("it lists no layers")
+    return [as_object(entry) for entry in layers]
 
 
 def _describe(model: dict[str, Any], scope: _Scope, into: list[Described]) -> tuple[str, ...]:
-    """Append the layers of a model and give the names of those that it outputs."""
-    kind, config = str(model.get("class_name", "")), model.get("config")
-    if scope.depth > _MAX_DEPTH:
-        _fail(f"models are nested more than {_MAX_DEPTH} deep")
+    """Append the layers of a model to `into`. Gives the names of the layers whose values the model gives."""
+    if scope.depth > MAX_DEPTH:
+        refuse(f"models are nested more than {MAX_DEPTH} deep")
+    config = model.get("config")
+    kind = str(model.get("class_name", ""))
     entries = _entries(config)
+    if kind == "Sequential" or not isinstance(config, dict):
+        return _describe_sequence(entries, scope, into)
+    return _describe_graph(config, entries, scope, into)
+
+
+def _describe_sequence(entries: list[dict[str, Any]], scope: _Scope, into: list[Described]) -> tuple[str, ...]:
+    """Append the layers of a Sequential model, each of which takes the value of the layer before it."""
     names = [_name(entry) for entry in entries]
-    known = set(names)
-    sequential = kind == "Sequential" or not isinstance(config, dict)
-    used: dict[str, int] = {}
-    taken = {} if sequential else _input_layers(_mapping(config), scope, known)
+    groups = _groups(entries, scope)
     previous = scope.inputs
-    for entry, name in zip(entries, names, strict=True):
-        calls = [_Call(previous, {})] if sequential else _calls(entry, known, scope.prefix)
+    for entry, name, group in zip(entries, names, groups, strict=True):
+        full = scope.prefix + name
+        call = Call(previous, {})
+        _append(entry, full, group, [call], scope, into)
+        previous = (full,)
+    return previous
+
+
+def _describe_graph(
+    config: dict[str, Any], entries: list[dict[str, Any]], scope: _Scope, into: list[Described]
+) -> tuple[str, ...]:
+    """Append the layers of a model that states the inputs of each layer."""
+    names = [_name(entry) for entry in entries]
+    groups = _groups(entries, scope)
+    known = set(names)
+    # The input layers of a nested model take what the model takes.
+    input_layers = references(config.get("input_layers", []), known)
+    taken = dict(zip(input_layers, scope.inputs, strict=False))
+    for entry, name, group in zip(entries, names, groups, strict=True):
+        calls = calls_of(entry, name, known, scope.prefix)
         if name in taken and not calls:
-            calls = [_Call(taken[name], {})]
-        group = f"{scope.group}layers/{_group(entry, used)}"
+            call = Call((taken[name],), {})
+            calls = [call]
         full = scope.prefix + name
         _append(entry, full, group, calls, scope, into)
-        previous = (full,)
-    if sequential:
-        return previous
-    references = _references(_mapping(config).get("output_layers", []), known)
-    return tuple(scope.prefix + name for name in references)
+    output_layers = references(config.get("output_layers", []), known)
+    return tuple(scope.prefix + name for name in output_layers)
 
 
 def _append(
-    entry: dict[str, Any], full: str, group: str, calls: list[_Call], scope: _Scope, into: list[Described]
+    entry: dict[str, Any], full: str, group: str, calls: list[Call], scope: _Scope, into: list[Described]
 ) -> None:
-    kind, config = str(entry.get("class_name", "")), entry.get("config")
-    live = scope.live or any(call.keywords.get("training") in (True, 1) for call in calls)
+    """Append one layer, named `full`, and where it is a model its layers, too."""
+    kind = str(entry.get("class_name", ""))
+    config = entry.get("config")
+    live = scope.live
+    for call in calls:
+        if call.keywords.get("training") in (True, 1):
+            live = True
     inputs = calls[0].inputs if calls else ()
     if kind in _CONTAINERS and isinstance(config, dict | list):
-        place = len(into)
-        kept = {key: value for key, value in config.items() if key != "layers"} if isinstance(config, dict) else {}
+        fields = _fields(kind, _without_layers(config), calls, live=False)
+        model = Layer(full, kind, inputs, fields=fields)
         below = _Scope(f"{full}/", f"{group}/", inputs, live, scope.depth + 1)
-        into.append(
-            Described(Layer(full, kind, inputs, fields=_fields(kind, kept, calls, live=False)), group, nested=True)
-        )
-        outputs = _describe(entry, below, into)
-        into[place] = replace(into[place], layer=replace(into[place].layer, outputs=outputs))
+        _append_model(entry, model, group, below, into)
         return
-    fields = _fields(kind, _mapping(config if config is not None else {}), calls, live=live)
-    into.append(Described(Layer(full, kind, inputs, fields=fields), group))
+    stated = {} if config is None else as_object(config)
+    fields = _fields(kind, stated, calls, live=live)
+    layer = Layer(full, kind, inputs, fields=fields)
+    into.append(Described(layer, group))
 
 
-def _fields(kind: str, config: Mapping[str, Any], calls: list[_Call], *, live: bool) -> Mapping[str, Any]:
+def _append_model(entry: dict[str, Any], model: Layer, group: str, below: _Scope, into: list[Described]) -> None:
+    """Append a nested model and its layers, which are described in the scope `below`."""
+    place = len(into)
+    into.append(Described(model, group, nested=True))
+    outputs = _describe(entry, below, into)
+    # The model comes before its layers, and its outputs are known only after them.
+    complete = replace(model, outputs=outputs)
+    into[place] = Described(complete, group, nested=True)
+
+
+def _without_layers(config: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    """The configuration of a model without its layers. A list is nothing but layers."""
+    if isinstance(config, list):
+        return {}
+    return {key: value for key, value in config.items() if key != "layers"}
+
+
+def _fields(kind: str, config: Mapping[str, Any], calls: list[Call], *, live: bool) -> Mapping[str, Any]:
+    """The fields of a layer: its configuration, and what its uses add. `live` says that it is used as in training."""
     fields = dict(config)
     if kind == "Lambda":
-        # Marshalled bytecode of whoever wrote the file; a plain name is of use to a reader, bytecode is not.
-        function = fields.pop("function", None)
-        fields["function"] = (
-            function if isinstance(function, str) and fields.get("function_type") == "function" else None
-        )
-    if kind in _NORMS and (live or config.get("mode") == 2):  # mode 2 of Keras 1 never used its statistics
+        _drop_code(fields)
+    never_used_statistics = config.get("mode") == 2  # mode 2 of Keras 1
+    if kind in _NORMS and (live or never_used_statistics):
         fields["live"] = True
-    keywords = dict(calls[0].keywords) if calls else {}
-    if keywords:
-        fields["call"] = keywords
+    if calls:
+        keywords = dict(calls[0].keywords)
+        if keywords:
+            fields["call"] = keywords
     if len(calls) > 1:
         fields["calls"] = tuple(call.inputs for call in calls)
     return MappingProxyType(fields)
 
 
+def _drop_code(fields: dict[str, Any]) -> None:
+    """Keep the name of a Lambda's function, but not its bytecode: that is the code of whoever wrote the file."""
+    function = fields.pop("function", None)
+    named = fields.get("function_type") == "function"
+    fields["function"] = None
+    if named and isinstance(function, str):
+        fields["function"] = function
+
+
 def _name(entry: dict[str, Any]) -> str:
+    """The name of a layer, beside its configuration or in it."""
+    name = entry.get("name")
     config = entry.get("config")
-    name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    if not name and isinstance(config, dict):
+        name = config.get("name")
     if not isinstance(name, str) or not name:
-        _fail(f"a layer of kind {str(entry.get('class_name'))[:50]!r} has no name")
+        kind = str(entry.get("class_name"))[:50]
+        refuse(f"a layer of kind {kind!r} has no name")
     return name
 
 
-def _group(entry: dict[str, Any], used: dict[str, int]) -> str:
-    """The group of a layer's weights: its class, numbered where there are several. Operations have none."""
-    if ".ops." in str(entry.get("module", "")):
-        return ""
-    base = group_name(str(entry.get("class_name", "")))
-    used[base] = number = used.get(base, -1) + 1
-    return f"{base}_{number}" if number else base
-
-
-def _input_layers(config: dict[str, Any], scope: _Scope, known: set[str]) -> dict[str, tuple[str, ...]]:
-    """What the input layers of a nested model take: its own inputs, in their order."""
-    listed = _references(config.get("input_layers", []), known)
-    return {name: (given,) for name, given in zip(listed, scope.inputs, strict=False)}
-
-
-def _calls(entry: dict[str, Any], known: set[str], prefix: str) -> list[_Call]:
-    nodes = entry.get("inbound_nodes", [])
-    if not isinstance(nodes, list):
-        _fail(f"the layer {_name(entry)[:50]!r} has no list of inputs")
-    calls = []
-    for node in nodes:
-        keywords: dict[str, Any] = {}
-        if isinstance(node, dict):
-            keywords = _mapping(node.get("kwargs", {}))
-        elif isinstance(node, list):
-            pairs = [node] if _is_reference(node) else [pair for pair in node if isinstance(pair, list)]
-            keywords = next((pair[3] for pair in pairs if len(pair) > 3 and isinstance(pair[3], dict)), {})
-        inputs = _references(node, known)
-        if not inputs and not isinstance(node, dict):
-            _fail(f"the layer {_name(entry)[:50]!r} takes something that is not in the network")
-        plain = {key: value for key, value in keywords.items() if value is not None and not _references(value, known)}
-        calls.append(_Call(tuple(prefix + name for name in inputs), MappingProxyType(plain)))
-    return calls
-
-
-def _is_reference(value: list[Any]) -> bool:
-    numbers = value[1:3]
-    return len(value) in {3, 4} and isinstance(value[0], str) and len(numbers) == 2 and type(numbers[0]) is int
-
-
-def _references(value: Any, known: set[str]) -> tuple[str, ...]:
-    """The layers whose outputs a structure names, in order: `[name, node, tensor]` or a Keras 3 tensor."""
-    return tuple(_walk(value, known, 0))
-
-
-def _walk(value: Any, known: set[str], depth: int) -> Iterator[str]:
-    if depth > _MAX_DEPTH:
-        _fail(f"the inputs of a layer are nested more than {_MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            value = _mapping(value.get("config")).get("keras_history")
-            if not isinstance(value, list) or not value or not isinstance(value[0], str) or value[0] not in known:
-                _fail("a layer takes something that is not in the network")
-            yield value[0]
-            return
-        for item in value.values():
-            yield from _walk(item, known, depth + 1)
-    elif isinstance(value, list):
-        if _is_reference(value) and (value[0] in known or value[0] == _CONSTANT):
-            if value[0] in known:
-                yield value[0]
-            value = value[2:] if value[0] == _CONSTANT else value[3:]
-        for item in value:
-            yield from _walk(item, known, depth + 1)
+def _groups(entries: list[dict[str, Any]], scope: _Scope) -> list[str]:
+    """The groups of the layers' weights: the class, numbered where a model has several of it. Operations have none."""
+    groups = []
+    used: dict[str, int] = {}
+    for entry in entries:
+        module = str(entry.get("module", ""))
+        group = ""
+        if ".ops." not in module:
+            base = group_name(str(entry.get("class_name", "")))
+            number = used.get(base, 0)
+            used[base] = number + 1
+            group = f"{base}_{number}" if number else base
+        groups.append(f"{scope.group}layers/{group}")
+    return groups
 
 
 def _warnings(described: list[Described]) -> tuple[str, ...]:
-    layers = [entry.layer for entry in described]
-    lambdas = [layer.name for layer in layers if layer.kind == "Lambda"]
-    live = [layer.name for layer in layers if "live" in layer.fields]
-    shared = [layer.name for layer in layers if "calls" in layer.fields]
+    """What a user should know of the layers: whatever cannot be followed as it is."""
+    lambdas: list[str] = []
+    live: list[str] = []
+    shared: list[str] = []
+    for entry in described:
+        layer = entry.layer
+        if layer.kind == "Lambda":
+            lambdas.append(layer.name)
+        if "live" in layer.fields:
+            live.append(layer.name)
+        if "calls" in layer.fields:
+            shared.append(layer.name)
     warnings = []
     if lambdas:
         told, them = counted(len(lambdas), "Lambda layer"), agreeing(len(lambdas), "it", "them")
@@ -259,15 +279,22 @@ def _warnings(described: list[Described]) -> tuple[str, ...]:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    """The first names of a list, for a message."""
+    text = ", ".join(names[:_SHOWN])
+    if len(names) > _SHOWN:
+        text += ", ..."
+    return text
 
 
 def _notes(described: list[Described]) -> Mapping[str, Any]:
+    """What the layers say of the order of their axes: `data_format`, "mixed" where they differ."""
     formats = set()
     for entry in described:
-        stated = entry.layer.fields.get("data_format") or entry.layer.fields.get("dim_ordering")
+        fields = entry.layer.fields
+        stated = fields.get("data_format") or fields.get("dim_ordering")
         if isinstance(stated, str):
-            formats.add({"tf": "channels_last", "th": "channels_first"}.get(stated, stated))
+            data_format = _DATA_FORMATS.get(stated, stated)
+            formats.add(data_format)
     if not formats:
         return MappingProxyType({})
     return MappingProxyType({"data_format": formats.pop() if len(formats) == 1 else "mixed"})

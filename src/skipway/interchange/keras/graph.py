@@ -1,17 +1,21 @@
-"""A Keras network as a graph of the layers that compute: what only passes on is left out, padding joins its layer."""
+"""A Keras network as a graph of the layers that compute.
+
+Layers that only pass a value on are left out. A padding layer becomes a part of the layer that takes its value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
 from skipway.errors import ModelFileError
+from skipway.interchange.graph import Graph, GraphError, Node
 from skipway.interchange.source import Layer, Source
-from skipway.reporting import counted
 
-_KINDS = {
+# Keras's classes and our names of their operations.
+_OPERATIONS = {
+    "InputLayer": "input",
     "Conv2D": "conv",
     "Convolution2D": "conv",
     "BatchNormalization": "norm",
@@ -27,14 +31,15 @@ _KINDS = {
     "Dense": "dense",
     "Softmax": "softmax",
     "Rescaling": "rescaling",
-    # What these do is not read: a Lambda hides it in bytecode, the others are single operations of such a function.
+    # These layers are not read: a Lambda hides its function in bytecode, the others are single operations of one.
     "Lambda": "lambda",
     "TFOpLambda": "lambda",
     "SlicingOpLambda": "lambda",
     "GetItem": "lambda",
     "Pad": "lambda",
 }
-# In inference these give what they take; all but the last do something in training.
+_ACTIVATIONS = {"relu": "relu", "softmax": "softmax"}
+# In inference these layers give the value that they take. All but the last one change it in training.
 _PASSING = {
     *("Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianNoise", "GaussianDropout"),
     *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness"),
@@ -46,170 +51,251 @@ Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Node:
-    """A layer that computes: `kind` in our words, or Keras's own where we have none; `padding` is that of a
-    ZeroPadding2D before it, (top, bottom), (left, right)."""
+class KerasNode(Node):
+    """A Keras layer that computes. `op` is our name of the operation, or the class name where we have none.
 
-    layer: Layer
-    kind: str
-    inputs: tuple[str, ...]
+    - `class_name`: the Keras class of the layer.
+    - `padding`: pixels of zeros that a ZeroPadding2D puts around the input, as (top, bottom), (left, right). None
+      where no such layer comes before.
+    """
+
+    class_name: str = ""
     padding: Sides | None = None
 
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return self.layer.name
+    def attribute(self, *names: str, default: Any = None) -> Any:
+        """The first of these attributes that the file states, or `default`.
 
-    @property
-    def describe(self) -> str:
-        """Kind and name, for messages."""
-        return f"{self.layer.kind} layer '{self.layer.name[:80]}'"
-
-    def field(self, *names: str, default: Any = None) -> Any:
-        """The first of these fields that the file states: Keras 1 has other names than its successors."""
-        return next((self.layer.fields[name] for name in names if self.layer.fields.get(name) is not None), default)
+        Keras 1 has other names than later versions, so a caller gives all names of one attribute.
+        """
+        for name in names:
+            value = self.attributes.get(name)
+            if value is not None:
+                return value
+        return default
 
     def pair(self, *names: str) -> tuple[int, int]:
-        """A field of two equal numbers, or of one; (0, 0) where it is neither."""
-        value = self.field(*names, default=(1, 1))
-        values = list(value) if isinstance(value, list | tuple) else [value, value]
-        whole = len(values) == 2 and all(type(one) is int for one in values)
-        return (values[0], values[1]) if whole else (0, 0)
+        """An attribute of two whole numbers, where one number stands for two equal ones.
+
+        The answer is (1, 1) where the file does not state the attribute, and (0, 0) where it states something else.
+        """
+        value = self.attribute(*names, default=(1, 1))
+        values = [value, value]
+        if isinstance(value, list | tuple):
+            values = list(value)
+        kinds = [type(number) for number in values]
+        if kinds != [int, int]:
+            return (0, 0)
+        first, second = values
+        return first, second
 
 
-class Graph:
-    """The nodes of a file that describes its network, by name and in an order in which each follows its inputs."""
+class KerasGraph(Graph[KerasNode]):
+    """The computing layers of a file that describes its network, each one behind its inputs."""
 
     def __init__(self, source: Source) -> None:
+        """Build the graph of `source`. Raises ModelFileError, which names the layer that does not fit."""
         self.source = source
-        self._layers = {layer.name: layer for layer in source.layers}
-        self._origins: dict[str, str] = {}
-        self.nodes = self._joined(self._sorted(dict(self._computing())))
-        self._users: dict[str, list[Node]] = {}
-        for node in self.nodes.values():
-            for name in node.inputs:
-                self._users.setdefault(name, []).append(node)
+        computing = _ComputingLayers(source).nodes()
+        ordered = _ordered(source, computing)
+        super().__init__(_with_paddings(source, ordered))
 
     @property
-    def sums(self) -> list[Node]:
-        """The layers that add two values."""
-        return [node for node in self.nodes.values() if node.kind == "sum"]
+    def sums(self) -> list[KerasNode]:
+        """The layers that add values."""
+        return [node for node in self.nodes.values() if node.op == "sum"]
 
-    def fail(self, node: Node | None, told: str) -> NoReturn:
-        """Refuse the file for one of its layers, or as a whole."""
-        subject = "its network" if node is None else f"its {node.describe}"
-        raise ModelFileError(
-            f"{self.source.path}: {subject} {told}; a file's own description is followed for ResNets of basic and "
-            "bottleneck units: where it is another network of the catalog, name that one"
-        )
+    def fail(self, node: KerasNode | None, reason: str) -> NoReturn:
+        """Raise ModelFileError for one layer, or for the whole network where `node` is None."""
+        _refuse(self.source, node, reason)
 
-    def start(self) -> Node:
-        """The input."""
-        found = [node for node in self.nodes.values() if node.kind == "input"]
-        if len(found) != 1:
-            self.fail(None, f"has {len(found)} inputs where it should have one")
-        return found[0]
+    def start(self) -> KerasNode:
+        """The only input. Raises ModelFileError where there is none, or more than one."""
+        inputs = [node for node in self.nodes.values() if node.op == "input"]
+        count = len(inputs)
+        if count != 1:
+            self.fail(None, f"has {count} inputs where it should have one")
+        return inputs[0]
 
-    def user(self, node: Node) -> Node | None:
-        """The only layer that takes a value, None where there is none or several do."""
-        users = self._users.get(node.name, [])
-        return users[0] if len(users) == 1 else None
+    def user(self, node: KerasNode) -> KerasNode | None:
+        """The only layer that takes the value of `node`. None where no layer or several layers take it."""
+        users = self.consumers(node)
+        if len(users) != 1:
+            return None
+        return users[0]
 
-    def last(self, node: Node) -> bool:
-        """Whether no layer takes this value."""
-        return not self._users.get(node.name)
+    def is_last(self, node: KerasNode) -> bool:
+        """Whether no layer takes the value of `node`."""
+        return not self.consumers(node)
 
-    def _computing(self) -> Iterator[tuple[str, Node]]:
+
+def _refuse(source: Source, node: KerasNode | None, reason: str) -> NoReturn:
+    """Raise ModelFileError for a layer of `source`, or for its whole network."""
+    subject = "its network"
+    if node is not None:
+        subject = f"its {node.class_name} layer '{node.name[:80]}'"
+    raise ModelFileError(
+        f"{source.path}: {subject} {reason}; a file's own description is followed for ResNets of basic and "
+        "bottleneck units: where it is another network of the catalog, name that one"
+    )
+
+
+class _ComputingLayers:
+    """The layers of a file without those that only pass a value on."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._layers = {layer.name: layer for layer in source.layers}
+        self._picture = _picture_sides(source)
+        self._origins: dict[str, str] = {}  # the layer that computes a value, by the layer that gives it
+
+    def nodes(self) -> list[KerasNode]:
+        """A node for each layer that computes, in the order of the file."""
+        nodes = []
         for layer in self._layers.values():
-            if not self._passes(layer):
-                inputs = tuple(self._origin(name) for name in layer.inputs)
-                yield layer.name, Node(layer, _kind(layer), inputs)
+            if self._passes(layer):
+                continue
+            inputs = tuple(self._origin(name) for name in layer.inputs)
+            nodes.append(_node(layer, inputs))
+        return nodes
 
     def _passes(self, layer: Layer) -> bool:
+        """Whether a layer gives exactly what it takes, in inference."""
+        fields = layer.fields
         if layer.kind == "InputLayer":
-            return bool(layer.inputs)
+            return bool(layer.inputs)  # the input of a nested model
         if layer.outputs:
-            return True
+            return True  # a nested model, whose own layers compute
         if layer.kind == "RandomCrop":
-            return (layer.fields.get("height"), layer.fields.get("width")) == self._picture()
-        if layer.kind in _PASSING:  # but where the code calls it as in training
-            return layer.fields.get("call", {}).get("training") not in (True, 1)
-        return layer.kind == "Activation" and layer.fields.get("activation") == "linear"
-
-    def _picture(self) -> tuple[Any, Any]:
-        """Height and width that the input layer states, channels last."""
-        for layer in self._layers.values():
-            shape = layer.fields.get("batch_input_shape") or layer.fields.get("batch_shape")
-            if layer.kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4:
-                return shape[1], shape[2]
-        return None, None
+            sides = (fields.get("height"), fields.get("width"))
+            return sides == self._picture
+        if layer.kind in _PASSING:
+            call = fields.get("call", {})
+            in_training = call.get("training") in (True, 1)
+            return not in_training
+        linear = ("Activation", "linear")
+        return (layer.kind, fields.get("activation")) == linear
 
     def _origin(self, name: str) -> str:
-        """The layer that computes a value, behind nested models and what passes it on."""
+        """The layer that computes the value of a layer: `name`, or one before it that it passes on."""
         passed: list[str] = []
         while name not in self._origins:
             layer = self._layers.get(name)
             if layer is None:
-                self.fail(None, f"takes a value from '{name[:80]}', which is none of its layers")
+                _refuse(self._source, None, f"takes a value from '{name[:80]}', which is none of its layers")
             if not self._passes(layer):
                 self._origins[name] = name
                 break
             given = layer.outputs or layer.inputs
-            if len(given) != 1 or len(passed) > len(self._layers):
-                self.fail(Node(layer, layer.kind, ()), "does not pass on one value")
+            circular = len(passed) > len(self._layers)
+            if len(given) != 1 or circular:
+                _refuse(self._source, _node(layer, ()), "does not pass on one value")
             passed.append(name)
             name = given[0]
-        self._origins.update(dict.fromkeys(passed, self._origins[name]))
-        return self._origins[name]
-
-    def _sorted(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
-        try:
-            order = list(TopologicalSorter({name: node.inputs for name, node in nodes.items()}).static_order())
-        except CycleError:
-            self.fail(None, "takes its own output as input")
-        for node in nodes.values():
-            if "calls" in node.layer.fields:
-                self.fail(node, "is applied more than once")
-            if node.kind not in {"input", "sum"} and len(node.inputs) != 1:
-                self.fail(node, f"takes {counted(len(node.inputs), 'value')}")
-        return {name: nodes[name] for name in order}
-
-    def _joined(self, nodes: dict[str, Node]) -> dict[str, Node]:
-        """Paddings as a part of the convolutions and pools that take them."""
-        joined: set[str] = set()
-        for name, node in nodes.items():
-            before = nodes[node.inputs[0]] if node.kind in {"conv", "pool"} else None
-            if before is not None and before.kind == "padding":
-                nodes[name] = replace(node, inputs=before.inputs, padding=self._sides(before))
-                joined.add(before.name)
-        taken = {name for node in nodes.values() for name in node.inputs}
-        return {name: node for name, node in nodes.items() if name not in joined or name in taken}
-
-    def _sides(self, node: Node) -> Sides:
-        value = node.field("padding", default=[[0, 0], [0, 0]])
-        rows = [value, value] if isinstance(value, int) else value
-        if not isinstance(rows, list) or len(rows) != 2:
-            self.fail(node, "does not say how much it pads")
-        top, left = ([one, one] if isinstance(one, int) else one for one in rows)
-        if not all(isinstance(one, list) and len(one) == 2 and all(type(n) is int for n in one) for one in (top, left)):
-            self.fail(node, "does not say how much it pads")
-        return (top[0], top[1]), (left[0], left[1])
+        origin = self._origins[name]
+        for passing in passed:
+            self._origins[passing] = origin
+        return origin
 
 
-def _kind(layer: Layer) -> str:
-    """A layer's kind in our words."""
+def _node(layer: Layer, inputs: tuple[str, ...]) -> KerasNode:
+    """The node of a layer that takes the values of the nodes `inputs`."""
+    operation = _operation(layer)
+    return KerasNode(layer.name, operation, inputs, layer.fields, layer.arrays, layer.kind)
+
+
+def _operation(layer: Layer) -> str:
+    """Our name of what a layer computes; its class name where we have none."""
     fields = layer.fields
-    match layer.kind:
-        case "InputLayer":
-            return "input"
-        case "Activation":
-            known = {"relu": "relu", "softmax": "softmax"}
-            return known.get(str(fields.get("activation")), layer.kind)
-        case "ReLU":
-            plain = fields.get("max_value") is None and not fields.get("negative_slope") and not fields.get("threshold")
-            return "relu" if plain else layer.kind
-        case "Merge":
-            return "sum" if fields.get("mode") == "sum" else layer.kind
-        case "TFOpLambda" if fields.get("function") in _SUMS and len(layer.inputs) == 2:
+    if layer.kind == "Activation":
+        activation = str(fields.get("activation"))
+        return _ACTIVATIONS.get(activation, layer.kind)
+    if layer.kind == "ReLU" and _is_plain_relu(fields):
+        return "relu"
+    if layer.kind == "Merge" and fields.get("mode") == "sum":
+        return "sum"
+    if layer.kind == "TFOpLambda":
+        function = str(fields.get("function"))
+        if function in _SUMS and len(layer.inputs) == 2:
             return "sum"
-    return _KINDS.get(layer.kind, layer.kind)
+    return _OPERATIONS.get(layer.kind, layer.kind)
+
+
+def _is_plain_relu(fields: Mapping[str, Any]) -> bool:
+    """Whether a ReLU layer has no upper limit, no slope and no threshold."""
+    limited = fields.get("max_value") is not None
+    sloped = bool(fields.get("negative_slope"))
+    shifted = bool(fields.get("threshold"))
+    changes = [limited, sloped, shifted]
+    return not any(changes)
+
+
+def _picture_sides(source: Source) -> tuple[Any, Any]:
+    """Height and width that the input layer states, in pixels, channels last. (None, None) where none states them."""
+    for layer in source.layers:
+        if layer.kind != "InputLayer":
+            continue
+        shape = layer.fields.get("batch_input_shape") or layer.fields.get("batch_shape")
+        if isinstance(shape, list) and len(shape) == 4:
+            return shape[1], shape[2]
+    return None, None
+
+
+def _ordered(source: Source, nodes: list[KerasNode]) -> list[KerasNode]:
+    """The nodes, each one behind its inputs. Raises ModelFileError for layers that no unit can have."""
+    graph = Graph(nodes)
+    try:
+        order = graph.topological_order()
+    except GraphError:
+        _refuse(source, None, "takes its own output as input")
+    for node in nodes:
+        if "calls" in node.attributes:
+            _refuse(source, node, "is applied more than once")
+        takes_one = node.op not in {"input", "sum"}
+        if takes_one and len(node.inputs) != 1:
+            _refuse(source, node, f"takes {len(node.inputs)} values")
+    return order
+
+
+def _with_paddings(source: Source, ordered: list[KerasNode]) -> list[KerasNode]:
+    """The nodes, with each padding layer as a part of the convolutions and pools that take its value."""
+    nodes = {node.name: node for node in ordered}
+    joined: set[str] = set()
+    for node in ordered:
+        if node.op not in {"conv", "pool"}:
+            continue
+        before = nodes[node.inputs[0]]
+        if before.op == "padding":
+            nodes[node.name] = replace(node, inputs=before.inputs, padding=_sides(source, before))
+            joined.add(before.name)
+    # A padding layer that another layer takes, too, remains.
+    taken: set[str] = set()
+    for node in nodes.values():
+        taken.update(node.inputs)
+    return [node for node in nodes.values() if node.name not in joined or node.name in taken]
+
+
+def _sides(source: Source, node: KerasNode) -> Sides:
+    """Pixels that a padding layer adds: (top, bottom), (left, right). Keras allows one number for two equal ones."""
+    value = node.attribute("padding", default=[[0, 0], [0, 0]])
+    rows = _two_of(value)
+    if rows is None:
+        _refuse(source, node, "does not say how much it pads")
+    sides: list[tuple[int, int]] = []
+    for row in rows:
+        pair = _two_of(row) or []
+        kinds = [type(pixels) for pixels in pair]
+        if kinds != [int, int]:
+            _refuse(source, node, "does not say how much it pads")
+        first, second = pair
+        sides.append((first, second))
+    height, width = sides
+    return height, width
+
+
+def _two_of(value: Any) -> list[Any] | None:
+    """A list of two values, where one whole number stands for two equal ones. None for anything else."""
+    if isinstance(value, int):
+        return [value, value]
+    if isinstance(value, list) and len(value) == 2:
+        return value
+    return None

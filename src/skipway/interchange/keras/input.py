@@ -8,24 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
-from skipway.interchange.keras.graph import Graph, Node
+from skipway.interchange.keras.graph import KerasGraph, KerasNode
 from skipway.interchange.source import Source
 
 _LEAST_DEVIATION = 1e-7  # keras.backend.epsilon(), below which Normalization does not divide
-_KINDS = {"rescaling", "Normalization", "lambda"}
+_OPERATIONS = {"rescaling", "Normalization", "lambda"}
 _REVERSED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]  # x[..., ::-1]
+# The operations that add a constant, and the argument that is the constant.
 _ADDED = {"__operators__.add": "y", "math.add": "y", "nn.bias_add": "bias"}
+_CHANNEL_AXES = (-1, 3, [-1], [3])
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Counts times `factor` plus `offset`, of one number or one for each channel, which may be in `reversed` order;
-    `names` are the layers that do so."""
+    """Values of a picture: counts from 0 to 255, times `factor`, plus `offset`.
+
+    - `factor`, `offset`: one number, or one number for each channel.
+    - `reversed`: whether the channels are in reversed order.
+    - `names`: the layers that scale.
+    """
 
     factor: np.ndarray
     offset: np.ndarray
@@ -33,45 +39,76 @@ class Scaling:
     names: tuple[str, ...] = ()
 
     def times(self, factor: np.ndarray) -> Scaling:
+        """This scaling, followed by a multiplication."""
         return replace(self, factor=self.factor * factor, offset=self.offset * factor)
 
     def plus(self, offset: np.ndarray) -> Scaling:
+        """This scaling, followed by an addition."""
         return replace(self, offset=self.offset + offset)
 
     def turned(self) -> Scaling:
+        """This scaling, followed by a reversal of the channels."""
         return replace(self, factor=self.factor[::-1], offset=self.offset[::-1], reversed=not self.reversed)
 
+    def is_usable(self) -> bool:
+        """Whether all numbers are finite and no factor is zero."""
+        finite = np.isfinite(self.factor) & np.isfinite(self.offset)
+        usable = finite & (self.factor != 0)
+        return bool(np.all(usable))
+
     def of(self, rule: Preprocessing) -> Preprocessing:
-        """`rule` with these values: its geometry is all that is kept."""
-        factor, offset = (np.broadcast_to(one, rule.depth) for one in (self.factor, self.offset))
+        """`rule` with the values of this scaling: only the geometry of `rule` is kept."""
+        factor = np.broadcast_to(self.factor, rule.depth)
+        offset = np.broadcast_to(self.offset, rule.depth)
         alike = bool(np.all(factor == factor[0]))
-        scale = float(factor[0]) if alike else 1.0
-        return replace(
-            rule,
-            channels="L" if rule.depth == 1 else "BGR" if self.reversed else "RGB",
-            scale=scale,
-            mean=tuple(_rounded(one) for one in -offset / (1 if alike else factor)),
-            std=(1.0,) * rule.depth if alike else tuple(_rounded(one) for one in 1 / factor),
-            mean_image=None,
-        )
+        if alike:
+            scale = float(factor[0])
+            means = -offset
+            std = (1.0,) * rule.depth
+        else:
+            scale = 1.0
+            means = -offset / factor
+            std = _rounded(1 / factor)
+        channels: Literal["RGB", "BGR", "L"] = "RGB"
+        if rule.depth == 1:
+            channels = "L"
+        elif self.reversed:
+            channels = "BGR"
+        mean = _rounded(means)
+        return replace(rule, channels=channels, scale=scale, mean=mean, std=std, mean_image=None)
 
 
 def input_scaling(source: Source) -> Scaling | None:
-    """What the layers of a network that `recognize` finds do to counts; None where the first one convolves."""
-    graph = Graph(source)
-    _, scaling = follow_scaling(graph, graph.start())
-    return scaling if scaling.names else None
+    """What the layers of a network that `recognize` finds do to pictures. None where the first layer is a convolution.
+
+    Raises ModelFileError where a layer before the first convolution is not known.
+    """
+    graph = KerasGraph(source)
+    start = graph.start()
+    _, scaling = follow_scaling(graph, start)
+    if not scaling.names:
+        return None
+    return scaling
 
 
-def follow_scaling(graph: Graph, start: Node) -> tuple[Node, Scaling]:
-    """The layer whose value the first convolution takes, and what came of the counts by then. Raises ModelFileError."""
-    node, scaling = start, Scaling(np.ones(1), np.zeros(1))
-    while (user := graph.user(node)) is not None and user.kind in _KINDS:
-        node, found = user, _step(graph, user, scaling)
-        if found is None or not np.all(np.isfinite(found.factor) & np.isfinite(found.offset) & (found.factor != 0)):
+def follow_scaling(graph: KerasGraph, start: KerasNode) -> tuple[KerasNode, Scaling]:
+    """Follow the layers between the input `start` and the first convolution.
+
+    Gives the layer whose value the first convolution takes, and the scaling up to there. Raises ModelFileError where
+    a layer between them is not known.
+    """
+    node = start
+    scaling = Scaling(np.ones(1), np.zeros(1))
+    user = graph.user(node)
+    while user is not None and user.op in _OPERATIONS:
+        node = user
+        found = _step(graph, node, scaling)
+        if found is None or not found.is_usable():
             graph.fail(node, "changes pictures in a way that is not followed: save the part of the model behind it")
-        scaling = replace(found, names=(*scaling.names, node.name))
-    if user is None or user.kind != "conv":
+        names = (*scaling.names, node.name)
+        scaling = replace(found, names=names)
+        user = graph.user(node)
+    if user is None or user.op != "conv":
         graph.fail(
             user or node,
             "stands before the first convolution, where pictures come: save the part of the model behind it",
@@ -79,57 +116,105 @@ def follow_scaling(graph: Graph, start: Node) -> tuple[Node, Scaling]:
     return node, scaling
 
 
-def _step(graph: Graph, node: Node, scaling: Scaling) -> Scaling | None:
-    """What one layer makes of it; None where that is not told."""
-    if node.kind == "rescaling":
-        scale, offset = _numbers(node.field("scale")), _numbers(node.field("offset", default=0))
-        return None if scale is None or offset is None else scaling.times(scale).plus(offset)
-    if node.kind == "Normalization":
+def _step(graph: KerasGraph, node: KerasNode, scaling: Scaling) -> Scaling | None:
+    """The scaling after one more layer. None where it is not known what the layer does."""
+    if node.op == "rescaling":
+        return _rescaled(node, scaling)
+    if node.op == "Normalization":
         return _normalized(graph, node, scaling)
-    call = node.field("call", default={})
-    if node.layer.kind == "SlicingOpLambda":
-        return scaling.turned() if call.get("slice_spec") == _REVERSED else None
-    return _operation(str(node.field("function")), call, scaling) if node.layer.kind == "TFOpLambda" else None
+    call = node.attribute("call", default={})
+    if node.class_name == "SlicingOpLambda":
+        if call.get("slice_spec") == _REVERSED:
+            return scaling.turned()
+        return None
+    if node.class_name == "TFOpLambda":
+        function = str(node.attribute("function"))
+        return _operated(function, call, scaling)
+    return None
 
 
-def _normalized(graph: Graph, node: Node, scaling: Scaling) -> Scaling | None:
-    axis = node.field("axis", default=-1)
-    stored = {name.rpartition("/")[2]: graph.source.arrays[name] for name in node.layer.arrays}
-    given = []
-    for field in ("mean", "variance"):
-        values = _numbers(node.field(field))
-        if values is None and field in stored:
-            values = _numbers(stored[field].read().tolist())
-        given.append(values)
-    mean, variance = given
-    if mean is None or variance is None or node.field("invert") or axis not in (-1, 3, [-1], [3]):
+def _rescaled(node: KerasNode, scaling: Scaling) -> Scaling | None:
+    """The scaling after a Rescaling layer."""
+    stated_scale = node.attribute("scale")
+    stated_offset = node.attribute("offset", default=0)
+    scale = _numbers(stated_scale)
+    offset = _numbers(stated_offset)
+    if scale is None or offset is None:
+        return None
+    return scaling.times(scale).plus(offset)
+
+
+def _normalized(graph: KerasGraph, node: KerasNode, scaling: Scaling) -> Scaling | None:
+    """The scaling after a Normalization layer, whose statistics are attributes or stored arrays."""
+    mean = _statistic(graph, node, "mean")
+    variance = _statistic(graph, node, "variance")
+    if mean is None or variance is None:
+        return None
+    axis = node.attribute("axis", default=-1)
+    if axis not in _CHANNEL_AXES:
+        return None
+    if node.attribute("invert"):
         return None
     deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
-    return scaling.plus(-mean).times(1 / deviation)
+    factor = 1 / deviation
+    return scaling.plus(-mean).times(factor)
 
 
-def _operation(function: str, call: Mapping[str, Any], scaling: Scaling) -> Scaling | None:
-    value = _numbers(call.get(_ADDED.get(function, "y")))
+def _statistic(graph: KerasGraph, node: KerasNode, name: str) -> np.ndarray | None:
+    """The mean or the variance of a Normalization layer, as a vector. None where the file has no usable one."""
+    stated = node.attribute(name)
+    values = _numbers(stated)
+    if values is not None:
+        return values
+    stored = None
+    for full in node.arrays:
+        leaf = full.rpartition("/")[2]
+        if leaf == name:
+            stored = graph.source.arrays[full]
+    if stored is None:
+        return None
+    numbers = stored.read().tolist()
+    return _numbers(numbers)
+
+
+def _operated(function: str, call: Mapping[str, Any], scaling: Scaling) -> Scaling | None:
+    """The scaling after an operation of TensorFlow with a constant. None for any other operation."""
+    argument = _ADDED.get(function, "y")
+    value = _numbers(call.get(argument))
     if value is None:
         return None
     if function in _ADDED:
         return scaling.plus(value)
     if function == "math.subtract":
         return scaling.plus(-value)
-    if function in {"math.truediv", "math.divide"}:
-        return scaling.times(1 / value) if np.all(value != 0) else None
-    return scaling.times(value) if function == "math.multiply" else None
+    if function == "math.multiply":
+        return scaling.times(value)
+    divides = function in {"math.truediv", "math.divide"}
+    if divides and np.all(value != 0):
+        factor = 1 / value
+        return scaling.times(factor)
+    return None
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """One number, or one for each of three channels, as a vector; None for anything else."""
+    """One number, or one number for each of three channels, as a vector. None for anything else."""
     try:
-        array = np.asarray(value, np.float64).reshape(-1)
+        array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         return None
-    return array if array.size in {1, 3} and bool(np.all(np.isfinite(array))) else None
+    vector = array.reshape(-1)
+    if vector.size not in {1, 3}:
+        return None
+    finite = np.isfinite(vector)
+    if not np.all(finite):
+        return None
+    return vector
 
 
-def _rounded(value: float) -> float:
-    """A float32 as it was typed, without a negative zero: 103.939 and not 103.93900299."""
-    return float(f"{value:.7g}") + 0.0
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    """Float32 numbers as they were typed, without a negative zero: 103.939 and not 103.93900299."""
+    rounded = []
+    for value in values:
+        typed = f"{value:.7g}"
+        rounded.append(float(typed) + 0.0)
+    return tuple(rounded)

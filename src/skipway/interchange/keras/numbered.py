@@ -1,10 +1,10 @@
-"""The ResNet in a Keras file of weights alone that neither names its layers in a known way nor describes them.
+"""The ResNet in a Keras file that holds only weights, without known names of layers and without a description.
 
-Such a file (`.weights.h5` of Keras 2.12 on) counts its layers out, class by class, in the order of `model.layers`: from
-input to output, and where a unit's branch and its projection are equally far from the end, in the order of the inputs
-of their sum (`_map_graph_network` of Keras 2, `map_graph` of Keras 3). So the n-th convolution of the file is the n-th
-of the network, whatever its number (2.12 and 2.13 count by two), and the shapes in their order tell the network, if it
-is one that known code builds; what they do not tell (strides, padding, epsilon) is that code's.
+Such a file (`.weights.h5` of Keras 2.12 and later) numbers the layers of each class in the order of `model.layers`.
+That order goes from input to output. Where a unit's branch and its projection are equally far from the end, it is the
+order of the inputs of their sum (`_map_graph_network` of Keras 2, `map_graph` of Keras 3). So the n-th convolution of
+the file is the n-th of the network, whatever its number (2.12 and 2.13 count by two). The shapes in this order show
+which network it is, if known code builds it. What shapes do not show (strides, padding, epsilon) is as in that code.
 """
 
 from __future__ import annotations
@@ -35,14 +35,21 @@ _LONGEST_AXIS = 1 << 16  # a network of axes that no array of the file joins mus
 
 Shapes = Mapping[str, tuple[int, ...]]
 Held = Mapping[str, list[str]]
+Places = dict[str, Place | None]
 
 
 @dataclass(frozen=True)
 class Code:
-    """Code that builds networks of one kind of unit: `base` is one of them. `strided` says which unit of a stage has
-    its stride, `sums` whether sums take the shortcut or the branch first."""
+    """Code that builds networks of one kind of unit.
 
-    told: str
+    - `description`: the code in words, for messages.
+    - `base`: one of its networks.
+    - `unit`: the kind of its units.
+    - `strided`: which unit of a stage has the stride.
+    - `sums`: whether sums take the shortcut or the branch first.
+    """
+
+    description: str
     base: StackSpec
     unit: Unit
     strided: Literal["first", "last"]
@@ -51,6 +58,8 @@ class Code:
 
 @dataclass(frozen=True)
 class _Unit:
+    """A unit as its convolutions show it: its kind, its depth and width in channels, and whether it projects."""
+
     kind: Unit
     depth: int
     width: int
@@ -58,34 +67,54 @@ class _Unit:
 
 
 def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, tuple[Doubt, ...]] | None:
-    """The one network whose layers have these shapes in this order, and what the user should know of it; None where
-    there is none, or more than one. A `row` that is asked for may add up its units in either order."""
+    """The one network whose layers have these shapes in this order, and what the user should know of it.
+
+    `shapes` are those of the arrays by name. `row` is the name of the network that the user asks for; its sums may
+    take their inputs in either order. None where no network fits, or more than one.
+    """
     if source.format != keras_h5.FORMAT or source.layers or source.notes.get("keras_version") == "1":
         return None
     held = _held(shapes)
     if held is None or not held["Conv2D"]:
         return None
-    found: list[tuple[Code, StackSpec, dict[str, Place | None]]] = []
+    found: list[tuple[Code, StackSpec, Places]] = []
     for code in _codes():
-        spec = _spec(code, held, shapes)
-        network = None if spec is None or (row and spec.name != row) else keras_network(spec)
-        if spec is None or network is None:
-            continue
-        places = _places(spec, network, code.sums, held, shapes)
-        if places is None and row:
-            places = _places(spec, network, "branch" if code.sums == "shortcut" else "shortcut", held, shapes)
-        if places is not None:
+        candidate = _candidate(code, held, shapes, row)
+        if candidate is not None:
+            spec, places = candidate
             found.append((code, spec, places))
     if len(found) != 1:
         return None
     code, spec, places = found[0]
-    return Match(spec, SCHEME, places, (), ()), () if row else _doubts(code, spec)
+    match = Match(spec, SCHEME, places, (), ())
+    doubts = () if row else _doubts(code, spec)
+    return match, doubts
+
+
+def _candidate(code: Code, held: Held, shapes: Shapes, row: str) -> tuple[StackSpec, Places] | None:
+    """The network that `code` made of the file's layers, and where its tensors lie. None where there is none."""
+    spec = _spec(code, held, shapes)
+    if spec is None or row not in ("", spec.name):
+        return None
+    network = keras_network(spec)
+    if network is None:
+        return None
+    orders: list[str] = [code.sums]
+    if row:
+        other = "branch" if code.sums == "shortcut" else "shortcut"
+        orders.append(other)
+    for sums in orders:
+        places = _places(spec, network, sums, held, shapes)
+        if places is not None:
+            return spec, places
+    return None
 
 
 def _doubts(code: Code, spec: StackSpec) -> tuple[Doubt, ...]:
+    """What the user should know of a network that was found by its shapes."""
     text = (
-        f"the file does not tell one layer from another but by its place and shape: taken as {code.told}, with its "
-        "strides, padding, epsilon and order of summands; --model NAME takes another network"
+        f"the file does not tell one layer from another but by its place and shape: taken as {code.description}, with "
+        "its strides, padding, epsilon and order of summands; --model NAME takes another network"
     )
     doubt = Doubt("network", text)
     if spec.name.endswith(".keras_file"):
@@ -95,144 +124,216 @@ def _doubts(code: Code, spec: StackSpec) -> tuple[Doubt, ...]:
 
 def _codes() -> tuple[Code, ...]:
     """Keras's applications and its CIFAR example (examples/cifar10_resnet.py), and the hand-signs code."""
-    stem, norm = Stem(kernel=3, stride=1, width=16, pool=None, bias=True), Norm(eps=1e-3, momentum=0.01)
-    example_v1 = ResNetV1Spec(
-        name="example.keras_file",
-        preprocessing="unit",
-        input_size=32,
-        stem=stem,
-        norm=norm,
-        blocks=(stage("stage1", "basic", 16, 1, stride=1),),  # stands for those of the file
-        conv_bias=True,
-        padding="same",
-        projection="bare",
-    )
-    example_v2 = ResNetV2Spec(
-        name="example.keras_file",
-        preprocessing="unit",
-        input_size=32,
-        stem=stem,
-        norm=norm,
-        blocks=(stage("stage1", "bottleneck", 16, 1, stride=1),),
-        conv_bias=True,
-        padding="same",
-        projection="first_shared",
-        stride_in="first",
-    )
+    v1 = _row("resnet_v1_50.keras")
+    v2 = _row("resnet_v2_50.keras")
+    signs = _row("resnet_v1_50.signs")
+    example_v1, example_v2 = _examples()
     return (
-        Code("a ResNet of Keras's applications", _row("resnet_v1_50.keras"), "bottleneck", "first", "shortcut"),
-        Code("a ResNetV2 of Keras's applications", _row("resnet_v2_50.keras"), "bottleneck", "last", "shortcut"),
-        Code("a network of the hand-signs code", _row("resnet_v1_50.signs"), "bottleneck", "first", "branch"),
+        Code("a ResNet of Keras's applications", v1, "bottleneck", "first", "shortcut"),
+        Code("a ResNetV2 of Keras's applications", v2, "bottleneck", "last", "shortcut"),
+        Code("a network of the hand-signs code", signs, "bottleneck", "first", "branch"),
         Code("a ResNet v1 of Keras's CIFAR example", example_v1, "basic", "first", "shortcut"),
         Code("a ResNet v2 of Keras's CIFAR example", example_v2, "bottleneck", "first", "shortcut"),
     )
 
 
+def _examples() -> tuple[StackSpec, StackSpec]:
+    """A network of each version as Keras's CIFAR example builds it. Their stages stand for those of the file."""
+    stem = Stem(kernel=3, stride=1, width=16, pool=None, bias=True)
+    norm = Norm(eps=1e-3, momentum=0.01)
+    v1_stage = stage("stage1", "basic", 16, 1, stride=1)
+    v2_stage = stage("stage1", "bottleneck", 16, 1, stride=1)
+    v1 = ResNetV1Spec(
+        name="example.keras_file",
+        preprocessing="unit",
+        input_size=32,
+        stem=stem,
+        norm=norm,
+        blocks=(v1_stage,),
+        conv_bias=True,
+        padding="same",
+        projection="bare",
+    )
+    v2 = ResNetV2Spec(
+        name="example.keras_file",
+        preprocessing="unit",
+        input_size=32,
+        stem=stem,
+        norm=norm,
+        blocks=(v2_stage,),
+        conv_bias=True,
+        padding="same",
+        projection="first_shared",
+        stride_in="first",
+    )
+    return v1, v2
+
+
 def _row(name: str) -> StackSpec:
+    """The network of that name in the catalog."""
     spec = find_spec(name)
     assert isinstance(spec, StackSpec)
     return spec
 
 
 def _held(shapes: Shapes) -> Held | None:
-    """The file's layers of each kind in their order; None where there is one of another kind, or too large a one."""
-    if any(max(shape, default=0) > _LONGEST_AXIS for shape in shapes.values()):
-        return None
-    leaves: dict[str, dict[str, int]] = {}
+    """The names of the file's layers by kind, in their order. None where a layer is of another kind, or too large."""
+    ranks_by_layer: dict[str, dict[str, int]] = {}
     for name, shape in shapes.items():
-        owner, _, leaf = name.rpartition("/")
-        leaves.setdefault(owner, {})[leaf] = len(shape)
-    held: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-    for owner, ranks in leaves.items():
-        if set(ranks) == set(NORM_TENSORS.values()):
-            kind = "BatchNormalization"
-        elif set(ranks) <= {"kernel", "bias"} and ranks.get("kernel") in {2, 4}:
-            kind = "Conv2D" if ranks["kernel"] == 4 else "Dense"
-        else:
+        if max(shape, default=0) > _LONGEST_AXIS:
             return None
-        held[kind].append(owner)
-    return held if len(held["Conv2D"]) <= _MOST_CONVOLUTIONS and len(held["Dense"]) <= 1 else None
+        layer, _, weight = name.rpartition("/")
+        ranks = ranks_by_layer.setdefault(layer, {})
+        ranks[weight] = len(shape)
+    held: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for layer, ranks in ranks_by_layer.items():
+        kind = _kind(ranks)
+        if kind is None:
+            return None
+        held[kind].append(layer)
+    if len(held["Conv2D"]) > _MOST_CONVOLUTIONS:
+        return None
+    if len(held["Dense"]) > 1:
+        return None
+    return held
+
+
+def _kind(ranks: Mapping[str, int]) -> str | None:
+    """The kind of a layer whose weights have these numbers of axes. None for a kind that no ResNet has."""
+    weights = set(ranks)
+    if weights == set(NORM_TENSORS.values()):
+        return "BatchNormalization"
+    if not weights <= {"kernel", "bias"}:
+        return None
+    axes = ranks.get("kernel")
+    if axes == 4:
+        return "Conv2D"
+    if axes == 2:
+        return "Dense"
+    return None
 
 
 def _spec(code: Code, held: Held, shapes: Shapes) -> StackSpec | None:
-    """The network of these convolutions if that code built it, or None where they make no units at all."""
-    stem, *convs = (shapes[f"{owner}/kernel"] for owner in held["Conv2D"])
-    units = _units(convs, stem[3])
-    if not units or any(unit.kind != code.unit for unit in units):
+    """The network of the file's convolutions, if `code` built it. None where they make no units of that code."""
+    stem, *convs = (shapes[f"{layer}/kernel"] for layer in held["Conv2D"])
+    _, _, in_channels, width = stem
+    units = _units(convs, width)
+    kinds = {unit.kind for unit in units}
+    if kinds != {code.unit}:
         return None
-    classes = [shapes[f"{owner}/kernel"][1] for owner in held["Dense"]]
+    classes = 0
+    for layer in held["Dense"]:
+        classes = shapes[f"{layer}/kernel"][1]
     fields = {
         "blocks": _blocks(units, code.strided),
-        "num_classes": classes[0] if classes else 0,
-        "in_channels": stem[2],
-        "stem": replace(code.base.stem, width=stem[3]),
+        "num_classes": classes,
+        "in_channels": in_channels,
+        "stem": replace(code.base.stem, width=width),
     }
     try:
-        return named_alike(code.base.replaced(fields), code.base)
+        spec = code.base.replaced(fields)
+        return named_alike(spec, code.base)
     except SpecError:  # an axis of no elements
         return None
 
 
 def _units(convs: list[tuple[int, ...]], channels: int) -> list[_Unit]:
-    """The units of a network behind its stem; nothing where convolutions do not follow or are left over."""
+    """The units that convolutions with these kernels make behind a stem of `channels` channels.
+
+    Kernels are (height, width, in, out). The list is empty where a convolution does not follow or is left over.
+    """
     units: list[_Unit] = []
     start = 0
     while start < len(convs):
-        kind: Unit = "bottleneck" if convs[start][0] == 1 else "basic"
-        last = start + (2 if kind == "bottleneck" else 1)
-        if last >= len(convs) or convs[start][2] != channels:
+        side, _, taken, width = convs[start]
+        kind: Unit = "basic"
+        last = start + 1
+        if side == 1:
+            kind = "bottleneck"
+            last = start + 2
+        if last >= len(convs) or taken != channels:
             return []
         # Here stands the branch's last convolution or the projection: both have the unit's depth.
         depth = convs[last][3]
-        units.append(_Unit(kind, depth, convs[start][3], projects=depth != channels))
-        start = last + (2 if depth != channels else 1)
+        projects = depth != channels
+        units.append(_Unit(kind, depth, width, projects))
+        start = last + 1
+        if projects:
+            start += 1
         channels = depth
-    return units if start == len(convs) else []
+    if start != len(convs):
+        return []
+    return units
 
 
 def _blocks(units: list[_Unit], strided: str) -> tuple[Block, ...]:
-    """Stages start with the units that project; all but the first, or the last, have a stride."""
+    """The stages. Each starts with a unit that projects. All but the first, or all but the last, have a stride of 2."""
     stages: list[list[_Unit]] = []
     for unit in units:
         if unit.projects or not stages:
             stages.append([])
         stages[-1].append(unit)
     blocks = []
+    last = len(stages)
     for number, members in enumerate(stages, 1):
         rows: list[Row] = [(unit.depth, unit.width, 1) for unit in members]
         if strided == "first" and number > 1:
-            rows[0] = (members[0].depth, members[0].width, 2)
-        elif strided == "last" and number < len(stages):
-            rows[-1] = (members[-1].depth, members[-1].width, 2)
+            depth, width, _ = rows[0]
+            rows[0] = (depth, width, 2)
+        elif strided == "last" and number < last:
+            depth, width, _ = rows[-1]
+            rows[-1] = (depth, width, 2)
         blocks.append(Block(f"stage{number}", members[0].kind, tuple(rows)))
     return tuple(blocks)
 
 
-def _places(
-    spec: StackSpec, network: KerasNetwork, sums: str, held: Held, shapes: Shapes
-) -> dict[str, Place | None] | None:
-    """The network's n-th layer of a kind is the file's; None where a shape is another or an array is left over."""
-    layers = network.layers if sums == "shortcut" else _branch_first(network.layers)
-    owners: dict[str, str] = {}
-    for kind in _KINDS:
-        ours = [layer.name for layer in layers if layer.kind == kind]
-        if len(ours) != len(held[kind]):
-            return None
-        owners |= dict(zip(ours, held[kind], strict=True))
-    places: dict[str, Place | None] = {}
+def _places(spec: StackSpec, network: KerasNetwork, sums: str, held: Held, shapes: Shapes) -> Places | None:
+    """Where our tensors lie: the network's n-th layer of a kind is the file's n-th layer of that kind.
+
+    None where a shape differs or an array is left over.
+    """
+    layers = list(network.layers)
+    if sums == "branch":
+        layers = _branch_first(network.layers)
+    stored_names = _stored_names(layers, held)
+    if stored_names is None:
+        return None
+    places: Places = {}
+    taken: set[str] = set()
     for key in keys_of(spec):
         place = network.place(key, spec)
         if place is not None:
-            layer, _, leaf = place.source.rpartition("/")
-            place = replace(place, source=f"{owners[layer]}/{leaf}")
-            if shapes.get(place.source) != source_shape(key.shape, place):
+            layer, _, weight = place.source.rpartition("/")
+            stored = f"{stored_names[layer]}/{weight}"
+            place = replace(place, source=stored)
+            taken.add(stored)
+            if shapes.get(stored) != source_shape(key.shape, place):
                 return None
         places[key.name] = place
-    taken = {place.source for place in places.values() if place}
-    return places if taken == set(shapes) else None
+    if taken != set(shapes):
+        return None
+    return places
+
+
+def _stored_names(layers: list[Layer], held: Held) -> dict[str, str] | None:
+    """The names of the file's layers by the network's. None where the file has more or fewer layers of a kind."""
+    stored_names: dict[str, str] = {}
+    for kind in _KINDS:
+        ours = [layer.name for layer in layers if layer.kind == kind]
+        theirs = held[kind]
+        if len(ours) != len(theirs):
+            return None
+        pairs = zip(ours, theirs, strict=True)
+        stored_names.update(pairs)
+    return stored_names
 
 
 def _branch_first(layers: tuple[Layer, ...]) -> list[Layer]:
-    """The layers of the same network whose sums take their inputs the other way round, as Keras sorts those."""
-    turned = (replace(one, inputs=one.inputs[::-1]) if one.kind == "Add" else one for one in layers)
-    return sorted_layers({layer.name: layer for layer in turned})
+    """The layers of the same network whose sums take their inputs the other way round, in Keras's order of those."""
+    turned: dict[str, Layer] = {}
+    for layer in layers:
+        inputs = layer.inputs
+        if layer.kind == "Add":
+            inputs = inputs[::-1]
+        turned[layer.name] = replace(layer, inputs=inputs)
+    return sorted_layers(turned)

@@ -28,26 +28,31 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
 def looks_like(head: bytes, path: Path) -> bool:
-    """Whether a file is a zip that holds a Keras model."""
+    """Whether a file is a zip that holds a Keras model. `head` is its first bytes."""
     if not head.startswith(SIGNATURE):
         return False
     try:
-        return {CONFIG, METADATA} <= set(members(path))
+        names = set(members(path))
     except ModelFileError:
         return False
+    return {CONFIG, METADATA} <= names
 
 
 def read(path: Path) -> Source:
-    """Read the structure of a `.keras` file. Raises ModelFileError."""
+    """Read the structure of a `.keras` file. Raises ModelFileError where it is damaged or another file."""
     head = checked_head(path)
     if not head.startswith(SIGNATURE):
-        raise ModelFileError(f"{path} is no .keras file but {describe_foreign(head)}")
+        other = describe_foreign(head)
+        raise ModelFileError(f"{path} is no .keras file but {other}")
     found = members(path)
-    if missing := sorted({CONFIG, WEIGHTS} - set(found)):
-        raise ModelFileError(f"{path} is a zip without {' and '.join(missing)}, hence no .keras file; check its ending")
+    missing = {CONFIG, WEIGHTS} - set(found)
+    if missing:
+        names = " and ".join(sorted(missing))
+        raise ModelFileError(f"{path} is a zip without {names}, hence no .keras file; check its ending")
     config = _text(path, found[CONFIG])
     notes: dict[str, Any] = _metadata(path, found)
-    with opened_tree(_region(path, found[WEIGHTS]), path) as tree:
+    region = _region(path, found[WEIGHTS])
+    with opened_tree(region, path) as tree:
         model = config_of(tree, config)
         assert model is not None  # there is a text
         arrays, owners, stored, warnings = read_numbered(tree, tree.root, model)
@@ -58,6 +63,7 @@ def read(path: Path) -> Source:
 
 
 def _text(path: Path, member: Member) -> str:
+    """A member as text. Raises ModelFileError where it is too large, or no UTF-8 text."""
     if member.size > TEXT_LIMIT:
         raise ModelFileError(
             f"{path}: {member.name} declares {member.size} bytes, beyond any network; get another copy"
@@ -69,20 +75,23 @@ def _text(path: Path, member: Member) -> str:
 
 
 def _metadata(path: Path, found: dict[str, Member]) -> dict[str, Any]:
+    """The entries of metadata.json that are kept as notes."""
     if METADATA not in found:
         return {}
     try:
         stated = json.loads(_text(path, found[METADATA]))
     except (ValueError, RecursionError):
         raise ModelFileError(f"{path}: {METADATA} is no JSON; copy it again") from None
+    if not isinstance(stated, dict):
+        return {}
     kept = {"keras_version", "date_saved", PREPROCESSING}
-    return {key: value for key, value in stated.items() if key in kept} if isinstance(stated, dict) else {}
+    return {key: value for key, value in stated.items() if key in kept}
 
 
 def _region(path: Path, member: Member) -> Region:
-    """The inner HDF5 file, its checksum verified."""
+    """The inner HDF5 file. A compressed one is unpacked into a temporary file. Raises ModelFileError."""
     if member.start is not None:
-        member.load(0, 0)
+        member.load(0, 0)  # compares the checksum
         return Region(path, member.start, member.size)
     try:
         unpacked = _Unpacked(member)
@@ -92,11 +101,12 @@ def _region(path: Path, member: Member) -> Region:
 
 
 class _Unpacked:
-    """A compressed member as a temporary file, which goes with the last array that reads from it."""
+    """A compressed member as a temporary file, which is deleted with the last array that reads from it."""
 
     def __init__(self, member: Member) -> None:
         handle, name = tempfile.mkstemp(prefix="skipway-", suffix=".h5")
         self.path = Path(name)
         weakref.finalize(self, self.path.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as opened:
-            opened.write(member.load(0, member.size).data)
+            unpacked = member.load(0, member.size)
+            opened.write(unpacked.data)

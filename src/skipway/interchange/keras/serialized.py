@@ -13,20 +13,20 @@ from typing import Any
 from skipway.interchange.source import Layer
 
 Shape = list[int | None]
+_LEFT_OUT = {"live", "batch_input_shape"}  # fields that Keras 3 states elsewhere or under another name
 
 
 def keras_3_config(name: str, layers: Sequence[Layer]) -> str:
-    """The configuration of a Functional model of these layers, each behind its inputs or not."""
-    by_name = {layer.name: layer for layer in layers}
-    shapes: dict[str, Shape] = {}
-    for layer in layers:
-        _add_shapes(layer.name, by_name, shapes)
+    """The configuration of a Functional model of these layers, as JSON. A layer may come before its inputs."""
+    shapes = _shapes(layers)
+    serialized = [_serialized(layer, shapes) for layer in layers]
+    first, last = layers[0], layers[-1]
     config = {
         "name": name,
         "trainable": True,
-        "layers": [_serialized(layer, shapes) for layer in layers],
-        "input_layers": [layers[0].name, 0, 0],
-        "output_layers": [layers[-1].name, 0, 0],
+        "layers": serialized,
+        "input_layers": [first.name, 0, 0],
+        "output_layers": [last.name, 0, 0],
     }
     # No public module has this class: it is named as Keras itself names it.
     module = "keras.src.models.functional"
@@ -35,42 +35,67 @@ def keras_3_config(name: str, layers: Sequence[Layer]) -> str:
 
 
 def _serialized(layer: Layer, shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    fields = {key: value for key, value in layer.fields.items() if key not in {"live", "batch_input_shape"}}
+    """The description of one layer."""
+    config: dict[str, Any] = {"name": layer.name}
+    for key, value in layer.fields.items():
+        if key not in _LEFT_OUT:
+            config[key] = value
     if layer.kind == "InputLayer":
-        fields["batch_shape"] = layer.fields["batch_input_shape"]
-    tensors = [_tensor(one, shapes[one]) for one in layer.inputs]
-    call = {"training": True} if layer.fields.get("live") else {}
-    # A sum takes one list of values, any other layer one value.
-    node = {"args": [tensors] if layer.kind == "Add" else tensors, "kwargs": call}
+        config["batch_shape"] = layer.fields["batch_input_shape"]
     return {
         "module": "keras.layers",
         "class_name": layer.kind,
-        "config": {"name": layer.name, **fields},
+        "config": config,
         "registered_name": None,
         "name": layer.name,
-        "inbound_nodes": [node] if tensors else [],
+        "inbound_nodes": _inbound_nodes(layer, shapes),
     }
 
 
+def _inbound_nodes(layer: Layer, shapes: Mapping[str, Shape]) -> list[dict[str, Any]]:
+    """How a layer is called: once, or not at all where it takes nothing."""
+    tensors = [_tensor(name, shapes[name]) for name in layer.inputs]
+    if not tensors:
+        return []
+    keywords = {}
+    if layer.fields.get("live"):
+        keywords["training"] = True
+    arguments: list[Any] = tensors
+    if layer.kind == "Add":
+        # A sum takes one list of values, any other layer one value.
+        arguments = [tensors]
+    node = {"args": arguments, "kwargs": keywords}
+    return [node]
+
+
 def _tensor(name: str, shape: Shape) -> dict[str, Any]:
+    """The value of the layer `name`, as a symbolic tensor."""
     config = {"shape": shape, "dtype": "float32", "keras_history": [name, 0, 0]}
     return {"class_name": "__keras_tensor__", "config": config}
 
 
-def _add_shapes(name: str, layers: Mapping[str, Layer], shapes: dict[str, Shape]) -> None:
-    """The shapes of a layer and of all that it takes, without recursion: networks are a thousand layers deep."""
-    waiting = [name]
-    while waiting:
-        layer = layers[waiting[-1]]
-        if missing := [one for one in layer.inputs if one not in shapes]:
-            waiting += missing
-            continue
-        given = shapes[layer.inputs[0]] if layer.inputs else []
-        shapes[waiting.pop()] = _shape(layer, given)
+def _shapes(layers: Sequence[Layer]) -> dict[str, Shape]:
+    """The shapes of the values of all layers, found without recursion: networks are a thousand layers deep."""
+    by_name = {layer.name: layer for layer in layers}
+    shapes: dict[str, Shape] = {}
+    for end in layers:
+        waiting = [end.name]
+        while waiting:
+            layer = by_name[waiting[-1]]
+            missing = [name for name in layer.inputs if name not in shapes]
+            if missing:
+                waiting.extend(missing)
+                continue
+            given: Shape = []
+            if layer.inputs:
+                given = shapes[layer.inputs[0]]
+            shapes[layer.name] = _shape(layer, given)
+            waiting.pop()
+    return shapes
 
 
 def _shape(layer: Layer, given: Shape) -> Shape:
-    """The shape that a layer gives for the one that it takes."""
+    """The shape of a layer's value, (batch, height, width, channels) or (batch, channels). `given` is its input's."""
     fields = layer.fields
     match layer.kind:
         case "InputLayer":
@@ -80,19 +105,34 @@ def _shape(layer: Layer, given: Shape) -> Shape:
         case "GlobalAveragePooling2D":
             return [None, given[-1]]
         case "Flatten":
-            return [None, math.prod(size or 0 for size in given[1:])]
+            sizes = _known(given[1:])
+            return [None, math.prod(sizes)]
         case "ZeroPadding2D":
-            sides = [(size or 0) + sum(border) for size, border in zip(given[1:3], fields["padding"], strict=True)]
-            return [None, *sides, given[-1]]
+            height, width = _known(given[1:3])
+            rows, columns = fields["padding"]
+            return [None, height + sum(rows), width + sum(columns), given[-1]]
         case "Conv2D":
-            return [None, *_sides(given, fields["kernel_size"], fields), fields["filters"]]
+            sides = _sides(given, fields["kernel_size"], fields)
+            return [None, *sides, fields["filters"]]
         case "MaxPooling2D" | "AveragePooling2D":
-            return [None, *_sides(given, fields["pool_size"], fields), given[-1]]
+            sides = _sides(given, fields["pool_size"], fields)
+            return [None, *sides, given[-1]]
     return given
 
 
+def _known(sizes: Shape) -> list[int]:
+    """The sizes of a shape, 0 for those that are open."""
+    return [size or 0 for size in sizes]
+
+
 def _sides(given: Shape, window: Sequence[int], fields: Mapping[str, Any]) -> list[int]:
-    sides = zip(given[1:3], window, fields["strides"], strict=True)
-    if fields["padding"] == "same":
-        return [-(-(size or 0) // step) for size, _, step in sides]
-    return [((size or 0) - width) // step + 1 for size, width, step in sides]
+    """Height and width behind a layer that moves a window over its input, in pixels."""
+    same = fields["padding"] == "same"
+    sizes = _known(given[1:3])
+    sides = []
+    for size, width, step in zip(sizes, window, fields["strides"], strict=True):
+        # Without padding the whole window must fit; with "same" every step that starts inside counts.
+        room = size if same else size - width + 1
+        steps = -(-room // step)
+        sides.append(steps)
+    return sides

@@ -1,7 +1,7 @@
 """The ResNet in a Keras file, found by its graph: layers may be called anything, and stand in any order.
 
 Every residual unit ends in a sum. Followed back from there to where the unit starts, one side is the branch of
-convolutions, which tells kind, depth, width and stride, and the other the shortcut.
+convolutions, which gives kind, depth, width and stride, and the other side is the shortcut.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skipway.interchange.doubt import PICTURES_UNKNOWN, Doubt
-from skipway.interchange.keras.graph import Graph, Node
+from skipway.interchange.keras.graph import KerasGraph, KerasNode
 from skipway.interchange.keras.input import follow_scaling
 from skipway.interchange.keras.layers import Layers
 from skipway.interchange.keras.units import Unit, Units, stages_of
@@ -32,8 +32,13 @@ _SOFTMAX = {"linear", "softmax"}
 
 @dataclass(frozen=True)
 class Recognized:
-    """A network found in a file. `places`: for each of our keys its array in the file, or None where there is none: a
-    batch counter, or a scale (1) or shift (0) that the source does without."""
+    """A network found in a file.
+
+    - `spec`: the network.
+    - `places`: for each of our keys its array in the file. None where the file has none: for a batch counter, or for a
+      scale (1) or shift (0) that the source does without.
+    - `doubts`: what a user should know.
+    """
 
     spec: StackSpec
     places: dict[str, Place | None]
@@ -47,34 +52,51 @@ def recognize(source: Source) -> Recognized | None:
     """
     if not source.layers:
         return None
-    graph = Graph(source)
-    return _Reading(graph).recognized() if graph.sums else None
+    graph = KerasGraph(source)
+    if not graph.sums:
+        return None
+    reading = _Reading(graph)
+    return reading.recognized()
 
 
 class _Reading:
     """One walk through a graph, from its input to its classifier."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: KerasGraph) -> None:
         self._graph = graph
         self._layers = Layers(graph)
         self._fail = graph.fail
-        self._version = 1 if any(graph.nodes[name].kind == "norm" for node in graph.sums for name in node.inputs) else 2
+        self._version = _version(graph)
         self._units = Units(graph, self._layers, self._version)
-        self._found: dict[str, Node] = {}  # by the name of our module
+        self._found: dict[str, KerasNode] = {}  # by the name of our module
         self._doubts: list[Doubt] = []
         self._passed: set[str] = set()  # layers that prepare pictures
         self._scaled = False
 
     def recognized(self) -> Recognized:
-        """Read it all."""
+        """The network of the graph. Raises ModelFileError, which names the first layer that does not fit."""
+        fields = self._fields()
+        built: StackSpec
+        if self._version == 1:
+            built = ResNetV1Spec(**fields)
+        else:
+            built = ResNetV2Spec(**fields)
+        spec = _named(built)
+        if spec.name not in CATALOG and not self._scaled:
+            self._doubts.append(PICTURES_UNKNOWN)
+        self._check_all_found()
+        places = self._places(spec)
+        doubts = (*self._units.doubts, *self._doubts)
+        return Recognized(spec, places, doubts)
+
+    def _fields(self) -> dict[str, Any]:
+        """The fields of the network's spec."""
         start = self._graph.start()
-        fields: dict[str, Any] = {"name": "found", "preprocessing": "unit", "input_size": self._layers.side(start)}
-        node, fields["stem"], fields["in_channels"] = self._stem(start)
-        channels = fields["stem"].width
-        units: list[Unit] = []
-        for end in self._graph.sums:
-            units.append(self._units.read(end, node, channels))
-            node, channels = self._after(end), units[-1].row[0]
+        side = self._layers.side(start)
+        fields: dict[str, Any] = {"name": "found", "preprocessing": "unit", "input_size": side}
+        node, stem, fields["in_channels"] = self._stem(start)
+        fields["stem"] = stem
+        node, units = self._all_units(node, stem.width)
         fields["blocks"] = self._blocks(units)
         fields |= self._shortcuts(units)
         if self._version == 2:
@@ -82,143 +104,218 @@ class _Reading:
         fields |= self._head(node, fields)
         fields |= self._layers.settled()
         fields["norm"] = self._norm()
-        spec = _named(ResNetV1Spec(**fields) if self._version == 1 else ResNetV2Spec(**fields))
-        if spec.name not in CATALOG and not self._scaled:
-            self._doubts.append(PICTURES_UNKNOWN)
-        self._check_all_found()
-        return Recognized(spec, self._places(spec), (*self._units.doubts, *self._doubts))
+        return fields
 
-    def _next(self, node: Node, kind: str) -> Node:
-        """The only user of a value, of that kind."""
+    def _next(self, node: KerasNode, operation: str) -> KerasNode:
+        """The only user of a value. Raises ModelFileError where it is not of that operation."""
         user = self._graph.user(node)
         if user is None:
-            self._fail(node, f"is not followed by one layer, a {kind}")
-        if user.kind != kind:
-            self._fail(user, f"stands where a {kind} belongs")
+            self._fail(node, f"is not followed by one layer, a {operation}")
+        if user.op != operation:
+            self._fail(user, f"stands where a {operation} belongs")
         return user
 
-    def _stem(self, start: Node) -> tuple[Node, Stem, int]:
-        """The value that the first unit takes, the stem, and the channels of a picture."""
+    def _stem(self, start: KerasNode) -> tuple[KerasNode, Stem, int]:
+        """The layer whose value the first unit takes, the stem, and the number of channels of a picture."""
         start, scaling = follow_scaling(self._graph, start)
         self._scaled = bool(scaling.names)
         self._passed.update(scaling.names)
         node = self._next(start, "conv")
         self._found["stem.conv"] = node
         conv = self._layers.conv(node)
-        if self._version == 1:
-            self._found["stem.norm"] = self._next(node, "norm")
-            node = self._next(self._found["stem.norm"], "relu")
+        rectified = self._version == 1
+        if rectified:
+            norm = self._next(node, "norm")
+            self._found["stem.norm"] = norm
+            node = self._next(norm, "relu")
         pool = None
         user = self._graph.user(node)
-        if user is not None and user.kind == "pool":
-            pool = self._layers.stem_pool(user, rectified=self._version == 1)
+        if user is not None and user.op == "pool":
+            pool = self._layers.stem_pool(user, rectified=rectified)
             node = user
-        stem = Stem(conv.kernel, conv.stride, conv.depth, pool, padding=conv.padding or "symmetric", bias=conv.bias)
+        padding = conv.padding or "symmetric"
+        stem = Stem(conv.kernel, conv.stride, conv.depth, pool, padding=padding, bias=conv.bias)
         return node, stem, conv.channels
 
-    def _after(self, end: Node) -> Node:
-        return self._next(end, "relu") if self._version == 1 else end
+    def _all_units(self, start: KerasNode, channels: int) -> tuple[KerasNode, list[Unit]]:
+        """The layer whose value the head takes, and the units between `start` and it."""
+        node = start
+        units: list[Unit] = []
+        for end in self._graph.sums:
+            unit = self._units.read(end, node, channels)
+            units.append(unit)
+            channels = unit.row[0]
+            node = end
+            if self._version == 1:
+                node = self._next(end, "relu")
+        return node, units
 
     def _blocks(self, units: list[Unit]) -> tuple[Block, ...]:
-        """The stages, whose layers are found under our names."""
+        """The stages. The layers of their units are kept by the names of our modules."""
         blocks = []
         for stage, members in enumerate(stages_of(units), 1):
+            name = f"stage{stage}"
             for number, unit in enumerate(members, 1):
-                self._found |= {f"stage{stage}.unit{number}.{layer}": node for layer, node in unit.layers.items()}
+                for layer, node in unit.layers.items():
+                    self._found[f"{name}.unit{number}.{layer}"] = node
                 if self._version == 2 and unit.shortcut != "projection":
-                    self._share(unit, first=number == 1)
-            blocks.append(Block(f"stage{stage}", members[0].kind, tuple(unit.row for unit in members)))
+                    self._settle_shared(unit, first=number == 1)
+            rows = tuple(unit.row for unit in members)
+            blocks.append(Block(name, members[0].kind, rows))
         return tuple(blocks)
 
-    def _share(self, unit: Unit, *, first: bool) -> None:
+    def _settle_shared(self, unit: Unit, *, first: bool) -> None:
+        """Keep where a shortcut of version 2 starts. `first` says whether the unit is the first of its stage."""
         if first:
-            self._layers.settle("first_shortcut", "shared" if unit.shared else "raw", unit.end)
+            start = "shared" if unit.shared else "raw"
+            self._layers.settle("first_shortcut", start, unit.end)
         elif unit.shared:
             self._fail(unit.end, "adds the pre-activation, as only the first unit of a stage does")
 
     def _shortcuts(self, units: list[Unit]) -> dict[str, str]:
-        """The fields of shortcuts that change the depth, one kind for all of a network."""
-        changing = [unit for unit in units if unit.channels != unit.row[0]]
-        for unit in changing:
-            self._layers.settle("shortcut", "pad" if unit.shortcut == "lambda" else "projection", unit.end)
-        projecting = [unit for unit in changing if unit.shortcut == "projection"]
+        """The fields of shortcuts that change the depth. A network has one kind of them."""
+        projecting: list[Unit] = []
+        for unit in units:
+            if unit.channels == unit.row[0]:
+                continue
+            shortcut = "pad"
+            if unit.shortcut == "projection":
+                shortcut = "projection"
+                projecting.append(unit)
+            self._layers.settle("shortcut", shortcut, unit.end)
         if self._version == 1 or not projecting:
             return {}
-        if all(unit.shared for unit in projecting):
-            return {"projection": "shared"}
-        odd = next((unit for unit in projecting if unit.shared and unit is not units[0]), None)
-        if odd is not None:
-            self._fail(odd.layers["shortcut"], "takes the pre-activation, where projections before it do not")
-        return {"projection": "first_shared" if units[0].shared else "raw"}
+        projection = self._projection(projecting, units[0])
+        return {"projection": projection}
 
-    def _tail(self, node: Node) -> Node:
-        self._found["postnorm"] = self._next(node, "norm")
-        return self._next(self._found["postnorm"], "relu")
+    def _projection(self, projecting: list[Unit], first: Unit) -> str:
+        """Where the projections of version 2 start. `first` is the first unit of the network."""
+        sharing = [unit for unit in projecting if unit.shared]
+        if len(sharing) == len(projecting):
+            return "shared"
+        for unit in sharing:
+            if unit is not first:
+                self._fail(unit.layers["shortcut"], "takes the pre-activation, where projections before it do not")
+        if first.shared:
+            return "first_shared"
+        return "raw"
 
-    def _head(self, node: Node, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Pooling and classifier."""
+    def _tail(self, node: KerasNode) -> KerasNode:
+        """The last ReLU of a network of version 2, behind its last normalization."""
+        norm = self._next(node, "norm")
+        self._found["postnorm"] = norm
+        return self._next(norm, "relu")
+
+    def _head(self, node: KerasNode, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of pooling and classifier. `fields` are those of the layers before."""
+        if self._graph.is_last(node):
+            return {"num_classes": 0, "global_pool": False}
         head: dict[str, Any] = {"num_classes": 0}
-        if self._graph.last(node):
-            return head | {"global_pool": False}
         user = self._graph.user(node)
-        if user is not None and user.kind == "average":
-            body = ResNetV1Spec(**{name: fields[name] for name in ("name", "blocks", "stem", "input_size")})
-            head["head"] = self._layers.average(user, body.map_size(body.input_size))
+        if user is not None and user.op == "average":
+            head["head"] = self._average_head(user, fields)
             node = self._next(user, "flatten")
         else:
             node = self._next(node, "global average")
             user = self._graph.user(node)
-            node = user if user is not None and user.kind == "flatten" else node
-        if self._graph.last(node):
+            if user is not None and user.op == "flatten":
+                node = user
+        if self._graph.is_last(node):
             return head
-        node = self._found["logits"] = self._next(node, "dense")
-        activation = node.field("activation", default="linear")
-        binary = activation == "sigmoid" and self._layers.classes(node) == 1
+        dense = self._next(node, "dense")
+        self._found["logits"] = dense
+        self._check_end(dense)
+        head["num_classes"] = self._layers.classes(dense)
+        return head
+
+    def _average_head(self, pool: KerasNode, fields: Mapping[str, Any]) -> str:
+        """The head that an average pool makes on the last map of the network with these fields."""
+        body = ResNetV1Spec(
+            name=fields["name"], blocks=fields["blocks"], stem=fields["stem"], input_size=fields["input_size"]
+        )
+        side = body.map_size(body.input_size)
+        return self._layers.average(pool, side)
+
+    def _check_end(self, dense: KerasNode) -> None:
+        """Raises ModelFileError where the classifier does not end the network, or ends it in something else."""
+        activation = dense.attribute("activation", default="linear")
+        binary = activation == "sigmoid" and self._layers.classes(dense) == 1
         if activation not in _SOFTMAX and not binary:
-            self._fail(node, f"ends in {str(activation)[:40]}, and ours in a softmax")
-        if not self._graph.last(node):
+            stated = str(activation)[:40]
+            self._fail(dense, f"ends in {stated}, and ours in a softmax")
+        node = dense
+        if not self._graph.is_last(node):
             node = self._next(node, "softmax")
-        if not self._graph.last(node):
+        if not self._graph.is_last(node):
             self._fail(node, "is not the last layer")
-        return head | {"num_classes": self._layers.classes(self._found["logits"])}
 
     def _norm(self) -> Norm:
-        norms = [node for node in self._found.values() if node.kind == "norm"]
+        """The setting of all normalizations. Where their decays differ, the most frequent one is taken."""
+        norms = [node for node in self._found.values() if node.op == "norm"]
+        decays: Counter[float] = Counter()
+        incomplete = False
         for node in norms:
             self._layers.check_norm(node)
-        decays = Counter(float(node.field("momentum", default=0.99)) for node in norms)
+            momentum = node.attribute("momentum", default=0.99)
+            decays[float(momentum)] += 1
+            if node.attribute("scale") is False or node.attribute("center") is False:
+                incomplete = True
         if len(decays) > 1:
             text = f"its normalizations have {len(decays)} decays; the most frequent is taken for all"
             self._doubts.append(Doubt("network", text))
-        if any(node.field("scale") is False or node.field("center") is False for node in norms):
+        if incomplete:
             text = "its normalizations do without scale or shift: ours have 1 and 0 there"
             self._doubts.append(Doubt("network", text))
-        decay = decays.most_common(1)[0][0]
-        return Norm(self._layers.epsilon(norms), round(1 - decay, 12))
+        decay, _ = decays.most_common(1)[0]
+        epsilon = self._layers.epsilon(norms)
+        return Norm(epsilon, round(1 - decay, 12))
 
     def _check_all_found(self) -> None:
         """Raises ModelFileError for weights that no layer of ours has."""
-        known = {node.name for node in self._found.values()} | self._passed
+        known = {node.name for node in self._found.values()}
+        known |= self._passed
         for node in self._graph.nodes.values():
-            if node.layer.arrays and node.name not in known:
+            if node.arrays and node.name not in known:
                 self._fail(node, "belongs to no unit")
 
     def _places(self, spec: StackSpec) -> dict[str, Place | None]:
-        return {
-            key.name: self._layers.place(self._found[key.name.rpartition(".")[0]], key, spec) for key in keys_of(spec)
-        }
+        """Where each of our tensors lies in the file."""
+        places: dict[str, Place | None] = {}
+        for key in keys_of(spec):
+            module = key.name.rpartition(".")[0]
+            node = self._found[module]
+            places[key.name] = self._layers.place(node, key, spec)
+        return places
+
+
+def _version(graph: KerasGraph) -> int:
+    """The version of the ResNet. Version 1 normalizes the values that a sum adds, version 2 does not."""
+    for end in graph.sums:
+        operations = [node.op for node in graph.producers(end)]
+        if "norm" in operations:
+            return 1
+    return 2
 
 
 def _named(spec: StackSpec) -> StackSpec:
-    """With the name and the picture convention of the row of the catalog that is built alike, or a name of its own."""
+    """The row of the catalog that is built as `spec`, with its name and its way to prepare pictures.
+
+    Where there is no such row, `spec` gets a name of its own.
+    """
+    built = _built(spec)
+    measured = {field: getattr(spec, field) for field in _MEASURED}
     for entry in CATALOG.values():
-        measured = {field: getattr(spec, field) for field in _MEASURED}
-        if type(entry.spec) is type(spec) and _built(entry.spec) == _built(spec):
+        if type(entry.spec) is type(spec) and _built(entry.spec) == built:
             return entry.spec.replaced(measured)
-    convolutions = 1 + sum((3 if block.unit == "bottleneck" else 2) * len(block.rows) for block in spec.blocks)
-    return spec.replaced({"name": f"{spec.architecture}_{convolutions + 1}.keras_file"})
+    weighted = 2  # the stem and the classifier
+    for block in spec.blocks:
+        convolutions = 3 if block.unit == "bottleneck" else 2
+        weighted += convolutions * len(block.rows)
+    name = f"{spec.architecture}_{weighted}.keras_file"
+    return spec.replaced({"name": name})
 
 
 def _built(spec: Spec) -> dict[str, Any]:
-    """The fields that tell how a network is built, other than for which pictures and classes."""
-    return {name: value for name, value in vars(spec).items() if name not in _PROVENANCE | _MEASURED}
+    """The fields that say how a network is built, without those for its pictures and classes."""
+    others = _PROVENANCE | _MEASURED
+    return {name: value for name, value in vars(spec).items() if name not in others}

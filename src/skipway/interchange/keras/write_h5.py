@@ -27,37 +27,48 @@ def write(
     config: str = "",
     preprocessing: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write weights named `<layer>/<weight>`, the layers in the order in which they first come. With a `config`, the
-    JSON that describes the network, the file is a whole model, which may say how its pictures are prepared.
+    """Write weights named `<layer>/<weight>`, the layers in the order in which they first come.
 
-    Kernels are (height, width, in, out). Keras loads by the order of layers, or by their names with `by_name=True`;
-    within a layer the weights are put into Keras's order. Raises ModelFileError for names or types that the form cannot
-    hold, StorageError when the file cannot be written.
+    `config` is the JSON that describes the network: with it the file is a whole model. `preprocessing` says how the
+    pictures of a whole model are prepared. Kernels are (height, width, in, out). Keras loads by the order of layers,
+    or by their names with `by_name=True`; within a layer the weights are put into Keras's order.
+
+    Raises ModelFileError for names or types that the form cannot hold, StorageError when the file cannot be written.
     """
     layers: dict[str, list[str]] = {}
     for name, values in arrays.items():
         layer, weight = _checked(name, values)
-        layers.setdefault(layer, []).append(weight)
-    attributes = {"model_config": config.encode()} if config else {}
-    if config and preprocessing:
-        attributes[PREPROCESSING] = json.dumps(dict(preprocessing)).encode()
+        weights = layers.setdefault(layer, [])
+        weights.append(weight)
+    attributes: dict[str, bytes] = {}
+    if config:
+        attributes["model_config"] = config.encode()
+        if preprocessing:
+            text = json.dumps(dict(preprocessing))
+            attributes[PREPROCESSING] = text.encode()
     write_whole(path, lambda temporary: _write(temporary, arrays, layers, attributes))
 
 
 def _checked(name: str, values: np.ndarray) -> tuple[str, str]:
+    """The layer and the weight in a name. Raises ModelFileError for a name or a type that the form cannot hold."""
     layer, _, weight = name.rpartition("/")
-    if any(part in {"", ".", ".."} or "\0" in part for part in name.split("/")) or not layer or not name.isprintable():
+    parts = set(name.split("/"))
+    impossible = parts & {"", ".", ".."}
+    if impossible or not layer or not name.isprintable():  # a zero byte is not printable, either
         raise ModelFileError(f"{name!r} is no name of a Keras weight; name it LAYER/WEIGHT, such as conv1/kernel")
-    if ":" in weight or weight_parts(f"{layer}/{weight}:0")[1] != weight:
+    _, read_back = weight_parts(f"{layer}/{weight}:0")
+    if ":" in weight or read_back != weight:
         raise ModelFileError(f"Keras names the weight {name!r} otherwise; name it kernel, bias, gamma, beta, ...")
-    if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
-        raise ModelFileError(f"{name} holds {values.dtype}, which a Keras file cannot; convert it to float32")
+    dtype = values.dtype
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise ModelFileError(f"{name} holds {dtype}, which a Keras file cannot; convert it to float32")
     return layer, weight
 
 
 def _write(
     file: Path, arrays: Mapping[str, np.ndarray], layers: Mapping[str, list[str]], model: Mapping[str, bytes]
 ) -> None:
+    """Write the file: the weights by layer, and the attributes `model` of a whole model."""
     with h5py.File(file, "w") as root:
         weights = root
         if model:
@@ -72,19 +83,24 @@ def _write(
             ordered = in_keras_order(names)
             _set_texts(group, "weight_names", [f"{layer}/{name}:0" for name in ordered])
             for name in ordered:
-                group.create_dataset(f"{layer}/{name}:0", data=arrays[f"{layer}/{name}"])
+                full = f"{layer}/{name}"
+                group.create_dataset(f"{full}:0", data=arrays[full])
 
 
 def _set_versions(owner: Any) -> None:
+    """State the version and the backend of Keras."""
     owner.attrs["backend"] = np.bytes_("tensorflow")
     owner.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
 
 
 def _set_texts(owner: Any, key: str, texts: Sequence[str]) -> None:
+    """Write a list of texts as an attribute, or as several numbered ones where it is too long, as Keras does."""
     encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
     parts = [encoded]
-    while any(part.nbytes > _ATTRIBUTE_LIMIT for part in parts):
+    longest = encoded.nbytes
+    while longest > _ATTRIBUTE_LIMIT:
         parts = np.array_split(encoded, len(parts) + 1)
+        longest = max(part.nbytes for part in parts)
     if len(parts) == 1:
         owner.attrs[key] = encoded
         return

@@ -28,7 +28,9 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], config: str, *, preproce
     and each weight by its place in the layer. `preprocessing` goes into the metadata, where there is any. Raises
     StorageError.
     """
-    metadata = {"keras_version": _KERAS_VERSION} | ({PREPROCESSING: dict(preprocessing)} if preprocessing else {})
+    metadata: dict[str, Any] = {"keras_version": _KERAS_VERSION}
+    if preprocessing:
+        metadata[PREPROCESSING] = dict(preprocessing)
 
     def fill(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -41,16 +43,17 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], config: str, *, preproce
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Without the time: the same weights are the same file."""
+    """A member of that name. It states no time, so that the same weights give the same file."""
     return zipfile.ZipInfo(name)
 
 
 def _weights(arrays: Mapping[str, np.ndarray], config: str) -> memoryview:
-    """The inner HDF5 file, which h5py can only write where it can go back."""
+    """The inner HDF5 file, written in memory: h5py has to go back in it, which a member of a zip does not allow."""
     held: dict[str, list[str]] = {}
     for name in arrays:
         layer, _, weight = name.rpartition("/")
-        held.setdefault(layer, []).append(weight)
+        weights = held.setdefault(layer, [])
+        weights.append(weight)
     written = io.BytesIO()
     with h5py.File(written, "w") as root:
         root.create_group("vars")
@@ -58,6 +61,7 @@ def _weights(arrays: Mapping[str, np.ndarray], config: str) -> memoryview:
             layer = entry.layer.name
             variables = root.create_group(f"{entry.group}/vars")
             variables.attrs["name"] = layer
-            for number, weight in enumerate(in_keras_order(held.get(layer, []))):
+            ordered = in_keras_order(held.get(layer, []))
+            for number, weight in enumerate(ordered):
                 variables.create_dataset(str(number), data=arrays[f"{layer}/{weight}"])
     return written.getbuffer()

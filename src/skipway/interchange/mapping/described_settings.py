@@ -48,7 +48,6 @@ def _open_order(spec: Spec) -> Doubt:
         f"--model {other} takes the other order"
     )
     return Doubt("network", text)
-    return Doubt("network", text)
 
 
 def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> AlexNetSpec:

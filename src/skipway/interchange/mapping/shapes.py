@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from skipway.interchange.mapping.keys import Key, Kind
 from skipway.interchange.mapping.layouts import Layout
@@ -158,13 +157,10 @@ def named_alike(spec: StackSpec, base: StackSpec) -> StackSpec:
         if type(row) is not type(spec) or not name.endswith(f".{layout}"):
             continue
         if getattr(row, "blocks", None) == spec.blocks:
-            measured: dict[str, Any] = {
-                "num_classes": spec.num_classes,
-                "in_channels": spec.in_channels,
-                "stem": spec.stem,
-                "shortcut": spec.shortcut,
-            }
-            return spec.replaced(vars(row) | measured)
+            fields = vars(row).copy()
+            for name_of_field in ("num_classes", "in_channels", "stem", "shortcut"):  # which the arrays show
+                fields[name_of_field] = getattr(spec, name_of_field)
+            return spec.replaced(fields)
     layers = 2  # the stem and the classifier
     for block in spec.blocks:
         convolutions = 3 if block.unit == "bottleneck" else 2

@@ -224,7 +224,7 @@ def _pairs(path: Path, root: Any) -> list[tuple[Any, Any]]:
     items = root.items() if isinstance(root, PickledArray) else None
     if items is None:
         raise damaged(path, "holds no dictionary of layers", _SAVE_AGAIN)
-    content = items
+    content: Any = items
     if root.shape == ():
         content = items[0]
     if isinstance(content, dict):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Shards:
     def values(self, entry: Entry, element: ElementType, name: str) -> np.ndarray:
         """Read the values of an entry as they are stored, and verify their checksum. Raises ModelFileError."""
         file = self.files[entry.shard]
-        order = "<" if self.little else ">"
+        order: Literal["<", ">"] = "<" if self.little else ">"
         with reading(file), file.open("rb") as opened:
             values = np.empty(entry.shape, element.stored.newbyteorder(order))
             raw = values.reshape(-1).view(np.uint8).data
