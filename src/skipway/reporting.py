@@ -64,12 +64,6 @@ def agreeing(number: int, one: str, several: str) -> str:
     return one if number == 1 else several
 
 
-def _spelt(character: str) -> str:
-    if unicodedata.category(character) not in _UNPRINTABLE or character in _HARMLESS:
-        return character
-    return ascii(character)[1:-1]
-
-
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, indent: int = 0) -> str:
     """Rows of texts as columns of plain text.
 
