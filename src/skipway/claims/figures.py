@@ -24,6 +24,7 @@ __all__ = [
     "INK",
     "MUTED",
     "SPREAD",
+    "annotate_above",
     "bars",
     "curve",
     "dots",
