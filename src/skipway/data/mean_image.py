@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
+from skipway.reporting import counted
 
 
 class MeanImage:
@@ -76,4 +77,4 @@ def shape_text(shape: Sequence[int]) -> str:
     if len(shape) != 3:
         return f"the shape {tuple(shape)}"
     channels, height, width = shape
-    return f"{channels} channels of {height} x {width}"
+    return f"{counted(channels, 'channel')} of {height} x {width}"
