@@ -19,10 +19,11 @@ test-all: $(STAMP)  ## install, then run the tests, those that take minutes amon
 torture: $(STAMP)  ## attack runs, checkpoints, caches and headers at random (20 minutes; SEED=N for others)
 	$(BIN)/python -m scripts.torture --seed $(or $(SEED),0)
 
-check: $(STAMP)  ## formatting, lint, types, structure
+check: $(STAMP)  ## formatting, lint, types, density, structure
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/density.py --most 0.42 --longest 9
 	$(BIN)/pytest tests/test_structure.py tests/test_pages_of_the_source.py
 
 format: $(STAMP)  ## rewrite the files as `check` wants them

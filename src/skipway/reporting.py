@@ -21,9 +21,9 @@ _NUMBER = re.compile(rf"{_FIGURE}( to {_FIGURE})?\s?(%|[A-Za-z/]+)?")
 
 
 def escaped(text: str) -> str:
-    """A name that a stranger chose (of a file, a class or a field of a header), safe to print on one line.
+    r"""A name that a stranger chose (of a file, a class or a field of a header), safe to print on one line.
 
-    Newlines, control characters and bidirectional marks are written as escapes, as in `cat\\ndog`.
+    Newlines, control characters and bidirectional marks are written as escapes, as in `cat\ndog`.
     """
     characters = []
     for character in text:

@@ -21,7 +21,8 @@ PAPER_NORM = ResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
 
 def pace(budget: Budget) -> dict[str, Any]:
     """Batch size and rate at which the network of four layers learns: cuda-convnet's own, and what serves small data
-    (docs/log.md has the search)."""
+    (docs/log.md has the search).
+    """
     if budget == "quick":
         return {"batch_size": 32, "learning_rate": 2e-4}
     return {"batch_size": 128, "learning_rate": 1e-3}
@@ -52,7 +53,8 @@ def four_layers(after: tuple[After, ...] = ("pool",)) -> AlexNetSpec:
 
 def eight_layers(widths: tuple[int, int, int, int, int] = (32, 64, 64, 64, 64)) -> AlexNetSpec:
     """Five convolutions of these widths, normalization and pools where AlexNet has them, two hidden layers, the
-    classifier."""
+    classifier.
+    """
     first, second, third, fourth, fifth = widths
     return AlexNetSpec(
         name="alexnet_8.cifar",

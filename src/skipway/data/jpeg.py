@@ -88,7 +88,8 @@ def _read_header(data: bytes) -> Header | None:
 
 def _frame_header(data: bytes, frame: int, scan: int) -> Header | None:
     """The facts in the frame header at `frame` and the scan header at `scan`; None for an unusual number of channels
-    or a side without pixels."""
+    or a side without pixels.
+    """
     height_at = frame + 5
     height = _number(data, height_at)
     width = _number(data, frame + 7)

@@ -1,5 +1,8 @@
-"""A picture file in, the picture that a person sees out. All files are decoded here, except for plain JPEG files that
-`jpeg.py` decodes; it leaves every doubtful file to this module."""
+"""A picture file in, the picture that a person sees out.
+
+All files are decoded here, except for plain JPEG files that `jpeg.py` decodes; it leaves every doubtful file to this
+module.
+"""
 
 from __future__ import annotations
 

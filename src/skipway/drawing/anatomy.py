@@ -44,8 +44,11 @@ _TITLES: dict[ShortcutKind, str] = {
 
 @dataclass(frozen=True)
 class Chain:
-    """A residual or plain unit. `shared` runs before the shortcut departs, `branch` beside it, `after` behind the sum;
-    `shortcut` is empty for the identity and None where there is no shortcut."""
+    """A residual or plain unit.
+
+    `shared` runs before the shortcut departs, `branch` beside it, `after` behind the sum; `shortcut` is empty for
+    the identity and None where there is no shortcut.
+    """
 
     shared: tuple[Op, ...]
     branch: tuple[Op, ...]

@@ -50,8 +50,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Outline:
-    """A network in sections. Shapes are (C, H, W) or (C,), without the batch; `kinds` are in order of appearance and
-    `uses` says how many units are of each."""
+    """A network in sections.
+
+    Shapes are (C, H, W) or (C,), without the batch; `kinds` are in order of appearance and `uses` says how many
+    units are of each.
+    """
 
     spec: Spec
     parameters: int

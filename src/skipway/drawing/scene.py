@@ -44,8 +44,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Box:
-    """A rounded rectangle; `layer` says what lies over what, `role` which colours it has. A box of layer `map` is the
-    front face of a cuboid that goes `depth` points back; one of layer `node` is a circle."""
+    """A rounded rectangle; `layer` says what lies over what, `role` which colours it has.
+
+    A box of layer `map` is the front face of a cuboid that goes `depth` points back; one of layer `node` is a
+    circle.
+    """
 
     layer: Layer
     role: str
@@ -77,8 +80,11 @@ class Label:
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline with rounded corners. An arrow's head is at its last point. Lines of the spine carry a `shape`, and
-    shortcuts the endpoints that they lead around: the `first` and the number of units."""
+    """A polyline with rounded corners.
+
+    An arrow's head is at its last point. Lines of the spine carry a `shape`, and shortcuts the endpoints that they
+    lead around: the `first` and the number of units.
+    """
 
     points: tuple[Point, ...]
     style: LineStyle = "flow"

@@ -42,7 +42,8 @@ def lay_spine(network: Outline) -> Scene:
 @dataclass(frozen=True)
 class _Levels:
     """Heights, from the top: of the shortcuts' arcs, the spine itself, the badges below units, the panels' lower edge,
-    the maps' middle, and the lower edge of all."""
+    the maps' middle, and the lower edge of all.
+    """
 
     arcs: float
     spine: float
@@ -89,8 +90,11 @@ def _levels(network: Outline) -> _Levels:
 
 
 class _Spine:
-    """Places sections from left to right. The last card ends at `x`, and the flow behind it, which may start at a sum,
-    at `tail`; `reached` is where the card's panel ends."""
+    """Places sections from left to right.
+
+    The last card ends at `x`, and the flow behind it, which may start at a sum, at `tail`; `reached` is where the
+    card's panel ends.
+    """
 
     def __init__(self, network: Outline) -> None:
         self.levels = _levels(network)

@@ -45,7 +45,8 @@ class Field:
 @dataclass(frozen=True)
 class Endpoint:
     """A value that the network names: its shape without the batch, the operations since the endpoint before it (see
-    `Summary.flops`), and its field."""
+    `Summary.flops`), and its field.
+    """
 
     shape: tuple[int, ...]
     flops: int

@@ -23,7 +23,8 @@ WELL_FED = 0.04
 @dataclass(frozen=True)
 class Feeding:
     """The `figure` of the model's own preparation over some of the pictures, and the convention that fits best of the
-    others, "" where none was compared or none fits clearly better."""
+    others, "" where none was compared or none fits clearly better.
+    """
 
     figure: float
     pictures: int
@@ -53,7 +54,8 @@ class Feeding:
 
 def feeding(classifier: Classifier, split: Split) -> Feeding | None:
     """How a model's statistics fit some pictures of a split, evenly chosen; None for one without normalizations, or one
-    that normalizes with the statistics of the batch. It takes as long as a few dozen pictures more."""
+    that normalizes with the statistics of the batch. It takes as long as a few dozen pictures more.
+    """
     norm = getattr(classifier.spec, "norm", None)
     if getattr(norm, "statistics", "") != "running":
         return None

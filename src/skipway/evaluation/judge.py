@@ -198,7 +198,8 @@ def _choose_engine(classifier: Classifier, world: World, engine: str, use: Calla
 
 def _checked(classifier: Classifier, source: Source, split: str, tell: Progress) -> tuple[str, Checked, Overlap | None]:
     """The name of the part to judge on, its pictures that can be read and may judge, and their overlap with those of
-    the training."""
+    the training.
+    """
     wanted = wanted_part(source, split, classifier.identity)
     found = source.split(wanted.part)
     aligned = Split(found.pictures, _aligned(found.targets, source.labels, classifier.labels, source.name))
@@ -262,7 +263,8 @@ def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], n
 
 def _by_order(labels: Sequence[str], known: Sequence[str]) -> bool:
     """Whether the model's classes are mere numbers, as those of imported models that nobody has named, and the data's
-    are not."""
+    are not.
+    """
     numbered = tuple(known) == tuple(map(str, range(len(known))))
     return numbered and len(labels) == len(known) and not set(labels) & set(known)
 

@@ -30,7 +30,8 @@ def compiler_folder(folder: Path) -> Iterator[None]:
 
 def use_own_compiler_folder() -> None:
     """Let torch and Triton compile into a folder that ends with this process, unless their variables
-    TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR are set."""
+    TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR are set.
+    """
     if _INDUCTOR not in os.environ:
         folder = tempfile.mkdtemp(prefix="skipway-compiler-")
         os.environ[_INDUCTOR] = folder

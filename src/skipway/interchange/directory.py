@@ -1,5 +1,6 @@
 """Folders as Hugging Face's hub keeps models, those of its ResNet and of timm: a config.json beside the weights,
-in one file or in several that an index lists."""
+in one file or in several that an index lists.
+"""
 
 from __future__ import annotations
 

@@ -62,8 +62,11 @@ def same_answer(bundle: Bundle) -> list[Doubt]:
 
 
 def _logits_of_varied_pictures(bundle: Bundle) -> Tensor:
-    """Logits (pictures, classes). One picture at a time takes the least memory, and gives the same unless the network
-    normalizes with the statistics of the batch."""
+    """Logits (pictures, classes).
+
+    One picture at a time takes the least memory, and gives the same unless the network normalizes with the
+    statistics of the batch.
+    """
     network = bundle.network()
     rule = bundle.preprocessing
     batches = [rule.tensor(picture) for picture in varied_pictures(rule)]

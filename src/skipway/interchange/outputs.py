@@ -21,7 +21,8 @@ def check_model_path(to: Path) -> None:
 
 def check_outputs(files: Iterable[Path], read: Iterable[Path | None], *, overwrite: bool) -> None:
     """Raises RunError where one of `files` exists already (unless `overwrite`), or is, lies in or belongs to what is
-    read: a file, a folder, a checkpoint's prefix."""
+    read: a file, a folder, a checkpoint's prefix.
+    """
     inputs = [path for path in read if path is not None]
     for file in files:
         if any(_is_read(file, path) for path in inputs):

@@ -70,7 +70,8 @@ def _described(
     source: Source, shapes: Mapping[str, tuple[int, ...]], row: str
 ) -> tuple[Match, tuple[Doubt, ...]] | None:
     """The network that a Keras file describes, whatever its layers are called; None where it describes none, or
-    another one than the row that is asked for."""
+    another one than the row that is asked for.
+    """
     if source.framework != "keras":
         return None
     try:

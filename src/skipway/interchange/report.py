@@ -20,7 +20,8 @@ _MOST_SHOWN = 4
 @dataclass(frozen=True)
 class Decisions:
     """What no weight file says, or says beside its weights: how pictures are prepared, by which convention, where the
-    labels are from, and what of the file was passed over."""
+    labels are from, and what of the file was passed over.
+    """
 
     convention: str
     rule: Preprocessing
@@ -51,7 +52,8 @@ class Decisions:
 class Imported:
     """What an import did: the network and the scheme of names that found it, how many arrays were used, which were left
     over by leave, and what the user should know. `statistics` tells over which pictures the running ones were
-    recomputed, {} where they are the file's."""
+    recomputed, {} where they are the file's.
+    """
 
     model: str
     scheme: str

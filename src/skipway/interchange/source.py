@@ -24,7 +24,8 @@ class Array:
 @dataclass(frozen=True)
 class Layer:
     """One layer of a file that describes its network: `kind` and `fields` in the words of the source, `inputs` the
-    names of the layers (or, in Caffe, of the blobs) that it takes, `arrays` the names of its own arrays in order."""
+    names of the layers (or, in Caffe, of the blobs) that it takes, `arrays` the names of its own arrays in order.
+    """
 
     name: str
     kind: str

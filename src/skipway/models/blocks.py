@@ -76,7 +76,8 @@ def convolution(
 ) -> nn.Conv2d:
     """Convolution (N, channels, H, W) -> (N, depth, ceil(H / stride), ceil(W / stride)), padded as a spec's `padding`
     says. At a stride of 1 both ways pad alike. Raises SpecError for sizes below 1 and for even kernels that are to be
-    padded symmetrically."""
+    padded symmetrically.
+    """
     if padding == "same" and stride > 1:
         return Conv2dSame(channels, depth, kernel, stride, dilation=rate, bias=bias)
     return conv2d_same(channels, depth, kernel, stride=stride, rate=rate, bias=bias)

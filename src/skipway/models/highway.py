@@ -1,5 +1,6 @@
 """Highway networks: y = H(x) T(x) + x C(x), gates that learn what to transform and what to carry (Srivastava, Greff,
-Schmidhuber 2015, "Training very deep networks", section 2)."""
+Schmidhuber 2015, "Training very deep networks", section 2).
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def _torchvision(network: nn.Module) -> None:
 
 def _slim(network: nn.Module) -> None:
     """Normal truncated at two deviations, variance 2 / fan_in after truncation (TF-Slim's
-    `variance_scaling_initializer`, whose factor 1.3 makes up for the cut tails)."""
+    `variance_scaling_initializer`, whose factor 1.3 makes up for the cut tails).
+    """
     for _, layer in _layers(network):
         deviation = math.sqrt(1.3 * 2.0 / _fan_in(layer))
         init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
@@ -94,7 +95,8 @@ def _slim(network: nn.Module) -> None:
 
 def _keras_signs(network: nn.Module) -> None:
     """Glorot uniform, but U(-0.05, 0.05) in the identity blocks (the hand-signs code's `glorot_uniform` and
-    `random_uniform`, both in their Keras defaults); biases 0."""
+    `random_uniform`, both in their Keras defaults); biases 0.
+    """
     prefixes: list[str] = []
     for name, module in network.named_modules():
         if isinstance(getattr(module, "shortcut", None), nn.Identity):
@@ -109,8 +111,10 @@ def _keras_signs(network: nn.Module) -> None:
 
 
 def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None]:
-    """N(0, 0.01), and N(0, `hidden_deviation`) in the hidden layers. Biases are `bias` in the hidden layers, in conv2,
-    conv4 and conv5, and 0 in all others."""
+    """N(0, 0.01), and N(0, `hidden_deviation`) in the hidden layers.
+
+    Biases are `bias` in the hidden layers, in conv2, conv4 and conv5, and 0 in all others.
+    """
 
     def draw(network: nn.Module) -> None:
         for name, layer in _layers(network):
@@ -128,7 +132,8 @@ def _alexnet(hidden_deviation: float, bias: float) -> Callable[[nn.Module], None
 
 def _cuda_convnet(network: nn.Module) -> None:
     """N(0, 1e-4) in the first convolution, which sees counts, N(0, 0.01) in the others, N(0, 0.1) in linear layers,
-    biases 0 (cuda-convnet, example-layers/layers-18pct.cfg)."""
+    biases 0 (cuda-convnet, example-layers/layers-18pct.cfg).
+    """
     for name, layer in _layers(network):
         deviation = 0.1
         if name.split(".")[0] == "conv1":
@@ -141,7 +146,8 @@ def _cuda_convnet(network: nn.Module) -> None:
 
 def _tflearn(network: nn.Module) -> None:
     """Convolutions U(-a, a) with a = sqrt(3 / fan_in), linear layers a normal of deviation 0.02 truncated at two
-    (tflearn's `uniform_scaling` and `truncated_normal`, the defaults of its `conv_2d` and `fully_connected`)."""
+    (tflearn's `uniform_scaling` and `truncated_normal`, the defaults of its `conv_2d` and `fully_connected`).
+    """
     for _, layer in _layers(network):
         if isinstance(layer, nn.Conv2d):
             bound = math.sqrt(3 / _fan_in(layer))

@@ -1,5 +1,8 @@
-"""Ways to combine a shortcut and its branch other than as their plain sum: what He et al. 2016 ("Identity mappings in
-deep residual networks", section 3.1, fig. 2, table 1) tried on the identity shortcuts of ResNet v1."""
+"""Ways to combine a shortcut and its branch other than as their plain sum: what He et al.
+
+2016 ("Identity mappings in deep residual networks", section 3.1, fig. 2, table 1) tried on the identity shortcuts of
+ResNet v1.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Thin fully connected nets of any depth, plain or highway, which "Training very deep networks" (Srivastava, Greff,
-Schmidhuber 2015, section 3.1, fig. 1) compares on MNIST."""
+Schmidhuber 2015, section 3.1, fig. 1) compares on MNIST.
+"""
 
 from __future__ import annotations
 

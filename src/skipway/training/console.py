@@ -36,13 +36,17 @@ class Reporter(Protocol):
 class Silent:
     """Says nothing."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Drop a line."""
 
-    def counting(self, what: str, done: int, total: int) -> None: ...
+    def counting(self, what: str, done: int, total: int) -> None:
+        """Drop a count."""
 
-    def step(self, epoch: int, done: int, total: int, figures: dict[str, float]) -> None: ...
+    def step(self, epoch: int, done: int, total: int, figures: dict[str, float]) -> None:
+        """Drop a step."""
 
-    def epoch(self, row: dict[str, float], epochs: int) -> None: ...
+    def epoch(self, row: dict[str, float], epochs: int) -> None:
+        """Drop an epoch."""
 
 
 class Console:
@@ -78,9 +82,11 @@ class Console:
             self.progress.stop()
 
     def say(self, text: str) -> None:
+        """Print a line."""
         self.terminal.print(escaped(text), markup=False)
 
     def counting(self, what: str, done: int, total: int) -> None:
+        """Show how far something is; at its end the live line goes."""
         complete = done == total
         self._show(what, done, total, "", force=complete)
         if not complete:
@@ -90,6 +96,7 @@ class Console:
             self.progress.remove_task(task)
 
     def step(self, epoch: int, done: int, total: int, figures: dict[str, float]) -> None:
+        """Show how far the training is, with the figures of the last step."""
         loss = figures["loss"]
         rate = figures["learning_rate"]
         speed = figures["images_per_second"]
@@ -97,6 +104,7 @@ class Console:
         self._show("training", done, total, text, force=False)
 
     def epoch(self, row: dict[str, float], epochs: int) -> None:
+        """Print the figures of a finished epoch."""
         parts = [f"epoch {row['epoch']:.0f}/{epochs}"]
         parts.append(f"loss {row['train_loss']:.4f}")
         parts.append(f"top-1 {row['train_top1']:.2%}")

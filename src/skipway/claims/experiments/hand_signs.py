@@ -45,7 +45,8 @@ def look(finished: Finished) -> dict[str, Any]:
 
 def batch_accuracy(finished: Finished) -> float:
     """Test accuracy as the code measures it: blocks normalize with the statistics of batches of 32, in training and
-    after. The pictures are mixed first, since a folder lists one class after the other."""
+    after. The pictures are mixed first, since a folder lists one class after the other.
+    """
     bundle = finished.bundle()
     assert isinstance(bundle.spec, ResNetV1Spec)
     norm = replace(bundle.spec.norm, statistics="batch_in_units")

@@ -77,7 +77,8 @@ def judge(results: Results) -> Outcome:
 
 def look(finished: Finished) -> dict[str, Any]:
     """The gates of one network, (units, width) each: biases, mean outputs over the test pictures, outputs and the
-    units' outputs for the first of them."""
+    units' outputs for the first of them.
+    """
     if finished.arm.name != GATED:
         return {}
     pictures, _ = finished.batch("test", 1_000)

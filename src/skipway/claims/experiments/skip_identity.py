@@ -52,7 +52,8 @@ def arms(budget: Budget) -> tuple[Arm, ...]:
 
 def look(finished: Finished) -> dict[str, Any]:
     """For every block that keeps its input's shape: how far it is from the identity with its last weights scaled, the
-    branch's share, and the network's test error with the block's weights at 0."""
+    branch's share, and the network's test error with the block's weights at 0.
+    """
     network = finished.trained()
     pictures, targets = finished.batch("test", _PICTURES)
     distances = []

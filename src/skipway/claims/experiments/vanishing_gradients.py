@@ -146,7 +146,8 @@ def judge(results: Results) -> Outcome:
 
 def draw(results: Results) -> Any:
     """The gradients over the layers: fully connected networks above, convolutional ones below; left before training,
-    right after it."""
+    right after it.
+    """
     figure, grid = panels(2, 2, width=5.4, height=3.3, sharex="row", sharey="row")
     dense_row, convolutional_row = grid
     for arm in results.labels:

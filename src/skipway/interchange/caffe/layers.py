@@ -34,7 +34,8 @@ def layers_of(spec: Spec, arrays: Collection[str]) -> list[Layer]:
 
 class _Graph:
     """A chain of layers; `top` is the blob that the next layer takes, and `arrays` are the names of all blobs of
-    weights."""
+    weights.
+    """
 
     def __init__(self, arrays: Collection[str]) -> None:
         self.arrays = arrays
@@ -160,8 +161,10 @@ def _unit(graph: _Graph, spec: StackSpec, at: tuple[int, int], row: Row, channel
 
 
 def _convolved(graph: _Graph, spec: StackSpec, name: str, conv: tuple[int, int, int], start: str) -> str:
-    """Append a normalized convolution of (depth, kernel, stride) from the blob `start`. Returns the name of its
-    blob."""
+    """Append a normalized convolution of (depth, kernel, stride) from the blob `start`.
+
+    Returns the name of its blob.
+    """
     depth, kernel, stride = conv
     blob = graph.convolve(f"res{name}", depth, kernel, stride, kernel // 2, start=start)
     _normalize(graph, f"bn{name}", f"scale{name}", spec)

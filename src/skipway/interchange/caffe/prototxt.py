@@ -53,8 +53,10 @@ class _Token(NamedTuple):
 
 
 def read(path: Path, phase: str = "TEST") -> Source:
-    """The layers of the network in that phase, TEST or TRAIN; no arrays. `notes` has `name`, `inputs` (blob names to
-    shapes, () where it does not say) and `form`. Raises ModelFileError."""
+    """The layers of the network in that phase, TEST or TRAIN; no arrays.
+
+    `notes` has `name`, `inputs` (blob names to shapes, () where it does not say) and `form`. Raises ModelFileError.
+    """
     head = checked_head(path)
     if not is_text(head):
         raise ModelFileError(f"{path} is no prototxt but {describe_bytes(head)}")

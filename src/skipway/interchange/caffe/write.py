@@ -103,7 +103,8 @@ def _array_names(layer: str, count: int) -> tuple[str, ...]:
 
 def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[Layer]) -> None:
     """Raises ModelFileError where an array is not exactly one layer's, is not there, or would be read under another
-    name."""
+    name.
+    """
     uses: Counter[str] = Counter()  # how many layers have an array
     for layer in layers:
         uses.update(layer.arrays)

@@ -46,10 +46,15 @@ class Blob(Protocol):
     """
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The file."""
+
     @property
-    def size(self) -> int: ...
-    def load(self, start: int, count: int) -> np.ndarray: ...
+    def size(self) -> int:
+        """The number of bytes."""
+
+    def load(self, start: int, count: int) -> np.ndarray:
+        """`count` bytes from `start` on."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class Global:
 class Buildable(Protocol):
     """An object that takes a state: a pickle gives it to what it has made."""
 
-    def build(self, state: Any) -> None: ...
+    def build(self, state: Any) -> None:
+        """Take the state that the pickle gives."""
 
 
 class Ignored:
@@ -51,7 +52,8 @@ class Ignored:
 
     def __init__(self, *_arguments: object) -> None: ...
 
-    def build(self, state: object) -> None: ...
+    def build(self, state: object) -> None:
+        """Drop the state."""
 
 
 def put(target: dict[Any, Any], key: object, value: object) -> None:

@@ -1,5 +1,6 @@
 """Keras .h5 as Keras 2 wrote it, the form that Keras 2 and Keras 3 both load: weights in order or by name, or a whole
-model."""
+model.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Layout = Literal["same", "hwio", "io", "pixel_io", "pixel", "hwc_io"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one of our tensors lies: `source` is its name there, and `layout` its layout:
+    """Where one of our tensors lies: `source` is its name there, and `layout` its layout.
 
     - `same`: our own;
     - `hwio`: a convolution's (H, W, in, out), TensorFlow and Keras;

@@ -60,7 +60,8 @@ def _with_batch_statistics(match: Match, source: Source) -> tuple[Match, tuple[D
 
 def _uses_the_batch(match: Match, source: Source) -> bool:
     """Whether the file's code normalizes with the statistics of the batch: by its layers, or as the hand signs' code
-    does where the file has no layers."""
+    does where the file has no layers.
+    """
     if not source.layers:
         return match.spec.name == _SIGNS
     return any(layer.fields.get("live") for layer in source.layers)

@@ -191,7 +191,8 @@ def _padding(match: Match, wanted: str) -> Setting:
 
 def taken_by_custom(match: Match, *, row: bool, stated: Stated) -> list[Doubt]:
     """The line to print about a stem whose stride and pool no shape shows, and that is taken as CIFAR's networks have
-    it. No line where the user named a row or decided about the stem."""
+    it. No line where the user named a row or decided about the stem.
+    """
     if row or _states_stem(stated):
         return []
     if not _is_customary(match):

@@ -60,7 +60,8 @@ def stated(source: Source, spec: Spec, scheme: str) -> tuple[Preprocessing | Non
 
 def with_mean(rule: Preprocessing, file: Path) -> Preprocessing:
     """`rule` with what a `.binaryproto` or `.npy` holds: a mean image (C, H, W), or a mean pixel (C,) or (C, 1, 1),
-    both in the order blue, green, red. Raises ModelFileError."""
+    both in the order blue, green, red. Raises ModelFileError.
+    """
     if rule.channels == "RGB" or rule.scale != 1:
         raise ModelFileError(
             f"{file} is a mean as Caffe subtracts it, of counts in the order BGR, and the pictures are "

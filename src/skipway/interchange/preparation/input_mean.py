@@ -15,7 +15,8 @@ import numpy as np
 @dataclass(frozen=True)
 class InputMean:
     """The mean of each input channel, and the share of the kept means that it leaves unexplained, 0 to 1: from 0.3 on
-    the statistics say nothing (untouched, or of another network)."""
+    the statistics say nothing (untouched, or of another network).
+    """
 
     channels: tuple[float, ...]
     unexplained: float
@@ -40,7 +41,8 @@ def input_mean(weight: np.ndarray, bias: np.ndarray | None, running_mean: np.nda
 
 def convention(mean: InputMean) -> str | None:
     """The preset that gives such pictures: `unit` for values from 0 to 1, `counts` for 0 to 255; None where the mean
-    is that of neither, as with centred pictures, or explains too little."""
+    is that of neither, as with centred pictures, or explains too little.
+    """
     low, high = min(mean.channels), max(mean.channels)
     if mean.unexplained > 0.3:
         return None

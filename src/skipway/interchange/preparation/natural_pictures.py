@@ -39,7 +39,8 @@ def natural_pictures(folder: Path | None = None) -> tuple[Image.Image, ...]:
 
 def crops(pictures: Sequence[Image.Image], count: int, size: int, seed: int = 0) -> list[Image.Image]:
     """`count` square cuts, in turn from each picture, at random places and of random sides: a quarter of the short side
-    to all of it, but not fewer than `size` pixels where the picture has them. The same for the same seed."""
+    to all of it, but not fewer than `size` pixels where the picture has them. The same for the same seed.
+    """
     draw = np.random.default_rng(seed)
     found = []
     for number in range(count):

@@ -1,5 +1,6 @@
 """The tar archives of the first PyTorch releases: `pickle` refers to tensors by number, `tensors` says how they view
-storages, `storages` holds the numbers themselves."""
+storages, `storages` holds the numbers themselves.
+"""
 
 from __future__ import annotations
 
