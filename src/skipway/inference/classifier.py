@@ -127,7 +127,7 @@ class Classifier:
             inputs = self.preprocessing.standardized(pixels.to(self.device))
             probabilities = self.engine(inputs).float().softmax(1).cpu()
             if not probabilities.isfinite().all():
-                raise SkipwayError(self.told_infinite(inputs_finite=bool(inputs.isfinite().all())))
+                raise SkipwayError(self.infinite_message(inputs_finite=bool(inputs.isfinite().all())))
             return probabilities
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
@@ -144,7 +144,7 @@ class Classifier:
             for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)
         ]
 
-    def told_infinite(self, *, inputs_finite: bool = True) -> str:
+    def infinite_message(self, *, inputs_finite: bool = True) -> str:
         """Why answers are not finite numbers, as far as it can be seen, and what to do."""
         name = self.file or self.spec.name
         if not inputs_finite:
