@@ -153,11 +153,9 @@ def evaluate(
     with joined_world(device) as world:
         classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
         classifier.require_classes()
-        report_progress: Progress = _no_progress
-        report_line: Callable[[str], None] = _no_line
-        if world.main:  # the other ranks are silent
-            report_progress = progress or _no_progress
-            report_line = say or _no_line
+        # Only the main rank reports.
+        report_progress = progress if progress is not None and world.main else _no_progress
+        report_line = say if say is not None and world.main else _no_line
         source = open_source(data)
         name, checked, overlap = _checked(classifier, source, split, report_progress)
         use = partial(classifier.use, precision=precision, calibrate=calibrate, tell=say if world.main else _no_line)
