@@ -84,9 +84,8 @@ class Classifier:
         answers differently, DataError.
         """
         self.require_classes()
-        is_free_choice = engine == "auto" and precision == "fp32"
-        is_few = pictures is not None and pictures <= CHUNK
-        if is_free_choice and is_few:
+        is_free_choice = (engine, precision) == ("auto", "fp32")
+        if is_free_choice and pictures is not None and pictures <= CHUNK:
             return
         # Not before they are needed: they load compilers.
         from skipway.inference.calibration import calibration_pictures

@@ -35,26 +35,23 @@ def find_pictures(given: Sequence[str], stdin: BinaryIO) -> list[File]:
         if text == "-":
             data = _all_of(stdin)
             files += _from_stdin(data)
-        elif text and _is_folder(text):
+            continue
+        if text and _is(Path.is_dir, text):
             files += _below(Path(text))
-        elif glob.has_magic(text) and not _exists(text):
+            continue
+        is_pattern = glob.has_magic(text) and not _is(Path.exists, text)
+        if is_pattern:
             files += _matching(text)
         else:
             files.append((text, Path(text)))
     return files
 
 
-def _is_folder(text: str) -> bool:
+def _is(kind: Callable[[Path], bool], text: str) -> bool:
+    """Whether a text is the path of a folder, or of anything that exists, as `kind` asks."""
     try:
-        return Path(text).is_dir()
+        return kind(Path(text))
     except OSError:  # a name too long, a folder that may not be entered: reading it will say so
-        return False
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except OSError:
         return False
 
 
@@ -77,21 +74,13 @@ def _from_stdin(data: bytes) -> list[File]:
     if data.startswith(_MAGIC):
         # A list may begin with a picture named BMW.jpg; no picture begins with a line of text that ends so.
         first = names[0]
-        is_name = "\0" not in first and is_picture_name(Path(first))
-        if not is_name:
+        is_list = "\0" not in first and is_picture_name(Path(first))
+        if not is_list:
             return [("-", data)]
-    files: list[File] = []
-    for name in names:
-        if "\0" in name:
-            raise _neither_picture_nor_names()
-        files.append((name, Path(name)))
-    if not files:
-        raise _neither_picture_nor_names()
-    return files
-
-
-def _neither_picture_nor_names() -> DataError:
-    return DataError("stdin holds neither a picture nor names of pictures; pipe one of them in")
+    is_binary = "\0" in "".join(names)
+    if is_binary or not names:
+        raise DataError("stdin holds neither a picture nor names of pictures; pipe one of them in")
+    return [(name, Path(name)) for name in names]
 
 
 def _below(folder: Path) -> list[File]:
