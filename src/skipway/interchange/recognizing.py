@@ -96,8 +96,7 @@ def _described(
     left = tuple(name for name in shapes if name not in taken)
     match = Match(found.spec, "keras_graph", found.places, left, ())
     named = best(shapes)
-    is_known_by_names = named is not None and not named.left and not named.missing
-    if named is None or not is_known_by_names:
+    if named is None or named.left or named.missing:
         return match, found.doubts
     # Whoever uses these names prepares pictures alike, whatever the network's depths.
     convention = named.spec.preprocessing
