@@ -130,9 +130,9 @@ def _curve_chart(title: str, curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
     _scale_curve_axes(axes, values, is_share=is_share, is_logarithmic=is_logarithmic)
     if has_both:
         _end_labels(axes, ends)
-    name = title.split()[0].lower()
+    svg_name = title.split()[0].lower()
     description = f"{title} by epoch: {'; '.join(ranges)}"
-    return Drawing(title, to_svg(figure, name, description), caption)
+    return Drawing(title, to_svg(figure, svg_name, description), caption)
 
 
 def _scale_curve_axes(axes: Any, values: np.ndarray, *, is_share: bool, is_logarithmic: bool) -> None:

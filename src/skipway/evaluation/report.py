@@ -1,6 +1,6 @@
 """report.html: one file that shows what a network learned, how well, and where it fails. It opens offline.
 
-Labels and file names come from strangers: whatever is no drawing of ours goes through the template's autoescape.
+Labels and file names come from strangers: the template escapes everything but the drawings.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def spelt(value: Any) -> Any:
 
 
 def _lines(text: str) -> Markup:
-    """A text of ours whose newlines stay."""
+    """A text that skipway wrote, whose newlines stay."""
     return escape(escaped_lines(text))
 
 

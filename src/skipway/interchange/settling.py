@@ -76,7 +76,7 @@ def settle(
         return rule
 
     spec = match.spec
-    if start.rule is None:
+    if start.rule is None:  # a convention may need pictures of another size
         spec, _ = prepared(match.spec, start.convention, options.mean)
     preparation = Preparation(start.convention, rule_for)
     is_fixed = bool(options.preprocessing or start.rule or options.mean)

@@ -32,7 +32,7 @@ class Cache:
     """What was built for a network: in the user's cache with `kept`, else in a folder that ends with the process.
 
     The folder of the user's cache is this process's alone inside `claimed`, where all other calls belong. A cache that
-    cannot be trusted or written is told about through `tell` (by default as a warning of the log `skipway`), and
+    cannot be trusted or written is reported through `tell` (by default as a warning of the log `skipway`), and
     replaced by a folder that ends with the process.
     """
 
@@ -46,7 +46,7 @@ class Cache:
             self._entry = scratch_entry()
         if tell is None:
             tell = logging.getLogger("skipway").warning
-        self._tell = tell
+        self._report_line = tell
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -56,7 +56,7 @@ class Cache:
             return
         with ExitStack() as stack:
             try:
-                entry = stack.enter_context(claimed_entry(self._key, self._about, self._tell))
+                entry = stack.enter_context(claimed_entry(self._key, self._about, self._report_line))
             except (CacheError, StorageError, OSError) as error:
                 entry = self._scratch(error)
             self._entry = entry
@@ -124,7 +124,7 @@ class Cache:
         return self._entry
 
     def _scratch(self, error: Exception) -> CacheEntry:
-        self._tell(f"without the cache, what is built now is not kept: {error}")
+        self._report_line(f"without the cache, what is built now is not kept: {error}")
         self._key = ""
         return scratch_entry()
 

@@ -21,10 +21,10 @@ _WORTH_BUILDING_S = 60.0
 _WORTH_COMPILING_S = 600.0
 
 
-def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = None) -> Engine:
+def fastest(work: Work, report_line: Callable[[str], None], *, pictures: int | None = None) -> Engine:
     """The fastest engine for the work, measured in turns, or the one that was the fastest here before.
 
-    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known. `tell` gets
+    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known. `report_line` gets
     a line about each engine. Raises EngineError where no engine can do it.
     """
     key = _key(work)
@@ -34,7 +34,7 @@ def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = N
         try:
             return open_checked(known, work)
         except SkipwayError as error:
-            tell(f"{known}: {error}")
+            report_line(f"{known}: {error}")
     eager = open_checked("eager", work) if "eager" in able else None
     if eager is not None and pictures is not None:
         batches = pictures / work.batch_size
@@ -43,13 +43,13 @@ def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = N
             return eager
         if seconds < _WORTH_COMPILING_S:
             able = [name for name in able if name != "compile"]
-    engines = _opened(work, able, eager, tell)
-    best = _measured_best(engines, work, tell)
+    engines = _opened(work, able, eager, report_line)
+    best = _measured_best(engines, work, report_line)
     work.cache.remember(key, best)
     return engines[best]
 
 
-def _measured_best(engines: dict[str, Engine], work: Work, tell: Callable[[str], None]) -> str:
+def _measured_best(engines: dict[str, Engine], work: Work, report_line: Callable[[str], None]) -> str:
     """The name of the engine with the shortest median time."""
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(_ROUNDS):
@@ -61,11 +61,11 @@ def _measured_best(engines: dict[str, Engine], work: Work, tell: Callable[[str],
     for name, seconds in medians.items():
         speed = work.batch_size / seconds
         speeds.append(f"{name} {speed:.1f}")
-    tell(f"pictures/s in batches of {work.batch_size}: {', '.join(speeds)}; {best} it is")
+    report_line(f"pictures/s in batches of {work.batch_size}: {', '.join(speeds)}; {best} it is")
     return best
 
 
-def _opened(work: Work, able: list[str], eager: Engine | None, tell: Callable[[str], None]) -> dict[str, Engine]:
+def _opened(work: Work, able: list[str], eager: Engine | None, report_line: Callable[[str], None]) -> dict[str, Engine]:
     """The engines of these names that can be opened. Raises EngineError where there are none."""
     engines: dict[str, Engine] = {}
     if eager is not None:
@@ -75,11 +75,11 @@ def _opened(work: Work, able: list[str], eager: Engine | None, tell: Callable[[s
     for name in able:
         if name in engines:
             continue
-        tell(f"building {name}")
+        report_line(f"building {name}")
         try:
             engines[name] = open_checked(name, work)
         except SkipwayError as error:
-            tell(f"without {name}: {error}")
+            report_line(f"without {name}: {error}")
             if not is_refused:
                 reason = str(error)  # of the first one that refused
                 is_refused = True
