@@ -69,7 +69,7 @@ def _is_read(file: Path, path: Path) -> bool:
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that cannot be: writing will say so
         return False
 
 
@@ -80,8 +80,7 @@ def _read_with(path: Path) -> Iterator[Path]:
     if path.name.endswith(".index.json"):
         yield from path.parent.iterdir()
         return
-    is_checkpoint = tf_checkpoint.looks_like(b"", path)
-    if path.is_file() and not is_checkpoint:
+    if path.is_file() and not tf_checkpoint.looks_like(b"", path):
         return
     try:
         prefix = find(path).prefix

@@ -24,8 +24,8 @@ _WORTH_COMPILING_S = 600.0
 def fastest(work: Work, report_line: Callable[[str], None], *, pictures: int | None = None) -> Engine:
     """The fastest engine for the work, measured in turns, or the one that was the fastest here before.
 
-    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known. `report_line` gets
-    a line about each engine. Raises EngineError where no engine can do it.
+    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known.
+    `report_line` gets a line about each engine. Raises EngineError where no engine can do it.
     """
     key = _key(work)
     able = able_engines(work.precision, work.device, work.network)
