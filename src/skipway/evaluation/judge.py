@@ -165,7 +165,6 @@ def evaluate(
         judge = partial(_judged, classifier, checked.split, batch_size, processes, report_progress, world)
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
         result = judge(classifier.engine, "evaluating")
-
         fit = feeding(classifier, checked.split)
     return Judgement(
         split=name,

@@ -79,7 +79,6 @@ def open_checked(name: str, work: Work) -> Engine:
     is_eager = (name, work.precision) == ("eager", "fp32")
     if is_eager and depends_on_batch(work.network):
         return engine  # nothing was folded
-
     spec = work.network.spec
     count = min(work.batch_size, 4)
     if work.calibration:
