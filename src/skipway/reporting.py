@@ -181,6 +181,8 @@ def _wrapped(text: str, room: int) -> list[str]:
     """A text in lines of at most `room` characters; a longer word has a line of its own."""
     from rich.cells import cell_len
 
+    if cell_len(text) <= room:
+        return [text]  # with all its blanks: it may be a path
     lines: list[str] = []
     line = ""
     for word in text.split():

@@ -20,7 +20,8 @@ from skipway.evaluation.figures import (
     percent,
     reliability_diagram,
 )
-from skipway.evaluation.report import THUMBNAIL, confused_pairs, thumbnail
+from skipway.evaluation.mistakes import THUMBNAIL, thumbnail
+from skipway.evaluation.report import confused_pairs
 
 HISTORY = [{"epoch": i, "train_loss": 1 / i, "val_loss": 1.1 / i, "learning_rate": 0.1} for i in range(1, 6)]
 

@@ -1,4 +1,4 @@
-"""Whether a model is given its pictures as in its training: what its normalizations stored tells."""
+"""Whether a model gets its pictures prepared as in its training: its normalizations stored what they saw."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ WELL_FED = 0.04
 
 @dataclass(frozen=True)
 class Feeding:
-    """The `figure` of the model's own preparation over some of the pictures, and the convention that fits best of the
-    others, "" where none was compared or none fits clearly better.
+    """How a model's own statistics fit some pictures.
+
+    Attributes:
+        figure: Misfit of the statistics to pictures as the model prepares them; 0 is a perfect fit.
+        pictures: How many pictures were looked at.
+        better: The convention that fits best of the others; "" where none was compared or none fits clearly better.
+        better_figure: The misfit with that convention.
     """
 
     figure: float
@@ -33,8 +38,11 @@ class Feeding:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        told: dict[str, Any] = {"figure": self.figure, "pictures": self.pictures}
-        return told | ({"better": self.better, "better_figure": self.better_figure} if self.better else {})
+        facts: dict[str, Any] = {"figure": self.figure, "pictures": self.pictures}
+        if self.better:
+            facts["better"] = self.better
+            facts["better_figure"] = self.better_figure
+        return facts
 
     def warnings(self) -> list[str]:
         """What the user should know."""
@@ -53,51 +61,57 @@ class Feeding:
 
 
 def feeding(classifier: Classifier, split: Split) -> Feeding | None:
-    """How a model's statistics fit some pictures of a split, evenly chosen; None for one without normalizations, or one
-    that normalizes with the statistics of the batch. It takes as long as a few dozen pictures more.
+    """How a model's statistics fit some pictures of a split, evenly chosen.
+
+    None for a model without normalizations, and for one that normalizes with the statistics of the batch. It takes as
+    long as a few dozen pictures more.
     """
     norm = getattr(classifier.spec, "norm", None)
-    if getattr(norm, "statistics", "") != "running":
+    statistics = getattr(norm, "statistics", "")
+    if statistics != "running":
         return None
     counts = _counts(classifier, split)
     if counts is None:
         return None
-    own = fit_of_counts(classifier.network, classifier.preprocessing, counts)
+    own_rule = classifier.preprocessing
+    own = fit_of_counts(classifier.network, own_rule, counts)
     if own is None:
         return None
-    found = Feeding(own.figure, own.pictures)
+    result = Feeding(own.figure, own.pictures)
     if own.figure <= WELL_FED or not is_quick(classifier.spec):
-        return found
-    others = {name: _figure(classifier, rule, counts) for name, rule in _other_values(classifier.preprocessing).items()}
-    best = min(others, key=lambda name: others[name])
-    if others[best] > POOR or CLOSE * others[best] > own.figure:
-        return found
-    return replace(found, better=best, better_figure=others[best])
+        return result
+    figures: dict[str, float] = {}
+    for name in CONVENTIONS:
+        rule = _with_values_of(name, own_rule)
+        fit = fit_of_counts(classifier.network, rule, counts)
+        assert fit is not None  # as the model's own preparation had a fit
+        figures[name] = fit.figure
+    best = min(figures, key=figures.__getitem__)
+    best_figure = figures[best]
+    is_clearly_better = CLOSE * best_figure <= own.figure
+    if best_figure > POOR or not is_clearly_better:
+        return result
+    return replace(result, better=best, better_figure=best_figure)
 
 
 def _counts(classifier: Classifier, split: Split) -> Tensor | None:
     """Pictures cut to size, (N, C, size, size); None where none of them can be read."""
     number = min(len(split), pictures_for(classifier.spec))
-    found = []
-    for index in np.linspace(0, len(split) - 1, number).astype(int):
+    places = np.linspace(0, len(split) - 1, number).astype(int)
+    pictures = []
+    for place in places:
         try:
-            found.append(classifier.preprocessing.pixels(split.pictures[int(index)]))
+            pixels = classifier.preprocessing.pixels(split.pictures[int(place)])
         except PictureError:
             continue
-    return torch.stack(found).to(classifier.device) if found else None
+        pictures.append(pixels)
+    if not pictures:
+        return None
+    return torch.stack(pictures).to(classifier.device)
 
 
-def _other_values(rule: Preprocessing) -> dict[str, Preprocessing]:
-    """The values of the usual conventions for pictures cut as they are."""
-    found = {}
-    for name in CONVENTIONS:
-        usual = preset(name, rule.size, grey=rule.depth == 1)
-        values = {part: getattr(usual, part) for part in ("channels", "scale", "mean", "std")}
-        found[name] = replace(rule, mean_image=None, **values)
-    return found
-
-
-def _figure(classifier: Classifier, rule: Preprocessing, counts: Tensor) -> float:
-    fit = fit_of_counts(classifier.network, rule, counts)
-    assert fit is not None
-    return fit.figure
+def _with_values_of(convention: str, rule: Preprocessing) -> Preprocessing:
+    """A preparation that cuts pictures as `rule` does and gives them the values of a usual convention."""
+    is_grey = rule.depth == 1
+    usual = preset(convention, rule.size, grey=is_grey)
+    return replace(rule, mean_image=None, channels=usual.channels, scale=usual.scale, mean=usual.mean, std=usual.std)

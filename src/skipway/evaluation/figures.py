@@ -61,9 +61,12 @@ def percent(fraction: float) -> str:
     """`93.3 %`; rounding never claims perfection: `99.97 %`, `> 99.99 %`."""
     if not math.isfinite(fraction):
         return "–"
+    value = fraction * 100
+    if 0.99995 <= fraction < 1:
+        return ">\u00a099.99\u00a0%"
     if 0.9995 <= fraction < 1:
-        return f"{fraction * 100:.2f}\u00a0%" if fraction < 0.99995 else ">\u00a099.99\u00a0%"
-    return f"{fraction * 100:.1f}\u00a0%"
+        return f"{value:.2f}\u00a0%"
+    return f"{value:.1f}\u00a0%"
 
 
 @drawing_style()
@@ -76,9 +79,13 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Drawing]:
     )
     drawings = []
     for title, columns, caption in charts:
-        curves = {column: points for column in columns if len(points := column_points(history, column)[0])}
+        curves = {}
+        for column in columns:
+            epochs, values = column_points(history, column)
+            if len(epochs):
+                curves[column] = (epochs, values)
         if curves:
-            drawings.append(_curve_chart(title, {one: column_points(history, one) for one in curves}, caption))
+            drawings.append(_curve_chart(title, curves, caption))
     return drawings
 
 
@@ -89,60 +96,89 @@ def column_points(history: Sequence[Mapping[str, float]], column: str) -> tuple[
         value: Any = row.get(column)
         # A table read from disk has empty cells where a run did not validate.
         if isinstance(value, Real) and math.isfinite(value):
-            points.append((float(row.get("epoch", number)), float(value)))
+            epoch = float(row.get("epoch", number))
+            points.append((epoch, float(value)))
     table = np.array(points, float).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
 
 def _curve_chart(title: str, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], caption: str) -> Drawing:
-    figure, axes = chart(340, 212, left=40, right=54 if len(curves) > 1 else 12, bottom=36, top=10)
+    """A chart of one curve, or of one of training and one of validation."""
+    has_both = len(curves) > 1
+    figure, axes = chart(340, 212, left=40, right=54 if has_both else 12, bottom=36, top=10)
     values = np.concatenate([values for _, values in curves.values()])
-    share = title.startswith("Top")
-    logarithmic = not share and _spans_decades(values)
-    if logarithmic:
+    is_share = title.startswith("Top")
+    is_logarithmic = not is_share and _spans_decades(values)
+    if is_logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
         caption = f"{caption} Logarithmic scale.".strip()
     ends = []
+    ranges = []
     for column, (epochs, heights) in curves.items():
-        training = column.startswith("train")
+        is_training = column.startswith("train")
+        name = "training" if is_training else "validation"
         # Validation is the thicker line as well: colour alone would not reach everybody.
-        colour, width = (MUTED, 1.1) if training and len(curves) > 1 else (ACCENT, 2.2)
+        colour, width = ACCENT, 2.2
+        if is_training and has_both:
+            colour, width = MUTED, 1.1
         axes.plot(epochs, heights, color=colour, linewidth=width, clip_on=False)
         axes.plot(epochs[-1:], heights[-1:], "o", color=colour, markersize=2 + width, clip_on=False)
-        ends.append((epochs[-1], heights[-1], "training" if training else "validation", colour))
-    if share:
-        axes.set_ylim(max(values.min() - 0.06, 0), 1)
-    elif not logarithmic:
-        axes.set_ylim(0, values.max() * 1.06 if values.max() > 0 else 1)
-    form = (lambda value, _: f"{value * 100:.0f}\u00a0%") if share else (lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(FuncFormatter(form))
+        ends.append((epochs[-1], heights[-1], name, colour))
+        ranges.append(f"{name} from {heights[0]:.4g} to {heights[-1]:.4g}")
+    _scale_curve_axes(axes, values, is_share=is_share, is_logarithmic=is_logarithmic)
+    if has_both:
+        _end_labels(axes, ends)
+    svg_name = title.split()[0].lower()
+    description = f"{title} by epoch: {'; '.join(ranges)}"
+    return Drawing(title, to_svg(figure, svg_name, description), caption)
+
+
+def _scale_curve_axes(axes: Any, values: np.ndarray, *, is_share: bool, is_logarithmic: bool) -> None:
+    """Set the limits of the values, and the numbers of both axes."""
+    highest = values.max()
+    if is_share:
+        lowest = max(values.min() - 0.06, 0)
+        axes.set_ylim(lowest, 1)
+        axes.yaxis.set_major_formatter(FuncFormatter(_whole_percent))
+    else:
+        if not is_logarithmic:
+            axes.set_ylim(0, highest * 1.06 if highest > 0 else 1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.set_xlabel("epoch", color=MUTED, fontsize=TEXT_SIZE, labelpad=3)
-    if len(curves) > 1:
-        _end_labels(axes, ends)
-    told = [
-        f"{name} from {curves[key][1][0]:.4g} to {height:.4g}"
-        for key, (_, height, name, _) in zip(curves, ends, strict=True)
-    ]
-    return Drawing(title, to_svg(figure, title.split()[0].lower(), f"{title} by epoch: {'; '.join(told)}"), caption)
+
+
+def _whole_percent(value: float, place: int) -> str:  # noqa: ARG001 (Matplotlib gives the number of the mark, too)
+    return f"{value * 100:.0f}\u00a0%"
 
 
 def _spans_decades(values: np.ndarray) -> bool:
-    low, high = values.min(), values.max()
-    steps = len(np.unique(values)) <= 8 and high > 30 * low  # a rate that falls by tens
-    return bool(low > 0 and (steps or high > 300 * low) and low > 1e-12)
+    """Whether values need a logarithmic scale."""
+    low = values.min()
+    high = values.max()
+    if low <= 1e-12:
+        return False
+    if high > 300 * low:
+        return True
+    is_steps = len(np.unique(values)) <= 8  # a rate that falls by tens
+    return bool(is_steps and high > 30 * low)
 
 
 def _end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Names at the right end of each curve, pushed apart where they would touch."""
-    heights = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ends]
+    heights = []
+    for x, y, _, _ in ends:
+        position = axes.transData.transform((x, y))
+        heights.append(float(position[1]))
     if len(ends) == 2 and abs(heights[0] - heights[1]) < TEXT_SIZE * 1.25:
-        middle, upper = sum(heights) / 2, int(heights[1] > heights[0])
-        for i in range(2):
-            heights[i] = middle + (0.625 if i == upper else -0.625) * TEXT_SIZE
+        middle = sum(heights) / 2
+        shift = 0.625 * TEXT_SIZE
+        if heights[1] > heights[0]:
+            shift = -shift
+        heights = [middle + shift, middle - shift]
     right = axes.transAxes.transform((1, 0))[0] + 4
     for (_, _, name, colour), height in zip(ends, heights, strict=True):
         axes.text(right, height, name, transform=None, color=colour, fontsize=TEXT_SIZE, va="center_baseline")
@@ -155,13 +191,17 @@ def calibration_bins(evaluation: Evaluation) -> list[Bin]:
     confidences = confidences[finite]
     hits = (evaluation.answers == evaluation.targets)[finite].double()
     edges = torch.linspace(0, 1, CALIBRATION_BINS + 1)
-    places = (torch.bucketize(confidences.float(), edges, right=True) - 1).clamp(0, CALIBRATION_BINS - 1)
+    places = torch.bucketize(confidences.float(), edges, right=True) - 1
+    places = places.clamp(0, CALIBRATION_BINS - 1)
     bins = []
     for i in range(CALIBRATION_BINS):
         inside = places == i
         count = int(inside.sum())
-        accuracy, confidence = (float(one[inside].sum()) / max(count, 1) for one in (hits, confidences))
-        bins.append(Bin(i / CALIBRATION_BINS, (i + 1) / CALIBRATION_BINS, count, accuracy, confidence))
+        accuracy = float(hits[inside].sum()) / max(count, 1)
+        confidence = float(confidences[inside].sum()) / max(count, 1)
+        low = i / CALIBRATION_BINS
+        high = (i + 1) / CALIBRATION_BINS
+        bins.append(Bin(low, high, count, accuracy, confidence))
     return bins
 
 
@@ -169,35 +209,41 @@ def calibration_bins(evaluation: Evaluation) -> list[Bin]:
 def reliability_diagram(bins: Sequence[Bin], ece: float) -> Drawing:
     """Accuracy over confidence in bins, above the number of pictures in each."""
     width, height, left, right = 470, 400, 46, 14
+    inner_width = width - left - right
     figure, axes = chart(width, height, left=left, right=right, bottom=116, top=10)
-    counts = figure.add_axes((left / width, 38 / height, (width - left - right) / width, 62 / height))
+    counts = figure.add_axes((left / width, 38 / height, inner_width / width, 62 / height))
     plain(counts)
-    filled = [one for one in bins if one.count]
-    places = [(one.low + one.high) / 2 for one in filled]
-    column = 0.86 / len(bins)
-    axes.bar(places, [one.accuracy for one in filled], column, color=ACCENT, alpha=0.45)
-    counts.bar(places, [one.count for one in filled], column, color=MUTED, alpha=0.5)
+    filled = [section for section in bins if section.count]
+    places = [(section.low + section.high) / 2 for section in filled]
+    column_width = 0.86 / len(bins)
+    axes.bar(places, [section.accuracy for section in filled], column_width, color=ACCENT, alpha=0.45)
+    counts.bar(places, [section.count for section in filled], column_width, color=MUTED, alpha=0.5)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
-    for place, one in zip(places, filled, strict=True):
-        axes.plot([place, place], [one.accuracy, one.confidence], color=CONTRAST, linewidth=1.6)
-        axes.plot([place], [one.confidence], "o", color=CONTRAST, markersize=4.2)
-        number = f"{one.count:,}" if one.count < 100_000 else f"{one.count / 1000:,.0f}k"
+    largest = 1
+    for place, section in zip(places, filled, strict=True):
+        axes.plot([place, place], [section.accuracy, section.confidence], color=CONTRAST, linewidth=1.6)
+        axes.plot([place], [section.confidence], "o", color=CONTRAST, markersize=4.2)
+        number = f"{section.count:,}"
+        if section.count >= 100_000:
+            number = f"{section.count / 1000:,.0f}k"
         above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
-        counts.annotate(number, (place, one.count), color=MUTED, fontsize=7.2, **above)
+        counts.annotate(number, (place, section.count), color=MUTED, fontsize=7.2, **above)
+        largest = max(largest, section.count)
     axes.set_ylim(0, 1.02)
-    counts.set_ylim(0, max((one.count for one in filled), default=1) * 1.25)
-    for one, name in ((axes, "share of right answers"), (counts, "pictures")):
-        one.set_xlim(0, 1)
-        one.set_xticks(np.linspace(0, 1, 6))
-        one.set_ylabel(name, color=MUTED, fontsize=TEXT_SIZE)
-        one.yaxis.set_label_coords(-38 / (width - left - right), 0.5)
+    counts.set_ylim(0, largest * 1.25)
+    for panel, name in ((axes, "share of right answers"), (counts, "pictures")):
+        panel.set_xlim(0, 1)
+        panel.set_xticks(np.linspace(0, 1, 6))
+        panel.set_ylabel(name, color=MUTED, fontsize=TEXT_SIZE)
+        panel.yaxis.set_label_coords(-38 / inner_width, 0.5)
     counts.set_xlabel("probability of the answer", color=MUTED, fontsize=TEXT_SIZE, labelpad=4)
     counts.set_yticks([])
     axes.xaxis.set_major_formatter(NullFormatter())
     for axis in (axes.yaxis, counts.xaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f}\u00a0%"))
-    told = f"Reliability diagram: share of right answers by probability of the answer; calibration error {percent(ece)}"
-    return Drawing("Reliability", to_svg(figure, "reliability", told))
+        axis.set_major_formatter(FuncFormatter(_whole_percent))
+    calibration = f"calibration error {percent(ece)}"
+    description = f"Reliability diagram: share of right answers by probability of the answer; {calibration}"
+    return Drawing("Reliability", to_svg(figure, "reliability", description))
 
 
 @drawing_style()
@@ -207,11 +253,15 @@ def heat_map(confusion: np.ndarray, labels: Sequence[str]) -> Drawing:
     classes = len(labels)
     block = math.ceil(classes / _MAX_CELLS)
     shares = _pooled(shares, block)
-    side = min(max(classes * _LABEL_PITCH, 380.0), _MAX_SIDE)
-    stride = 1 if classes * _LABEL_PITCH <= _MAX_SIDE else math.ceil(classes * 1.4 * _LABEL_PITCH / side)
+    needed = classes * _LABEL_PITCH
+    side = min(max(needed, 380.0), _MAX_SIDE)
+    stride = 1
+    if needed > _MAX_SIDE:
+        stride = math.ceil(classes * 1.4 * _LABEL_PITCH / side)
     shown = [_short(escaped(labels[i])) for i in range(0, classes, stride)]
     size = min(side / classes * stride * 0.82, 8.0)
-    margin = max(_columns(one) for one in shown) * size * 0.55 + 24
+    longest = max(_columns(label) for label in shown)
+    margin = longest * size * 0.55 + 24
     whole = side + margin + 6
     figure, axes = chart(whole, whole, left=margin, right=6, bottom=6, top=margin)
     axes.imshow(_coloured(shares), interpolation="none", extent=(0, classes, classes, 0), aspect="auto", zorder=2)
@@ -224,27 +274,35 @@ def heat_map(confusion: np.ndarray, labels: Sequence[str]) -> Drawing:
     axes.tick_params(labelsize=size, labelcolor=INK, pad=3)
     axes.set_xlabel("called", color=MUTED, fontsize=TEXT_SIZE + 1)
     axes.set_ylabel("true class", color=MUTED, fontsize=TEXT_SIZE + 1)
-    axes.xaxis.set_label_coords(0.5, 1 + (margin - 9) / side)
-    axes.yaxis.set_label_coords(-(margin - 9) / side, 0.5)
+    title_place = (margin - 9) / side
+    axes.xaxis.set_label_coords(0.5, 1 + title_place)
+    axes.yaxis.set_label_coords(-title_place, 0.5)
     _frame(axes, classes)
-    told = f"Confusion matrix of {classes} classes as a heat map; the pairs confused most often are in the table below"
-    notes = (
-        [f"A cell stands for {block} × {block} classes and shows the greatest of their shares."] if block > 1 else []
+    description = (
+        f"Confusion matrix of {classes} classes as a heat map; the pairs confused most often are in the table below"
     )
-    notes += [f"Every {_ordinal(stride)} class is labelled."] if stride > 1 else []
-    return Drawing("Confusion", to_svg(figure, "confusion", told), " ".join(notes))
+    notes = []
+    if block > 1:
+        notes.append(f"A cell stands for {block} × {block} classes and shows the greatest of their shares.")
+    if stride > 1:
+        notes.append(f"Every {_ordinal(stride)} class is labelled.")
+    return Drawing("Confusion", to_svg(figure, "confusion", description), " ".join(notes))
 
 
 def _frame(axes: Any, classes: int) -> None:
+    """A frame around the heat map, and faint rows and columns, which guide the eye from a label to its cell."""
     for spine in axes.spines.values():
         spine.set(visible=True, color=LINE, linewidth=1)
-    if classes * _LABEL_PITCH <= _MAX_SIDE:  # faint rows and columns guide the eye from a label to its cell
-        for line in range(1, classes):
-            axes.axhline(line, color=LINE, linewidth=0.5, zorder=1)
-            axes.axvline(line, color=LINE, linewidth=0.5, zorder=1)
+    has_room = classes * _LABEL_PITCH <= _MAX_SIDE
+    if not has_room:
+        return
+    for line in range(1, classes):
+        axes.axhline(line, color=LINE, linewidth=0.5, zorder=1)
+        axes.axvline(line, color=LINE, linewidth=0.5, zorder=1)
 
 
 def _pooled(shares: np.ndarray, block: int) -> np.ndarray:
+    """The greatest share of each block of `block` x `block` cells."""
     rest = -len(shares) % block
     padded = np.pad(shares, ((0, rest), (0, rest)))
     cells = len(padded) // block
@@ -261,12 +319,20 @@ def _coloured(shares: np.ndarray) -> np.ndarray:
 
 
 def _ordinal(number: int) -> str:
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    ending = endings.get(number % 10, "th")
+    if number % 100 in (11, 12, 13):
+        ending = "th"
     return f"{number}{ending}"
 
 
 def _columns(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+    """How many places a text takes where a wide character takes two."""
+    columns = 0
+    for character in text:
+        is_wide = unicodedata.east_asian_width(character) in "WF"
+        columns += 2 if is_wide else 1
+    return columns
 
 
 def _short(text: str, columns: int = 20) -> str:

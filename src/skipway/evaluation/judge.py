@@ -23,23 +23,30 @@ from skipway.evaluation.metrics import Evaluation, evaluate_network
 from skipway.evaluation.overlap import UNKNOWN, Overlap, chosen, wanted_part
 from skipway.inference.classifier import Classifier
 from skipway.machine import usable_cores
-from skipway.reporting import counted, escaped, joined_lines
+from skipway.reporting import counted, escaped, joined_lines, table
 from skipway.weights.bundle import load_bundle
 from skipway.world.ranks import World, joined_world, local_size, on_main
 
 if TYPE_CHECKING:
     from skipway.inference.engines import Precision
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # gets what is done, how many pictures are done, and how many there are
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """An evaluation, the name of the split it is about, and the pictures of it that could not be read.
+    """How good a model is on a split of a data set.
 
-    `engine` is what answered. `exact` is the evaluation of the network itself, in fp32, where another precision was
-    judged. `overlap` tells how the pictures relate to those that the model was trained on; None where the model file
-    does not know. `feeding` is how the model's own statistics fit the pictures, None where it has none to ask.
+    Attributes:
+        split: Name of the split.
+        evaluation: The figures of the engine that answered.
+        bad: The pictures that could not be read.
+        engine: Name of the engine that answered; `network` is the network itself.
+        precision: Arithmetic of the engine.
+        exact: Figures of the network itself in fp32, where the engine has another precision.
+        overlap: How the pictures relate to those of the training; None where the model file does not say.
+        feeding: How the model's own statistics fit the pictures; None where it has no such statistics.
+        matching: A remark on classes that were matched by their order, "" where they were matched by name.
     """
 
     split: str
@@ -54,48 +61,61 @@ class Judgement:
 
     def remarks(self) -> list[str]:
         """What a reader of the figures must know of the pictures, a line each."""
-        fed = self.feeding.warnings() if self.feeding else []
-        fed += [self.matching] if self.matching else []
+        lines: list[str] = []
         if self.overlap is not None:
-            return [*self.overlap.remarks(self.split, self.evaluation), *fed]
-        return [UNKNOWN, *fed] if self.split in {"all", "train"} else fed
+            lines += self.overlap.remarks(self.split, self.evaluation)
+        elif self.split in {"all", "train"}:
+            lines.append(UNKNOWN)
+        if self.feeding is not None:
+            lines += self.feeding.warnings()
+        if self.matching:
+            lines.append(self.matching)
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        bad = [{"file": error.file, "error": error.reason} for error in self.bad]
         facts: dict[str, Any] = {"split": self.split, "engine": self.engine, "precision": self.precision}
         if self.exact is not None:
-            facts |= {"fp32_top1": self.exact.top1, "fp32_images_per_second": self.exact.images_per_second}
+            facts["fp32_top1"] = self.exact.top1
+            facts["fp32_images_per_second"] = self.exact.images_per_second
         facts["remarks"] = self.remarks()
-        facts["fit"] = self.feeding.to_dict() if self.feeding else {}
-        facts["overlap"] = None if self.overlap is None else self.overlap.to_dict(self.evaluation)
-        return {**facts, **self.evaluation.to_dict(), "bad": bad}
+        facts["fit"] = {}
+        if self.feeding is not None:
+            facts["fit"] = self.feeding.to_dict()
+        facts["overlap"] = None
+        if self.overlap is not None:
+            facts["overlap"] = self.overlap.to_dict(self.evaluation)
+        facts.update(self.evaluation.to_dict())
+        facts["bad"] = [{"file": error.file, "error": error.reason} for error in self.bad]
+        return facts
 
     def describe(self) -> str:
-        """The figures as text, a line a class."""
-        found = self.evaluation
-        labels = [escaped(score.label) for score in found.per_class]
-        width = max(map(len, labels))
-        lines = [
-            *self.remarks(),
-            f"{counted(found.count, 'picture')} ({self.split}): top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, "
-            f"loss {found.loss:.4f}, ECE {found.ece:.2%}; {found.images_per_second:,.0f} pictures/s",
-            *self._beside(),
-            f"{'class':{width}}  precision  recall      F1  support",
-        ]
-        lines += [
-            f"{label:{width}}  {one.precision:9.2%} {one.recall:7.2%} {one.f1:7.2%} {one.support:8,}"
-            for label, one in zip(labels, found.per_class, strict=True)
-        ]
-        return joined_lines(lines)
+        """The figures as text: remarks, those of all pictures, and a table with a line for each class."""
+        result = self.evaluation
+        pictures = counted(result.count, "picture")
+        accuracy = f"top-1 {result.top1:.2%}, top-5 {result.top5:.2%}"
+        summary = f"{accuracy}, loss {result.loss:.4f}, ECE {result.ece:.2%}"
+        speed = f"{result.images_per_second:,.0f} pictures/s"
+        lines = self.remarks()
+        lines.append(f"{pictures} ({self.split}): {summary}; {speed}")
+        lines += self._engine_lines()
+        rows = []
+        for score in result.per_class:
+            fractions = (score.precision, score.recall, score.f1)
+            percents = [f"{fraction:.2%}" for fraction in fractions]
+            rows.append((score.label, *percents, f"{score.support:,}"))
+        classes = table(("class", "precision", "recall", "F1", "support"), rows)
+        return f"{joined_lines(lines)}\n{classes}"
 
-    def _beside(self) -> list[str]:
-        """What a faster way of answering costs."""
-        if self.exact is None:
-            return [] if self.engine == "network" else [f"answered by {self.engine}"]
-        loss = 100 * (self.exact.top1 - self.evaluation.top1)
-        told = f"answered by {self.engine} in {self.precision}; in fp32 top-1 is {self.exact.top1:.2%}"
-        return [f"{told}, {loss:+.2f} points are lost"]
+    def _engine_lines(self) -> list[str]:
+        """Which engine answered, and how much accuracy a lower precision costs; empty for the network in fp32."""
+        if self.exact is not None:
+            loss = 100 * (self.exact.top1 - self.evaluation.top1)
+            engine = f"answered by {self.engine} in {self.precision}"
+            return [f"{engine}; in fp32 top-1 is {self.exact.top1:.2%}, {loss:+.2f} points are lost"]
+        if self.engine == "network":
+            return []
+        return [f"answered by {self.engine}"]
 
 
 @starting_workers()
@@ -117,7 +137,7 @@ def evaluate(
 
     Of data without parts, the pictures that the model was trained on are left out, as far as the model file knows them
     by their content; `split` takes "val" and "train" there, too, for those that were held out and those trained on, and
-    "all" for all. `Judgement.remarks` tells how the pictures relate to those of the training.
+    "all" for all. `Judgement.remarks` says how the pictures relate to those of the training.
 
     Targets are matched to the model's labels by name, or by order where the model's are mere numbers. Unreadable
     pictures are left out and listed. Raises DataError when the labels do not fit, ModelFileError for a bad model file.
@@ -128,36 +148,34 @@ def evaluate(
     require_workers(workers)
     _require_batch_size(batch_size)
     given = model if isinstance(model, Classifier) else load_bundle(model)
-    with joined_world(given.device.type if isinstance(given, Classifier) else device) as world:
+    if isinstance(given, Classifier):
+        device = given.device.type
+    with joined_world(device) as world:
         classifier = given if isinstance(given, Classifier) else Classifier(given, world.device, Path(str(model)))
         classifier.require_classes()
-        tell = progress if progress is not None and world.main else _silent
+        # Only the main rank reports.
+        report_progress = progress if progress is not None and world.main else _no_progress
+        report_line = say if say is not None and world.main else _no_line
         source = open_source(data)
-        name, checked, overlap = _checked(classifier, source, split, tell)
-        use = partial(
-            classifier.use,
-            batch_size=min(batch_size, len(checked.split)),
-            precision=precision,
-            calibrate=calibrate,
-            pictures=len(checked.split),
-            tell=say if world.main else _unsaid,
-        )
-        _choose_engine(classifier, world, engine, use)
-        count = _worker_count(classifier, checked.split, batch_size, workers, world, say)
-        judge = partial(_judged, classifier, checked.split, batch_size, count, tell, world)
+        name, checked, overlap = _checked(classifier, source, split, report_progress)
+        use = partial(classifier.use, precision=precision, calibrate=calibrate, tell=say if world.main else _no_line)
+        count = len(checked.split)
+        _choose_engine(classifier, world, engine, partial(use, batch_size=min(batch_size, count), pictures=count))
+        processes = _worker_count(classifier, checked.split, batch_size, workers, world, report_line)
+        judge = partial(_judged, classifier, checked.split, batch_size, processes, report_progress, world)
         exact = judge(classifier.network, "evaluating in fp32") if precision != "fp32" else None
-        found = judge(classifier.engine, "evaluating")
-        fed = feeding(classifier, checked.split)
+        result = judge(classifier.engine, "evaluating")
+        fit = feeding(classifier, checked.split)
     return Judgement(
-        name,
-        found,
-        checked.bad,
-        classifier.engine_name,
-        precision,
-        exact,
-        overlap,
-        fed,
-        _matching(source.labels, classifier.labels),
+        split=name,
+        evaluation=result,
+        bad=checked.bad,
+        engine=classifier.engine_name,
+        precision=precision,
+        exact=exact,
+        overlap=overlap,
+        feeding=fit,
+        matching=_matching(source.labels, classifier.labels),
     )
 
 
@@ -172,16 +190,14 @@ def _worker_count(
     batch_size: int,
     workers: int,
     world: World,
-    say: Callable[[str], None] | None,
+    report_line: Callable[[str], None],
 ) -> int:
-    return pick_workers(
-        workers,
-        split,
-        batch_bytes(classifier.preprocessing, min(batch_size, len(split))),
-        say if say is not None and world.main else _unsaid,
-        cuda=world.device.type == "cuda",
-        processes=min(world.size, local_size()),
-    )
+    """How many worker processes load the pictures of this rank."""
+    pictures_of_batch = min(batch_size, len(split))
+    bytes_of_batch = batch_bytes(classifier.preprocessing, pictures_of_batch)
+    ranks_here = min(world.size, local_size())
+    on_gpu = world.device.type == "cuda"
+    return pick_workers(workers, split, bytes_of_batch, report_line, cuda=on_gpu, processes=ranks_here)
 
 
 def _choose_engine(classifier: Classifier, world: World, engine: str, use: Callable[[str], None]) -> None:
@@ -196,20 +212,27 @@ def _choose_engine(classifier: Classifier, world: World, engine: str, use: Calla
         use(chosen)
 
 
-def _checked(classifier: Classifier, source: Source, split: str, tell: Progress) -> tuple[str, Checked, Overlap | None]:
+def _checked(
+    classifier: Classifier, source: Source, split: str, report_progress: Progress
+) -> tuple[str, Checked, Overlap | None]:
     """The name of the part to judge on, its pictures that can be read and may judge, and their overlap with those of
     the training.
     """
     wanted = wanted_part(source, split, classifier.identity)
-    found = source.split(wanted.part)
-    aligned = Split(found.pictures, _aligned(found.targets, source.labels, classifier.labels, source.name))
-    checked = check_split(aligned, usable_cores(), lambda done, total: tell("checking pictures", done, total))
+    part = source.split(wanted.part)
+    targets = _aligned(part.targets, source.labels, classifier.labels, source.name)
+
+    def report_checked(done: int, total: int) -> None:
+        report_progress("checking pictures", done, total)
+
+    checked = check_split(Split(part.pictures, targets), usable_cores(), report_checked)
     if not len(checked.split):
         raise DataError(f"{source.name}: no picture of {wanted.part} can be read; the first: {checked.bad[0]}")
     name = split or wanted.part
     if classifier.identity is None:
         return name, checked, None
-    return name, *chosen(checked, wanted, classifier.identity)
+    kept, overlap = chosen(checked, wanted, classifier.identity)
+    return name, kept, overlap
 
 
 def _judged(
@@ -217,69 +240,93 @@ def _judged(
     split: Split,
     batch_size: int,
     workers: int,
-    tell: Progress,
+    report_progress: Progress,
     world: World,
     network: nn.Module,
-    what: str,
+    activity: str,
 ) -> Evaluation:
-    cuda = classifier.device.type == "cuda"
+    """The figures of a network, or of an engine, on the pictures of all ranks. Raises SkipwayError for a loss of NaN.
+
+    `activity` is the text of the progress reports.
+    """
+    on_gpu = classifier.device.type == "cuda"
     batches = evaluation_batches(
         split,
         classifier.preprocessing,
         batch_size=batch_size,
         workers=workers,
-        pin=cuda,
+        pin=on_gpu,
         rank=world.rank,
         world=world.size,
     )
+    total = len(split)
 
-    def counted() -> Iterator[Batch]:
+    def reported_batches() -> Iterator[Batch]:
         done = 0
         for batch in batches:
             yield batch
-            done = min(done + world.size * len(batch.targets), len(split))  # the others are about as far
-            tell(what, done, len(split))
+            of_all_ranks = world.size * len(batch.targets)  # the others are about as far
+            done = min(done + of_all_ranks, total)
+            report_progress(activity, done, total)
 
-    found = evaluate_network(network, counted(), classifier.preprocessing, classifier.labels, classifier.device)
-    if not math.isfinite(found.loss):  # one answer is enough: its loss is part of the mean
-        raise SkipwayError(classifier.told_infinite())
-    return found
+    result = evaluate_network(
+        network, reported_batches(), classifier.preprocessing, classifier.labels, classifier.device
+    )
+    if not math.isfinite(result.loss):  # a single such answer is enough: its loss is part of the mean
+        raise SkipwayError(classifier.infinite_message())
+    return result
 
 
 def _aligned(targets: np.ndarray, labels: Sequence[str], known: Sequence[str], name: str) -> np.ndarray:
-    """Targets renumbered from the data's labels to the model's. Labels without a picture need no match."""
-    if tuple(labels) == tuple(known) or _by_order(labels, known):
+    """Targets renumbered from the data's labels to the model's. Labels without a picture need no match.
+
+    Raises DataError where the model does not know a label.
+    """
+    is_same = tuple(labels) == tuple(known)
+    if is_same or _by_order(labels, known):
         return targets
-    used = sorted(set(targets.tolist()))
-    strange = [labels[target] for target in used if labels[target] not in known]
-    if strange:
-        raise DataError(
-            f"{name} has classes that the model does not know: {', '.join(strange[:5])}; "
-            f"it knows {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
-        )
-    place = {target: known.index(labels[target]) for target in used}
-    return np.array([place[int(target)] for target in targets], np.int64)
+    number_of: dict[int, int] = {}
+    unknown: list[str] = []
+    for target in sorted(set(targets.tolist())):
+        label = labels[target]
+        if label in known:
+            number_of[target] = known.index(label)
+        else:
+            unknown.append(label)
+    if unknown:
+        some_unknown = ", ".join(unknown[:5])
+        some_known = ", ".join(known[:8])
+        dots = " ..." if len(known) > 8 else ""
+        raise DataError(f"{name} has classes that the model does not know: {some_unknown}; it knows {some_known}{dots}")
+    return np.array([number_of[int(target)] for target in targets], np.int64)
 
 
 def _by_order(labels: Sequence[str], known: Sequence[str]) -> bool:
-    """Whether the model's classes are mere numbers, as those of imported models that nobody has named, and the data's
-    are not.
+    """Whether classes are matched by their order: those of the model are mere numbers, and those of the data are not.
+
+    Imported models whose classes nobody has named have such numbers.
     """
-    numbered = tuple(known) == tuple(map(str, range(len(known))))
-    return numbered and len(labels) == len(known) and not set(labels) & set(known)
+    numbers = [str(number) for number in range(len(known))]
+    if list(known) != numbers or len(labels) != len(known):
+        return False
+    return set(labels).isdisjoint(known)
 
 
 def _matching(labels: Sequence[str], known: Sequence[str]) -> str:
-    """What to say of classes that were matched by order, "" of those that were matched by name."""
+    """The remark on classes that were matched by order, "" for those that were matched by name."""
     if not _by_order(labels, known):
         return ""
-    pairs = ", ".join(f"{number} = {escaped(label)}" for number, label in zip(known[:5], labels, strict=False))
-    return f"classes are matched by order ({pairs}{', ...' if len(labels) > 5 else ''}): the model names none"
+    pairs = []
+    for number, label in zip(known[:5], labels, strict=False):
+        pairs.append(f"{number} = {escaped(label)}")
+    if len(labels) > 5:
+        pairs.append("...")
+    return f"classes are matched by order ({', '.join(pairs)}): the model names none"
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Nobody watches."""
+def _no_progress(activity: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
-def _unsaid(line: str) -> None:
-    """Nobody listens."""
+def _no_line(line: str) -> None:
+    """Report no line."""

@@ -96,45 +96,61 @@ def evaluate_network(
     if len(labels) < 2:
         raise DataError("with fewer than two classes no answer can be wrong; add pictures of another class")
     meters = _meters(len(labels), distributed=distributed).to(device)
-    seen: list[tuple[Tensor, ...]] = []
+    answered: list[tuple[Tensor, ...]] = []
     modes = {module: module.training for module in network.modules()}  # a frozen part may already be in eval mode
     network.eval()
     began = time.perf_counter()
+    is_mixed = precision != torch.float32
     try:
-        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            seen.extend(_judge(network, batch, preprocessing, device, meters) for batch in batches)
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=is_mixed):
+            for batch in batches:
+                columns_of_batch = _judge(network, batch, preprocessing, device, meters)
+                answered.append(columns_of_batch)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    columns = _columns(seen, device)
+    columns = _columns(answered, device)
     if distributed and torch.distributed.is_available() and torch.distributed.is_initialized():
         columns = _gathered(columns)
     seconds = time.perf_counter() - began
-    if not len(columns[0]):  # one rank of several may well go without
+    indices = columns[0]
+    if not len(indices):  # a single rank of several may well go without
         raise DataError("there are no pictures to judge the network on; choose another split with --split")
-    return _result(_values(meters), [column.cpu() for column in columns], tuple(labels), seconds)
+    values = _values(meters)
+    on_cpu = [column.cpu() for column in columns]
+    return _result(values, on_cpu, tuple(labels), seconds)
 
 
 def _values(meters: MetricCollection) -> dict[str, Tensor]:
+    """The values of the metrics, over all ranks."""
     with warnings.catch_warnings():
-        # A rank that has no pictures of its own: it takes part in the sums of the others.
+        # A rank that has no pictures of its own takes part in the sums of the others all the same.
         warnings.filterwarnings("ignore", message="The ``compute`` method", category=UserWarning)
         return meters.compute()
 
 
-def _columns(seen: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
+def _columns(answered: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
     """Indices, targets, answers (int64) and confidences (float32) of the pictures of this process."""
-    if not seen:
-        kinds = (torch.int64, torch.int64, torch.int64, torch.float32)
-        return [torch.empty(0, dtype=kind, device=device) for kind in kinds]
-    return [torch.cat(column).to(device) for column in zip(*seen, strict=True)]
+    columns = []
+    if not answered:
+        for dtype in (torch.int64, torch.int64, torch.int64, torch.float32):
+            columns.append(torch.empty(0, dtype=dtype, device=device))
+        return columns
+    for parts in zip(*answered, strict=True):
+        column = torch.cat(parts)
+        columns.append(column.to(device))
+    return columns
 
 
 def _gathered(columns: Sequence[Tensor]) -> list[Tensor]:
     """The columns of all ranks, in the order of the split."""
-    whole = [torch.cat(gather_all_tensors(column)) for column in columns]
-    order = whole[0].argsort()
-    return [column[order] for column in whole]
+    of_all_ranks = []
+    for column in columns:
+        parts = gather_all_tensors(column)
+        of_all_ranks.append(torch.cat(parts))
+    indices = of_all_ranks[0]
+    order = indices.argsort()
+    return [column[order] for column in of_all_ranks]
 
 
 def _meters(classes: int, *, distributed: bool) -> MetricCollection:
@@ -153,12 +169,15 @@ def _meters(classes: int, *, distributed: bool) -> MetricCollection:
 def _judge(
     network: nn.Module, batch: Batch, preprocessing: Preprocessing, device: torch.device, meters: MetricCollection
 ) -> tuple[Tensor, ...]:
-    inputs = preprocessing.standardized(batch.pixels.to(device, non_blocking=True))
+    """Count a batch in the metrics. Returns its indices, targets, answers and confidences."""
+    pixels = batch.pixels.to(device, non_blocking=True)
+    inputs = preprocessing.standardized(pixels)
     targets = batch.targets.to(device, non_blocking=True)
     logits = network(inputs).float()
     probabilities = logits.softmax(1)
     confidences, answers = probabilities.max(1)
-    meters["loss"].update(F.cross_entropy(logits, targets, reduction="none"))
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    meters["loss"].update(losses)
     meters["confusion"].update(answers, targets)
     # Logits, because where probabilities underflow to 0 they tie, and ties would decide who is among the five.
     meters["top5"].update(logits, targets)
@@ -167,30 +186,46 @@ def _judge(
     return batch.indices, targets, answers, confidences
 
 
-def _result(values: dict[str, Tensor], seen: list[Tensor], labels: tuple[str, ...], seconds: float) -> Evaluation:
+def _result(values: dict[str, Tensor], columns: list[Tensor], labels: tuple[str, ...], seconds: float) -> Evaluation:
+    """The evaluation from the values of the metrics and the columns of all pictures."""
     confusion = values["confusion"].cpu()
     count = int(confusion.sum())
-    right = confusion.diagonal()
-    called, support = confusion.sum(0), confusion.sum(1)
-    scores = []
-    for i, label in enumerate(labels):
-        precision = float(right[i] / called[i]) if called[i] else 0.0
-        recall = float(right[i] / support[i]) if support[i] else 0.0
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        scores.append(ClassScore(label, precision, recall, f1, int(support[i])))
-    indices, targets, answers, confidences = seen
+    right = int(confusion.diagonal().sum())
+    rows = tuple(tuple(row) for row in confusion.tolist())
+    indices, targets, answers, confidences = columns
     return Evaluation(
-        top1=int(right.sum()) / max(count, 1),
+        top1=right / max(count, 1),
         top5=float(values["top5"]),
         loss=float(values["loss"]),
         ece=float(values["ece"]),
         count=count,
         images_per_second=count / max(seconds, 1e-9),
-        per_class=tuple(scores),
-        confusion=tuple(tuple(int(one) for one in row) for row in confusion),
+        per_class=_class_scores(confusion, labels),
+        confusion=rows,
         labels=labels,
         indices=indices,
         targets=targets,
         answers=answers,
         confidences=confidences,
     )
+
+
+def _class_scores(confusion: Tensor, labels: Sequence[str]) -> tuple[ClassScore, ...]:
+    """The scores of each class from the confusion matrix (true class, answer)."""
+    right = confusion.diagonal()
+    called = confusion.sum(0)
+    support = confusion.sum(1)
+    scores = []
+    for i, label in enumerate(labels):
+        precision = 0.0
+        recall = 0.0
+        f1 = 0.0
+        if called[i]:
+            precision = float(right[i] / called[i])
+        if support[i]:
+            recall = float(right[i] / support[i])
+        if precision + recall:
+            f1 = 2 * precision * recall / (precision + recall)
+        score = ClassScore(label, precision, recall, f1, int(support[i]))
+        scores.append(score)
+    return tuple(scores)

@@ -30,10 +30,15 @@ class Wanted:
 class Overlap:
     """How the pictures of a data set relate to those of a model's training.
 
-    Of `pictures` in the part, `trained_on` have the very bytes of training pictures and `held_out` those of held-out
-    ones. `choice` says which were judged. Of these, `same` were trained on, and `alike` only look like pictures that
-    were: bool (judged,) each. `names` are those of the judged ones that are either. Not `complete` where the model
-    began from weights whose pictures nobody knows.
+    Attributes:
+        pictures: How many pictures the part has.
+        trained_on: How many of them have the very bytes of a training picture.
+        held_out: How many have the bytes of a held-out picture and of no training picture.
+        choice: Which of them were judged.
+        same: Of the judged pictures, those that were trained on: bool (judged,).
+        alike: Of the judged pictures, those that only look like training pictures: bool (judged,).
+        names: Names of the judged pictures that are the same or alike, in order.
+        complete: Whether all training pictures are known; not where training began from weights of others.
     """
 
     pictures: int
@@ -48,11 +53,13 @@ class Overlap:
     def top1_without(self, evaluation: Evaluation) -> float | None:
         """Top-1 without the pictures that were trained on or look so; None where that changes nothing."""
         known = self.same | self.alike
-        if not known.any() or known.all() or len(evaluation.indices) != len(known):
+        some_are_left = known.any() and not known.all()
+        if not some_are_left or len(evaluation.indices) != len(known):
             return None
-        fresh = ~known[evaluation.indices.numpy()]
-        right = (evaluation.answers == evaluation.targets).numpy()
-        return float(right[fresh].mean())
+        positions = evaluation.indices.numpy()
+        is_fresh = ~known[positions]
+        is_right = (evaluation.answers == evaluation.targets).numpy()
+        return float(is_right[is_fresh].mean())
 
     def to_dict(self, evaluation: Evaluation) -> dict[str, Any]:
         """Plain values for JSON. `trained_on` and `looks_trained_on` count among the judged pictures."""
@@ -66,33 +73,41 @@ class Overlap:
 
     def remarks(self, part: str, evaluation: Evaluation) -> list[str]:
         """What a reader of the figures must know, a line each."""
-        lines = [self._which(part)] if self.choice != "everything" else []
-        same, alike = int(self.same.sum()), int(self.alike.sum())
-        count = len(self.same)
-        judged = agreeing(count, "1 picture", f"these {count:,} pictures")
-        were = agreeing(same, "was", "were")
+        lines = []
+        if self.choice != "everything":
+            lines.append(self._which(part))
         if not self.complete:
             lines.append(UNKNOWN_PARENT)
-        if alike and same + alike == len(self.same):
+        same = int(self.same.sum())
+        alike = int(self.alike.sum())
+        count = len(self.same)
+        judged = agreeing(count, "1 picture", f"these {count:,} pictures")
+        if alike and same + alike == count:
             look = agreeing(count, "the only picture looks", f"all of {judged} were trained on, or look")
             lines.append(f"NO MEASURE: {look} like pictures that were trained on (the same, saved again or resized)")
             return lines
-        if same and (part in {"all", "train"} or self.choice == "trained on" or same == len(self.same)):
-            lines.append(
-                f"NO MEASURE: {same:,} of {judged} {were} trained on; the figures say how well the model remembers, "
-                "not how good it is"
-            )
-        elif same:
-            lines.append(f"{same:,} of {judged} {were} trained on{self._named(self.same)}")
+        if same:
+            lines.append(self._same_remark(part, judged))
         if alike:
+            look = agreeing(alike, "looks", "look")
+            names = self._named(self.alike)
             lines.append(
-                f"{alike:,} of these pictures {agreeing(alike, 'looks', 'look')} like pictures that were trained on "
-                f"(the same, saved again or resized){self._named(self.alike)}"
+                f"{alike:,} of these pictures {look} like pictures that were trained on "
+                f"(the same, saved again or resized){names}"
             )
         without = self.top1_without(evaluation)
         if without is not None:
             lines.append(f"without them top-1 is {without:.2%}")
         return lines
+
+    def _same_remark(self, part: str, judged: str) -> str:
+        """The line on judged pictures that were trained on; `judged` is the number of judged pictures in words."""
+        same = int(self.same.sum())
+        text = f"{same:,} of {judged} {agreeing(same, 'was', 'were')} trained on"
+        is_whole_training = part in {"all", "train"} or self.choice == "trained on"
+        if is_whole_training or same == len(self.same):
+            return f"NO MEASURE: {text}; the figures say how well the model remembers, not how good it is"
+        return text + self._named(self.same)
 
     def _which(self, part: str) -> str:
         """The judged pictures among all of the part."""
@@ -109,37 +124,49 @@ class Overlap:
         )
 
     def _named(self, which: np.ndarray) -> str:
+        """The names of some of the known pictures: `: a.png, b.png, c.png, and 2 more`."""
         known = np.flatnonzero(self.same | self.alike)
-        names = [escaped(name) for name, index in zip(self.names, known, strict=True) if which[index]]
-        more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        return f": {', '.join(names[:_NAMED])}{more}"
+        names = []
+        for name, place in zip(self.names, known, strict=True):
+            if which[place]:
+                names.append(escaped(name))
+        text = ": " + ", ".join(names[:_NAMED])
+        more = len(names) - _NAMED
+        if more > 0:
+            text += f", and {more:,} more"
+        return text
 
 
 def wanted_part(source: Source, split: str, identity: Identity | None) -> Wanted:
     """The part and the choice that `split` means: a name, or empty for what is fit to judge by.
 
-    Raises UnknownNameError for a part that the data lack, and DataError where the model file does not say what it was
-    trained on and the part cannot be told without.
+    Raises UnknownNameError for a part that the data lack, and DataError where the part depends on what the model was
+    trained on and the model file does not say it.
     """
     if split in source.splits:
         return Wanted(split, "everything")
-    if split in {"train", "val"} and set(source.splits) == {"all"}:
+    has_no_parts = set(source.splits) == {"all"}
+    if has_no_parts and split in {"train", "val"}:
         if identity is None:
             raise DataError(
                 f"{source.name} has no parts, and the model file does not say which of its pictures were held out; "
                 "leave --split out"
             )
-        return Wanted("all", "trained on" if split == "train" else "held out")
+        if split == "train":
+            return Wanted("all", "trained on")
+        return Wanted("all", "held out")
     if split:
         raise _no_such_part(source, split, identity)
     part = source.evaluation_split()
-    mixed = part in {"all", "train"} and identity is not None
-    return Wanted(part, "not trained on" if mixed else "everything")
+    may_hold_training_pictures = part in {"all", "train"}
+    if may_hold_training_pictures and identity is not None:
+        return Wanted(part, "not trained on")
+    return Wanted(part, "everything")
 
 
 def _no_such_part(source: Source, split: str, identity: Identity | None) -> UnknownNameError:
     parts = list(source.splits)
-    if parts == ["all"] and identity is not None:  # which tells the two apart
+    if parts == ["all"] and identity is not None:  # the identity divides the pictures into these two
         parts += ["train", "val"]
     fix = f"its parts: {', '.join(parts)}; give one of them with --split, or leave --split out"
     return UnknownNameError(f"split of {source.name}", split, parts, hint=fix)
@@ -148,36 +175,47 @@ def _no_such_part(source: Source, split: str, identity: Identity | None) -> Unkn
 def chosen(checked: Checked, wanted: Wanted, identity: Identity) -> tuple[Checked, Overlap]:
     """The pictures that are to be judged, and how they relate to the model's training. Raises DataError for none."""
     trained = identity.trained.has(checked.digests)
-    held = identity.held_out.has(checked.digests)
-    masks = {"everything": np.ones_like(trained), "not trained on": ~trained, "held out": held, "trained on": trained}
+    held_out = identity.held_out.has(checked.digests)
+    masks = {
+        "everything": np.ones_like(trained),
+        "not trained on": ~trained,
+        "held out": held_out,
+        "trained on": trained,
+    }
     mask = masks[wanted.choice]
     if not mask.any():
         raise DataError(_none_left(wanted, len(mask)))
     kept = checked.subset(np.flatnonzero(mask))
     same = trained[mask]
-    alike = identity.trained.looks_like(kept.thumbnails) & ~same
-    names = tuple(kept.split.pictures.name(int(index)) for index in np.flatnonzero(same | alike))
+    looks_known = identity.trained.looks_like(kept.thumbnails)
+    alike = looks_known & ~same
+    names = []
+    for place in np.flatnonzero(same | alike):
+        names.append(kept.split.pictures.name(int(place)))
+    only_held_out = held_out & ~trained
     overlap = Overlap(
-        len(mask),
-        int(trained.sum()),
-        int((held & ~trained).sum()),
-        wanted.choice,
-        same,
-        alike,
-        names,
-        identity.complete,
+        pictures=len(mask),
+        trained_on=int(trained.sum()),
+        held_out=int(only_held_out.sum()),
+        choice=wanted.choice,
+        same=same,
+        alike=alike,
+        names=tuple(names),
+        complete=identity.complete,
     )
     return kept, overlap
 
 
 def _none_left(wanted: Wanted, count: int) -> str:
+    """Why no picture is left to judge by, and what to do."""
+    pictures = counted(count, "picture")
     if wanted.choice == "not trained on":
-        were = agreeing(count, "the only picture was", f"all {counted(count, 'picture')} were")
+        were = agreeing(count, "the only picture was", f"all {pictures} were")
         return (
             f"{were} trained on, so that none is left to judge by; give other pictures, or --split all to see how well "
             "the model remembers"
         )
-    return f"none of the {counted(count, 'picture')} was {wanted.choice}; give the data that the model was trained with"
+    return f"none of the {pictures} was {wanted.choice}; give the data that the model was trained with"
 
 
 UNKNOWN_PARENT = (

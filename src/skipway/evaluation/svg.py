@@ -73,21 +73,30 @@ def to_svg(figure: Any, name: str, description: str) -> Markup:
 
 def _adopt(root: ElementTree.Element, name: str) -> None:
     """Make a document part of a page: no namespaces, no style of its own, only the ids in use, and those unique."""
-    whole = ElementTree.tostring(root, encoding="unicode")
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', whole))
+    document = ElementTree.tostring(root, encoding="unicode")
+    used_ids = set(re.findall(r'(?:url\(#|href="#)([^")]+)', document))
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+            tag = _without_namespace(child.tag)
+            if tag in {"metadata", "style"}:
                 parent.remove(child)
     for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-        if attributes.get("id") not in used:
-            attributes.pop("id", None)
-        element.attrib = {key: _renamed(key, value, name) for key, value in attributes.items()}
+        element.tag = _without_namespace(element.tag)
+        attributes = {}
+        for key, value in element.attrib.items():
+            bare_key = _without_namespace(key)
+            if bare_key == "id" and value not in used_ids:
+                continue
+            attributes[bare_key] = _renamed(bare_key, value, name)
+        element.attrib = attributes
+
+
+def _without_namespace(name: str) -> str:
+    return name.rpartition("}")[2]
 
 
 def _renamed(key: str, value: str, name: str) -> str:
+    """The value of an attribute, with ids that begin with `name` and the page's variables for colours."""
     if key == "id":
         return f"{name}-{value}"
     if key == "href" and value.startswith("#"):
@@ -95,5 +104,6 @@ def _renamed(key: str, value: str, name: str) -> str:
     value = value.replace("url(#", f"url(#{name}-")
     if key == "style":
         value = re.sub(r"font-family: [^;]*;?", "", value)
-        value = re.sub(r"#(0[1-5])\1\1\b", lambda found: _VARIABLES[found[0]], value)
+        for colour, variable in _VARIABLES.items():
+            value = re.sub(rf"{colour}\b", variable, value)
     return value

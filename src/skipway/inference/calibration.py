@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skipway.data.dataset import Source
 from skipway.data.preprocessing import Preprocessing
 from skipway.data.sources import open_source
 from skipway.errors import DataError, PictureError
 
 COUNT = 256
+_BATCH = 16  # pictures
 
 
 def calibration_pictures(data: str | Path, preprocessing: Preprocessing, count: int = COUNT) -> tuple[Tensor, ...]:
@@ -22,16 +24,30 @@ def calibration_pictures(data: str | Path, preprocessing: Preprocessing, count: 
     DataError where there are none.
     """
     source = open_source(data)
-    name = next((one for one in ("train", "all", "val") if one in source.splits), "test")
+    name = _calibration_part(source)
     pictures = source.split(name).pictures
-    found: list[Tensor] = []
-    for index in np.random.default_rng(0).permutation(len(pictures)):
+    order = np.random.default_rng(0).permutation(len(pictures))
+    prepared: list[Tensor] = []
+    for index in order:
         try:
-            found.append(preprocessing.tensor(pictures[int(index)]))
+            picture = preprocessing.tensor(pictures[int(index)])
         except PictureError:
             continue
-        if len(found) == count:
+        prepared.append(picture)
+        if len(prepared) == count:
             break
-    if not found:
+    if not prepared:
         raise DataError(f"{source.name}: no picture of {name} can be read; give other pictures to calibrate int8 with")
-    return tuple(torch.cat(found[at : at + 16]) for at in range(0, len(found), 16))
+    batches = []
+    for start in range(0, len(prepared), _BATCH):
+        batch = torch.cat(prepared[start : start + _BATCH])
+        batches.append(batch)
+    return tuple(batches)
+
+
+def _calibration_part(source: Source) -> str:
+    """The part to take pictures from: that of the training first, that of the test last."""
+    for name in ("train", "all", "val"):
+        if name in source.splits:
+            return name
+    return "test"

@@ -35,9 +35,20 @@ class Prediction:
 
 
 class Classifier:
-    """`.network` gives logits, `.preprocessing` makes its input, `.labels` names its answers.
+    """A loaded model file, ready for pictures.
 
-    `.engine` gives the same logits, as fast as was asked for: it is the network itself unless `use` replaced it.
+    Attributes:
+        network: The network, in evaluation mode: standardized pictures (N, C, size, size) to logits (N, classes).
+        preprocessing: How a picture becomes the network's input.
+        labels: Names of the classes, in the order of the logits.
+        engine: Gives the logits of `network`, faster: it is the network itself unless `use` replaced it.
+        engine_name: Name of the engine; `network` for the network itself.
+        file: The model file, None for a model that came from no file.
+        device: Where the network is.
+        spec: Layout of the network.
+        metrics: Figures of the training.
+        provenance: Where the model comes from.
+        identity: Which pictures it was trained on, None where the file does not say.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, file: Path | None = None) -> None:
@@ -73,14 +84,18 @@ class Classifier:
         answers differently, DataError.
         """
         self.require_classes()
-        if (engine, precision) == ("auto", "fp32") and pictures is not None and pictures <= CHUNK:
+        is_free_choice = (engine, precision) == ("auto", "fp32")
+        if is_free_choice and pictures is not None and pictures <= CHUNK:
             return
         # Not before they are needed: they load compilers.
         from skipway.inference.calibration import calibration_pictures
         from skipway.inference.engines import Cache, open_engine, pick_engine
 
-        cache = Cache(self.network, kept=self.file is not None, tell=tell)
-        samples = calibration_pictures(calibrate, self.preprocessing) if calibrate else ()
+        is_kept = self.file is not None
+        cache = Cache(self.network, kept=is_kept, tell=tell)
+        samples: tuple[Tensor, ...] = ()
+        if calibrate:
+            samples = calibration_pictures(calibrate, self.preprocessing)
         if engine == "auto":
             opened = pick_engine(
                 self.network,
@@ -102,7 +117,8 @@ class Classifier:
                 cache=cache,
                 calibration=samples,
             )
-        self.engine, self.engine_name = opened, opened.name
+        self.engine = opened
+        self.engine_name = opened.name
 
     def predict(
         self, pictures: Sequence[Path | str | EncodedBytes | Readable | Picture], top: int = 5
@@ -110,48 +126,61 @@ class Classifier:
         """The `top` answers for each picture (path, encoded bytes, open binary file, PIL image or uint8 array), best
         first.
 
-        Raises PictureError for the first one that cannot be read, DataError for what is no picture, which both call
-        `pictures[POSITION]` where it has no name.
+        Raises PictureError for the first picture that cannot be read, and DataError for what is no picture. Both call
+        it `pictures[POSITION]` where it has no name.
         """
         _require_list(pictures)
         answers: list[list[Prediction]] = []
         for start in range(0, len(pictures), CHUNK):
-            places = range(start, min(start + CHUNK, len(pictures)))
-            opened = [_opened(pictures[place], f"pictures[{place}]") for place in places]
-            answers += self.best(torch.stack([self.preprocessing.pixels(picture) for picture in opened]), top)
+            end = min(start + CHUNK, len(pictures))
+            opened = [_opened(pictures[place], f"pictures[{place}]") for place in range(start, end)]
+            pixels = [self.preprocessing.pixels(picture) for picture in opened]
+            answers += self.best(torch.stack(pixels), top)
         return answers
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Softmax over the classes for counts (N, C, size, size) as `Preprocessing.pixels` gives them, on the CPU."""
+        """Softmax over the classes for counts (N, C, size, size) as `Preprocessing.pixels` gives them, on the CPU.
+
+        Raises SkipwayError where the answers are not finite numbers.
+        """
         with torch.inference_mode():
             inputs = self.preprocessing.standardized(pixels.to(self.device))
-            probabilities = self.engine(inputs).float().softmax(1).cpu()
+            logits = self.engine(inputs).float()
+            probabilities = logits.softmax(1).cpu()
             if not probabilities.isfinite().all():
-                raise SkipwayError(self.told_infinite(inputs_finite=bool(inputs.isfinite().all())))
+                inputs_finite = bool(inputs.isfinite().all())
+                raise SkipwayError(self.infinite_message(inputs_finite=inputs_finite))
             return probabilities
 
     def best(self, pixels: Tensor, top: int) -> list[list[Prediction]]:
-        """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes."""
+        """The `top` answers for each of the pictures (N, C, size, size), all where there are fewer classes.
+
+        Raises SkipwayError for a `top` below 1, and for a network that does not answer with classes.
+        """
         if not isinstance(top, int | np.integer) or top < 1:
             raise SkipwayError(f"top is {top!r}; give a whole number, 1 or more")
         self.require_classes()
         probabilities = self.probabilities(pixels)
         if probabilities.ndim != 2:
             raise SkipwayError(f"{self.spec.name} answers for each pixel of a map; give a model with a global pool")
-        values, indices = probabilities.topk(min(top, len(self.labels)), dim=1)
-        return [
-            [Prediction(self.labels[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
-            for row_p, row_i in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
+        shown = min(top, len(self.labels))
+        values, indices = probabilities.topk(shown, dim=1)
+        answers = []
+        for row_values, row_indices in zip(values.tolist(), indices.tolist(), strict=True):
+            predictions = []
+            for probability, index in zip(row_values, row_indices, strict=True):
+                predictions.append(Prediction(self.labels[index], index, probability))
+            answers.append(predictions)
+        return answers
 
-    def told_infinite(self, *, inputs_finite: bool = True) -> str:
+    def infinite_message(self, *, inputs_finite: bool = True) -> str:
         """Why answers are not finite numbers, as far as it can be seen, and what to do."""
         name = self.file or self.spec.name
         if not inputs_finite:
             return f"the preprocessing of {name} makes pictures that are not finite numbers; import or train it again"
-        values = (one for one in self.network.state_dict().values() if one.is_floating_point())
-        if not all(bool(one.isfinite().all()) for one in values):
-            return f"{name} has weights that are not finite numbers; import or train it again"
+        for tensor in self.network.state_dict().values():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                return f"{name} has weights that are not finite numbers; import or train it again"
         return (
             f"the answers of {name} are not finite numbers: its weights, or the scale of its preprocessing, overflow "
             "on the way; import it with another --preprocessing, or train it again"
@@ -159,36 +188,48 @@ class Classifier:
 
     def require_classes(self) -> None:
         """Raises SkipwayError for a network that ends in features, or in a softmax over one class."""
+        name = self.file or self.spec.name
         if not self.labels:
             raise SkipwayError(
-                f"{self.file or self.spec.name} has no classifier, hence no classes to name; "
+                f"{name} has no classifier, hence no classes to name; "
                 "`skipway train DATA --from MODEL` gives it one for your pictures"
             )
         if len(self.labels) == 1:
             raise SkipwayError(
-                f"{self.file or self.spec.name} has one class, which every picture would get for certain; import its "
+                f"{name} has one class, which every picture would get for certain; import its "
                 "weights again with two names in --labels FILE, or train it with two classes"
             )
 
 
 def _require_list(pictures: object) -> None:
     """Raises DataError for a single picture, and for what cannot be counted."""
-    single = isinstance(pictures, Path | str | EncodedBytes | Image.Image) or hasattr(pictures, "read")
-    if single or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+    if _is_single(pictures):
         raise DataError("predict takes a list of pictures, not a picture; give [picture]")
-    if not hasattr(pictures, "__len__") or not hasattr(pictures, "__getitem__") or isinstance(pictures, Mapping):
+    has_places = hasattr(pictures, "__len__") and hasattr(pictures, "__getitem__")
+    if not has_places or isinstance(pictures, Mapping):
         raise DataError(
             f"predict takes a list of pictures, not what is of type {type(pictures).__name__}; give list(pictures)"
         )
 
 
+def _is_single(pictures: object) -> bool:
+    """Whether it is one picture, in any of the forms that a picture may have."""
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim < 4
+    if isinstance(pictures, Path | str | EncodedBytes | Image.Image):
+        return True
+    return hasattr(pictures, "read")
+
+
 def _opened(picture: object, label: str) -> Picture:
+    """A picture from any of its forms. Raises DataError for what is no picture, which it calls `label`."""
     if isinstance(picture, Image.Image | np.ndarray):
         return picture
     if isinstance(picture, Path | str):
         return open_picture(picture)
     if isinstance(picture, EncodedBytes) or hasattr(picture, "read"):
-        return open_picture(cast("EncodedBytes | Readable", picture), label)
+        file = cast("EncodedBytes | Readable", picture)
+        return open_picture(file, label)
     raise DataError(
         f"{label} is of type {type(picture).__name__}; give a path, the bytes of a picture file, an open binary file, "
         "a PIL image or a uint8 array"
@@ -200,4 +241,5 @@ def load(file: Path | str, device: str = "auto") -> Classifier:
 
     Raises ModelFileError for a bad file and SkipwayError for a device that is not there.
     """
-    return Classifier(load_bundle(file), pick_device(device), Path(file))
+    bundle = load_bundle(file)
+    return Classifier(bundle, pick_device(device), Path(file))

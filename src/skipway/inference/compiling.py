@@ -20,12 +20,13 @@ _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 def compiler_folder(folder: Path) -> Iterator[None]:
     """Let torch compile into `folder` inside the block, and what is compiled later into a folder of this process."""
     use_own_compiler_folder()
-    before = {name: os.environ[name] for name in (_INDUCTOR, _TRITON)}
-    os.environ |= {_INDUCTOR: str(folder), _TRITON: str(folder / "triton")}
+    before = {_INDUCTOR: os.environ[_INDUCTOR], _TRITON: os.environ[_TRITON]}
+    os.environ[_INDUCTOR] = str(folder)
+    os.environ[_TRITON] = str(folder / "triton")
     try:
         yield
     finally:
-        os.environ |= before
+        os.environ.update(before)
 
 
 def use_own_compiler_folder() -> None:

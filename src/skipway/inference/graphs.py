@@ -23,7 +23,7 @@ from skipway.inference import onnx_file
 from skipway.inference.onnx_file import Run
 from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
 from skipway.models.network import Network
-from skipway.reporting import joined_lines
+from skipway.reporting import table
 from skipway.version import __version__
 from skipway.weights.bundle import Bundle
 from skipway.weights.varied import varied_pictures
@@ -33,10 +33,17 @@ LIMIT = 1e-4  # fp32: another order of summation moves logits by some 1e-6 of th
 
 @dataclass(frozen=True)
 class ExportedGraph:
-    """What an export did. `difference` is the largest from the network's own logits, as a share of the largest logit.
+    """What an export did.
 
-    `opset` is None for a form without one. `with_preprocessing` says whether the graph takes counts, so that
-    `preprocessing` is left to the caller only as far as it concerns size.
+    Attributes:
+        model: Name of the network.
+        form: `onnx` or `pt2`.
+        opset: Version of ONNX's operators; None for a form without one.
+        output_shape: Shape of the logits of one picture.
+        difference: The largest difference from the network's own logits, as a share of the largest logit.
+        files: The files that were written.
+        preprocessing: How pictures are prepared.
+        with_preprocessing: Whether the graph takes counts: then only the resizing and cropping are left to the caller.
     """
 
     model: str
@@ -51,7 +58,11 @@ class ExportedGraph:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rule = self.preprocessing
-        kind = "uint8" if self.with_preprocessing and not rule.floating else "float32"
+        kind = "float32"
+        if self.with_preprocessing and not rule.floating:
+            kind = "uint8"
+        pictures = picture_values(rule)
+        pictures["inside"] = self.with_preprocessing
         return {
             "model": self.model,
             "form": self.form,
@@ -60,34 +71,48 @@ class ExportedGraph:
             "output": {"name": OUTPUT, "type": "float32", "shape": ["batch", *self.output_shape]},
             "difference": self.difference,
             "files": [str(file) for file in self.files],
-            "pictures": picture_values(rule) | {"inside": self.with_preprocessing},
+            "pictures": pictures,
         }
 
     def describe(self) -> str:
         """The same as text."""
-        rule, values = self.preprocessing, self.to_dict()
-        graph = f"ONNX, opset {self.opset}" if self.opset else f"torch.export of torch {torch.__version__}"
-        runner = "ONNX Runtime" if self.form == "onnx" else "the file, read again,"
-        apart = f"up to {self.difference:.1e} of the largest logit" if self.difference else "bit for bit"
-        inside = (
-            f"{rule.size} pixels a side, {'grey' if rule.depth == 1 else 'RGB'} counts from 0 to 255; all but the "
-            "resizing is in the graph"
-        )
-        outside = (
-            f"{rule.size} pixels a side, {rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, "
-            f"over {rule.std}, which the file tells but leaves to the caller"
-        )
-        lines = [
-            f"network   {self.model}, as a graph: {graph}",
-            *(
-                f"{end:<9} {values[end]['name']}, {values[end]['type']} ({', '.join(map(str, values[end]['shape']))})"
-                for end in ("input", "output")
-            ),
-            f"checked   {runner} answers as the network does, {apart}",
-            f"pictures  {inside if self.with_preprocessing else outside}",
-            *(f"file      {file}" for file in self.files),
+        values = self.to_dict()
+        graph = f"torch.export of torch {torch.__version__}"
+        if self.opset:
+            graph = f"ONNX, opset {self.opset}"
+        runner = "the file, read again,"
+        if self.form == "onnx":
+            runner = "ONNX Runtime"
+        accuracy = "bit for bit"
+        if self.difference:
+            accuracy = f"up to {self.difference:.1e} of the largest logit"
+        rows = [
+            ("network", f"{self.model}, as a graph: {graph}"),
+            ("input", _describe_tensor(values["input"])),
+            ("output", _describe_tensor(values["output"])),
+            ("checked", f"{runner} answers as the network does, {accuracy}"),
+            ("pictures", self._describe_pictures()),
         ]
-        return joined_lines(lines)
+        for file in self.files:
+            rows.append(("file", str(file)))
+        return table((), rows, width=0)  # a path in two lines could not be copied
+
+    def _describe_pictures(self) -> str:
+        """How the graph must be given pictures."""
+        rule = self.preprocessing
+        if self.with_preprocessing:
+            colours = "grey" if rule.depth == 1 else "RGB"
+            return f"{rule.size} pixels a side, {colours} counts from 0 to 255; all but the resizing is in the graph"
+        return (
+            f"{rule.size} pixels a side, {rule.channels}, counts times {rule.scale:.4g}, minus {rule.mean}, "
+            f"over {rule.std}, which the file says but leaves to the caller"
+        )
+
+
+def _describe_tensor(facts: dict[str, Any]) -> str:
+    """Name, type and shape of an input or output: `pictures, uint8 (batch, 3, 224, 224)`."""
+    shape = ", ".join(str(size) for size in facts["shape"])
+    return f"{facts['name']}, {facts['type']} ({shape})"
 
 
 def export_graph(
@@ -105,19 +130,15 @@ def export_graph(
     `overwrite`), SkipwayError where a package is missing, and StorageError.
     """
     form = to.suffix.lower().removeprefix(".")
-    if form not in _WRITERS:
-        raise ModelFileError(f"{to} does not end as a graph does; call it {to.stem}.onnx or {to.stem}.pt2")
-    if not bundle.labels:
-        raise ModelFileError(f"{bundle.spec.name} has no classifier, hence no logits; export a model with classes")
-    if bundle.preprocessing.mean_image is not None and not with_preprocessing:
-        raise ModelFileError(f"{to} cannot tell its caller of a mean image; put it inside: --with-preprocessing")
+    _require_possible(bundle, to, form, with_preprocessing=with_preprocessing)
     files = _files(bundle, to, form)
     for file in files:
         if file.exists() and not overwrite:
             raise RunError(f"{file} exists already; give another path, or --overwrite")
     if form == "onnx":
         onnx_file.require_packages()
-    network, rule = bundle.network(), bundle.preprocessing
+    network = bundle.network()
+    rule = bundle.preprocessing
     inputs, logits = _reference(network, rule, with_preprocessing=with_preprocessing)
     if not logits.isfinite().all():
         raise ModelFileError(f"{bundle.spec.name} gives logits that are no numbers; train or import it again")
@@ -130,10 +151,11 @@ def export_graph(
             staged = [Path(folder) / file.name for file in files]
             with quiet():
                 graph = Graph(network, rule if with_preprocessing else None)
-                # Cloned: a file keeps the example, and of a slice all that it was cut from.
-                run = _WRITERS[form](graph, inputs[:2].clone(), staged, _metadata(bundle))
+                example = inputs[:2].clone()  # a file keeps the example, and of a slice all that it was cut from
+                run = _WRITERS[form](graph, example, staged, _metadata(bundle))
                 difference = _difference(run, inputs, logits)
-            if not difference <= LIMIT:  # nor NaN
+            is_close = difference <= LIMIT  # not for NaN
+            if not is_close:
                 raise ModelFileError(
                     f"{to}: the graph's logits differ from the network's by {difference:.1e} of the largest, and "
                     f"nothing was written; install other versions of torch and {', '.join(onnx_file.PACKAGES)}"
@@ -148,19 +170,38 @@ def export_graph(
     return ExportedGraph(bundle.spec.name, form, opset, shape, difference, files, rule, with_preprocessing)
 
 
+def _require_possible(bundle: Bundle, to: Path, form: str, *, with_preprocessing: bool) -> None:
+    """Raises ModelFileError for an ending that is no graph's, and for a model that cannot be written as a graph."""
+    if form not in _WRITERS:
+        raise ModelFileError(f"{to} does not end as a graph does; call it {to.stem}.onnx or {to.stem}.pt2")
+    if not bundle.labels:
+        raise ModelFileError(f"{bundle.spec.name} has no classifier, hence no logits; export a model with classes")
+    has_mean_image = bundle.preprocessing.mean_image is not None
+    if has_mean_image and not with_preprocessing:
+        raise ModelFileError(f"{to} cannot tell its caller of a mean image; put it inside: --with-preprocessing")
+
+
 def _files(bundle: Bundle, to: Path, form: str) -> tuple[Path, ...]:
-    size = sum(tensor.numel() * tensor.element_size() for tensor in bundle.tensors.values())
-    return (to, to.with_name(f"{to.name}.data")) if form == "onnx" and size > onnx_file.LARGEST else (to,)
+    """The file, and for a large ONNX file the one of its weights."""
+    size = 0
+    for tensor in bundle.tensors.values():
+        size += tensor.numel() * tensor.element_size()
+    if form == "onnx" and size > onnx_file.LARGEST:
+        return to, to.with_name(f"{to.name}.data")
+    return (to,)
 
 
 def _write_onnx(graph: Graph, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
-    onnx_file.write(traced(graph, example), files[0], metadata, outside=len(files) > 1)
+    program = traced(graph, example)
+    weights_apart = len(files) > 1
+    onnx_file.write(program, files[0], metadata, outside=weights_apart)
     return onnx_file.runner(files[0])
 
 
 def _write_pt2(graph: Graph, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
+    program = traced(graph, example)
     with files[0].open("wb") as opened:  # torch would put the file's name inside, and take no .PT2
-        torch.export.save(traced(graph, example), opened, extra_files=metadata)
+        torch.export.save(program, opened, extra_files=metadata)
     with files[0].open("rb") as opened:
         return torch.export.load(opened).module()
 
@@ -181,21 +222,32 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
 
 def _reference(network: Network, rule: Preprocessing, *, with_preprocessing: bool) -> tuple[Tensor, Tensor]:
     """The graph's input for 13 pictures, the last of them random counts, and the network's own logits."""
-    counts = torch.stack([rule.pixels(picture) for picture in varied_pictures(rule)])
-    dice = torch.Generator().manual_seed(0)
-    counts = torch.cat([counts, torch.randint(256, counts[:1].shape, generator=dice, dtype=torch.uint8)])
+    pictures = [rule.pixels(picture) for picture in varied_pictures(rule)]
+    counts = torch.stack(pictures)
+    generator = torch.Generator().manual_seed(0)
+    random_counts = torch.randint(256, counts[:1].shape, generator=generator, dtype=torch.uint8)
+    counts = torch.cat([counts, random_counts])
     standardized = rule.standardized(counts)
-    return counts if with_preprocessing else standardized, _by_batches(network, standardized)
+    logits = _by_batches(network, standardized)
+    if with_preprocessing:
+        return counts, logits
+    return standardized, logits
 
 
 def _by_batches(run: Run, pictures: Tensor) -> Tensor:
     """Logits of the first picture alone, and of the others by threes."""
     with torch.inference_mode():
-        return torch.cat([run(pictures[:1]), *(run(batch) for batch in torch.split(pictures[1:], 3))])
+        logits = [run(pictures[:1])]
+        for batch in torch.split(pictures[1:], 3):
+            logits.append(run(batch))
+        return torch.cat(logits)
 
 
-def _difference(run: Run, inputs: Tensor, logits: Tensor) -> float:
-    found = _by_batches(run, inputs)
-    if found.shape != logits.shape:
+def _difference(run: Run, inputs: Tensor, expected: Tensor) -> float:
+    """The largest difference between the graph's logits and those expected, as a share of the largest logit."""
+    logits = _by_batches(run, inputs)
+    if logits.shape != expected.shape:
         return float("inf")
-    return float((found - logits).abs().max() / (logits.abs().max() or 1.0))
+    largest = expected.abs().max()
+    difference = (logits - expected).abs().max()
+    return float(difference / (largest or 1.0))

@@ -63,4 +63,9 @@ def runner(file: Path) -> Run:
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda pictures: torch.from_numpy(session.run([OUTPUT], {INPUT: pictures.numpy()})[0])
+
+    def run(pictures: Tensor) -> Tensor:
+        outputs = session.run([OUTPUT], {INPUT: pictures.numpy()})
+        return torch.from_numpy(outputs[0])
+
+    return run

@@ -30,7 +30,9 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.network(pictures if self.rule is None else self.rule.standardized(pictures))
+        if self.rule is not None:
+            pictures = self.rule.standardized(pictures)
+        return self.network(pictures)
 
 
 def traced(graph: Graph, example: Tensor) -> ExportedProgram:
@@ -38,8 +40,9 @@ def traced(graph: Graph, example: Tensor) -> ExportedProgram:
 
     `example` has two pictures or more: torch takes a batch of one for a constant.
     """
+    batch = Dim("batch", min=1)
     with _without_zero_padding(graph):
-        program = torch.export.export(graph, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        program = torch.export.export(graph, (example,), dynamic_shapes=({0: batch},))
     program = program.run_decompositions({torch.ops.aten.dropout.default: lambda x, _share, _train: x})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -48,7 +51,7 @@ def traced(graph: Graph, example: Tensor) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters tell their progress, and warn of their own insides; what they raise is raised."""
+    """Silence the exporters, which print their progress and warn of their own insides; what they raise is raised."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -66,19 +69,19 @@ def _without_zero_padding(graph: nn.Module) -> Iterator[None]:
     Optimizers of ONNX, ONNX Runtime's own among them (`pad_fusion.cc`), move a Pad of zeros into the MaxPool behind it,
     where padding counts as -inf: Keras's ResNet v2 then answers otherwise by some percent.
     """
-    found = [
-        (owner, name, child)
-        for owner in graph.modules()
-        for name, child in owner.named_children()
-        if isinstance(child, MaxPool2d) and child.padding == "zeros"
-    ]
+    pools = []
+    for owner in graph.modules():
+        for name, child in owner.named_children():
+            if isinstance(child, MaxPool2d) and child.padding == "zeros":
+                pools.append((owner, name, child))
     try:
-        for owner, name, child in found:
-            setattr(owner, name, _ZeroPaddedPool(child.kernel, child.stride))
+        for owner, name, pool in pools:
+            replacement = _ZeroPaddedPool(pool.kernel, pool.stride)
+            setattr(owner, name, replacement)
         yield
     finally:
-        for owner, name, child in found:
-            setattr(owner, name, child)
+        for owner, name, pool in pools:
+            setattr(owner, name, pool)
 
 
 class _ZeroPaddedPool(nn.Module):
@@ -86,15 +89,24 @@ class _ZeroPaddedPool(nn.Module):
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.kernel = kernel
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = F.max_pool2d(x, self.kernel, self.stride, self.kernel // 2)
-        rows, columns = (self._over_border(side) for side in x.shape[2:])
+        padding = self.kernel // 2
+        pooled = F.max_pool2d(x, self.kernel, self.stride, padding)
+        height, width = x.shape[2:]
+        rows = self._over_border(height)
+        columns = self._over_border(width)
         border = torch.tensor([[row or column for column in columns] for row in rows], device=x.device)
         return torch.where(border, F.relu(pooled), pooled)
 
     def _over_border(self, side: int) -> list[bool]:
-        pad = self.kernel // 2
-        starts = range(-pad, side + pad - self.kernel + 1, self.stride)
-        return [start < 0 or start + self.kernel > side for start in starts]
+        """For each window along a side, whether a part of it lies over the border."""
+        padding = self.kernel // 2
+        last_start = side + padding - self.kernel
+        windows = []
+        for start in range(-padding, last_start + 1, self.stride):
+            end = start + self.kernel
+            windows.append(start < 0 or end > side)
+        return windows

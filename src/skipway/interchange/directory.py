@@ -1,5 +1,6 @@
-"""Folders as Hugging Face's hub keeps models, those of its ResNet and of timm: a config.json beside the weights,
-in one file or in several that an index lists.
+"""Folders as Hugging Face's hub keeps the models of its ResNet and of timm.
+
+A config.json stands beside the weights, which are in one file, or in several that an index lists.
 """
 
 from __future__ import annotations
@@ -33,9 +34,13 @@ _MAX_JSON = 8 << 20
 
 def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001 (a folder has no first bytes)
     """Whether `path` is such a folder, or the index of weights in several files."""
-    if path.is_dir():
-        return any((path / name).exists() for name in WEIGHTS)
-    return path.name.endswith(_INDEX)
+    if not path.is_dir():
+        return path.name.endswith(_INDEX)
+    for name in WEIGHTS:
+        file = path / name
+        if file.exists():
+            return True
+    return False
 
 
 def read(path: Path) -> Source:
@@ -51,12 +56,15 @@ def read(path: Path) -> Source:
     if chosen.name.endswith(_INDEX):
         source = _read_index(chosen)
     else:
-        source = _reader(chosen.name)(chosen)
+        read_weights = _reader(chosen.name)
+        source = read_weights(chosen)
     notes = source.notes.copy()
-    if (path / CONFIG).exists():
-        notes["config"] = _json(path / CONFIG)
-    if (path / PREPROCESSOR_CONFIG).exists():
-        notes["preprocessor_config"] = _json(path / PREPROCESSOR_CONFIG)
+    config = path / CONFIG
+    if config.exists():
+        notes["config"] = _json(config)
+    preprocessor_config = path / PREPROCESSOR_CONFIG
+    if preprocessor_config.exists():
+        notes["preprocessor_config"] = _json(preprocessor_config)
     notes["weights"] = chosen.name
     notes["weights_format"] = source.format
     return Source("directory", path, source.arrays, source.layers, source.warnings, notes)
@@ -76,8 +84,12 @@ def _read_index(path: Path) -> Source:
     index = _json(path)
     file_of = _checked_places(path, index.get("weight_map"))
     sources: dict[str, Source] = {}
+    total = 0
     for file in sorted(set(file_of.values())):
-        sources[file] = _reader(file)(path.parent / file)
+        read_weights = _reader(file)
+        source = read_weights(path.parent / file)
+        sources[file] = source
+        total += len(source.arrays)
     arrays: dict[str, Array] = {}
     for name, file in file_of.items():
         stored = sources[file].arrays
@@ -85,7 +97,6 @@ def _read_index(path: Path) -> Source:
             raise damaged(path, f"names {name[:100]!r}, which {file} does not hold", "get all of its files")
         array = stored[name]
         arrays[array.name] = array
-    total = sum(len(source.arrays) for source in sources.values())
     unlisted = total - len(file_of)
     warnings: tuple[str, ...] = ()
     if unlisted:
@@ -97,30 +108,42 @@ def _read_index(path: Path) -> Source:
 
 
 def _checked_places(path: Path, places: object) -> dict[str, str]:
-    """The index's map from arrays to files, all of which must lie beside it."""
+    """The index's map from arrays to files, all of which must lie beside it. Raises ModelFileError."""
     if not isinstance(places, dict) or not places:
         raise damaged(path, "is no index of weights (it lacks a weight_map)")
     for file in places.values():
         if not isinstance(file, str):
             raise damaged(path, "is no index of weights (it lacks a weight_map)")
-        is_plain_name = bool(file) and file == Path(file).name and "\\" not in file and "\0" not in file
-        if not is_plain_name:
+        if not _is_plain_name(file):
             raise damaged(path, f"names a file outside its folder ({file[:100]!r})", "get it from its author")
     return places
 
 
+def _is_plain_name(name: str) -> bool:
+    """Whether it is the name of a file, without a folder on any system."""
+    has_separator = "\\" in name or "\0" in name
+    if has_separator or not name:
+        return False
+    return name == Path(name).name
+
+
 def _reader(name: str) -> Callable[[Path], Source]:
-    if name.endswith((".safetensors", ".safetensors" + _INDEX)):
+    """The function that reads a weight file of this name."""
+    endings = (".safetensors", f".safetensors{_INDEX}")
+    if name.endswith(endings):
         return safetensors_file.read
     return torch_file.read
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises ModelFileError."""
     checked_head(path)
     try:
-        content = json.loads(read_bounded(path, _MAX_JSON).decode())
+        text = read_bounded(path, _MAX_JSON).decode()
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise damaged(path, f"is no JSON ({str(error)[:100]})") from None
+        reason = str(error)[:100]
+        raise damaged(path, f"is no JSON ({reason})") from None
     if not isinstance(content, dict):
         raise damaged(path, "holds no JSON object")
     return content

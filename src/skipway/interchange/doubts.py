@@ -16,14 +16,16 @@ from skipway.weights.varied import varied_pictures
 
 
 def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[Doubt]:
-    """Running means of 0 and variances of 1 everywhere."""
-    means = [tensor for key, tensor in tensors.items() if key.endswith("running_mean")]
-    variances = [tensor for key, tensor in tensors.items() if key.endswith("running_var")]
-    if not means:
-        return []
-    if any(mean.any() for mean in means):
-        return []
-    if any((variance != 1).any() for variance in variances):
+    """A doubt where all running means are 0 and all variances are 1."""
+    has_means = False
+    for key, tensor in tensors.items():
+        if key.endswith("running_mean"):
+            has_means = True
+            if tensor.any():
+                return []
+        if key.endswith("running_var") and (tensor != 1).any():
+            return []
+    if not has_means:
         return []
     text = (
         "all running means are 0 and all variances 1: saved before training, or the statistics were left out; "
@@ -33,7 +35,7 @@ def untouched_statistics(tensors: Mapping[str, Tensor]) -> list[Doubt]:
 
 
 def no_classifier(spec: Spec) -> list[Doubt]:
-    """Weights of the features alone, as for a start on other classes."""
+    """A doubt where the weights are those of the features alone, as for a start on other classes."""
     if spec.num_classes:
         return []
     text = (
@@ -44,19 +46,24 @@ def no_classifier(spec: Spec) -> list[Doubt]:
 
 
 def same_answer(bundle: Bundle) -> list[Doubt]:
-    """A network that gives every picture the same class has lost its statistics, or sees the wrong pictures."""
+    """A doubt where the network gives every picture the same class, or answers that are not finite.
+
+    Such a network has lost its statistics, or sees pictures that are prepared otherwise than in its training.
+    """
     if bundle.spec.num_classes < 2:
         return []
     logits = _logits_of_varied_pictures(bundle)
     if not logits.isfinite().all():
         return [Doubt("answers", "the network's answers are not finite: numbers in the file are broken")]
-    answers = set(logits.argmax(1).tolist())
-    if len(answers) > 1:
+    answers = logits.argmax(1)
+    first_answer = int(answers[0])
+    if (answers != first_answer).any():
         return []
-    label = bundle.labels[answers.pop()]
+    label = bundle.labels[first_answer]
     rule = rule_text(bundle.preprocessing)
     text = f"{len(logits)} very different pictures are all '{label}': is --preprocessing right ({rule})?"
-    if any(key.endswith("running_var") for key in bundle.tensors):
+    has_statistics = any(key.endswith("running_var") for key in bundle.tensors)
+    if has_statistics:
         text += " Or do the running statistics lag behind the weights: `import --statistics DATA` recomputes them"
     return [Doubt("answers", text)]
 
@@ -64,13 +71,17 @@ def same_answer(bundle: Bundle) -> list[Doubt]:
 def _logits_of_varied_pictures(bundle: Bundle) -> Tensor:
     """Logits (pictures, classes).
 
-    One picture at a time takes the least memory, and gives the same unless the network normalizes with the
+    One picture at a time takes the least memory. It gives the same logits unless the network normalizes with the
     statistics of the batch.
     """
     network = bundle.network()
     rule = bundle.preprocessing
     batches = [rule.tensor(picture) for picture in varied_pictures(rule)]
     if isinstance(bundle.spec, StackSpec) and bundle.spec.norm.statistics != "running":
-        batches = [torch.cat(batches)]
+        whole_batch = torch.cat(batches)
+        batches = [whole_batch]
+    logits = []
     with torch.no_grad():
-        return torch.cat([network(batch) for batch in batches])
+        for batch in batches:
+            logits.append(network(batch))
+    return torch.cat(logits)

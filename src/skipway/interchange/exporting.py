@@ -1,4 +1,4 @@
-"""A model file of ours becomes a weight file of another framework: an import backwards, by the same tables."""
+"""A model file of ours becomes a weight file of another framework, by the tables of the import."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ from skipway.interchange.options import ImportOptions
 from skipway.interchange.outputs import check_outputs, form_files
 from skipway.interchange.reading import read_any
 from skipway.interchange.report import Found
-from skipway.reporting import counted, joined_lines
+from skipway.reporting import counted, joined_lines, table
 from skipway.weights.bundle import Bundle, load_bundle
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did: the network, the form and its names, how many arrays, in which files.
+    """What an export did. No format but ours carries the labels.
 
-    `preprocessing` says how the other framework must be given pictures. `stated` is whether the file tells an import of
-    ours; no format but ours carries the labels.
+    Attributes:
+        model: Name of the network.
+        form: Name of the form.
+        arrays: How many arrays were written.
+        files: The files that were written.
+        preprocessing: How the other framework must be given pictures.
+        stated: Whether the file says this to an import of ours.
     """
 
     model: str
@@ -55,18 +60,18 @@ class Exported:
         pictures = f"{rule.size} pixels a side, {rule_text(rule)}"
         if not self.stated:
             pictures += "; the file does not say so"
-        lines = [
-            f"network   {self.model}, by the names of {self.form}",
-            f"arrays    {self.arrays} written, and equal when they are read again",
-            f"pictures  {pictures}",
+        rows = [
+            ("network", f"{self.model}, by the names of {self.form}"),
+            ("arrays", f"{self.arrays} written, and equal when they are read again"),
+            ("pictures", pictures),
         ]
         for file in self.files:
-            lines.append(f"file      {file}")
-        return joined_lines(lines)
+            rows.append(("file", str(file)))
+        return table((), rows, width=0)  # a path in two lines could not be copied
 
 
 class Written(Protocol):
-    """What any export answers: weights under other names, or a graph."""
+    """What any export gives back: weights under other names, or a graph."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -85,25 +90,27 @@ class Converted:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: those of the export, and what there was to say about the file."""
         found = self.found
-        return self.exported.to_dict() | {
-            "scheme": found.scheme,
-            "format": found.format,
-            "used": found.used,
-            "left": list(found.left),
-            **found.decisions.to_dict(),
-            "warnings": list(found.warnings),
-        }
+        facts = self.exported.to_dict()
+        facts["scheme"] = found.scheme
+        facts["format"] = found.format
+        facts["used"] = found.used
+        facts["left"] = list(found.left)
+        facts.update(found.decisions.to_dict())
+        facts["warnings"] = list(found.warnings)
+        return facts
 
     def describe(self) -> str:
         """The same as text."""
         found = self.found
+        arrays = counted(found.used, "array")
         lines = [
-            f"from      {counted(found.used, 'array')} by the names of {found.scheme} in a {found.format} file, "
-            f"{len(found.left)} left over",
-            *(f"left      {name}" for name in found.left),
-            *found.decisions.describe(),
-            *(f"warning   {warning}" for warning in found.warnings),
+            f"from      {arrays} by the names of {found.scheme} in a {found.format} file, {len(found.left)} left over"
         ]
+        for name in found.left:
+            lines.append(f"left      {name}")
+        lines += found.decisions.describe()
+        for warning in found.warnings:
+            lines.append(f"warning   {warning}")
         return f"{joined_lines(lines)}\n{self.exported.describe()}"
 
 
@@ -115,8 +122,10 @@ def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bo
     hold the network, RunError where a file exists already (unless `overwrite`) or is the one that is read, and
     StorageError.
     """
-    check_outputs(form_files(to, form), [Path(model)], overwrite=overwrite)
-    return _exported(load_bundle(model), to, form)
+    files = form_files(to, form)
+    check_outputs(files, [Path(model)], overwrite=overwrite)
+    bundle = load_bundle(model)
+    return _exported(bundle, to, form)
 
 
 def convert_weights(
@@ -126,29 +135,45 @@ def convert_weights(
 
     Arguments and errors are those of `import_weights` and `export_weights`.
     """
-    check_outputs(form_files(to, form), read_files(file, options), overwrite=overwrite)
+    files = form_files(to, form)
+    check_outputs(files, read_files(file, options), overwrite=overwrite)
     found = read_weights(file, options)
-    return Converted(found, _exported(found.bundle, to, form))
+    exported = _exported(found.bundle, to, form)
+    return Converted(found, exported)
 
 
 def _exported(bundle: Bundle, to: Path, name: str) -> Exported:
+    """Write the file and read it again. `name` is that of the form, or ""."""
     form, scheme = find_form(bundle.spec, to, name)
     arrays = _arrays(bundle, form, scheme)
     form.write(to, bundle, arrays)
     _read_again(to, arrays)
-    stated = form.describes is not None and bundle.preprocessing.mean_image is None
-    return Exported(bundle.spec.name, form.name, len(arrays), form.files(to), bundle.preprocessing, stated)
+    states_network = form.describes is not None
+    has_mean_image = bundle.preprocessing.mean_image is not None
+    return Exported(
+        model=bundle.spec.name,
+        form=form.name,
+        arrays=len(arrays),
+        files=form.files(to),
+        preprocessing=bundle.preprocessing,
+        stated=states_network and not has_mean_image,
+    )
 
 
 def _arrays(bundle: Bundle, form: Form, scheme: Scheme) -> dict[str, np.ndarray]:
     """The arrays under the form's names and in its layouts. Transposed ones are views, written one at a time."""
-    scope = f"{bundle.spec.name.partition('.')[0]}/" if form.scope else ""
+    spec = bundle.spec
+    scope = ""
+    if form.scope:
+        bare_name = spec.name.partition(".")[0]
+        scope = f"{bare_name}/"
     arrays: dict[str, np.ndarray] = {}
-    for key in form.order(bundle.spec, keys_of(bundle.spec)):
-        place = scheme.place(key, bundle.spec)
+    for key in form.order(spec, keys_of(spec)):
+        place = scheme.place(key, spec)
         if place is None:
             continue
-        arrays[scope + place.source] = to_source(bundle.tensors[key.name].numpy(), place)
+        array = bundle.tensors[key.name].numpy()
+        arrays[scope + place.source] = to_source(array, place)
         if place.divisor:
             arrays[scope + place.divisor] = np.ones(1, np.float32)
     return arrays
@@ -159,13 +184,18 @@ def _read_again(to: Path, arrays: dict[str, np.ndarray]) -> None:
     source = read_any(to)
     is_same = set(source.arrays) == set(arrays)
     for name, array in arrays.items():
-        is_same = is_same and _has_same_bits(source.arrays[name].read(), array)
+        if not is_same:
+            break
+        is_same = _has_same_bits(source.arrays[name].read(), array)
     if not is_same:
         raise StorageError(f"{to} does not give back what was written; write it to another disk")
 
 
 def _has_same_bits(read: np.ndarray, written: np.ndarray) -> bool:
     """Whether both have the same bits, which holds for a NaN, too."""
-    if read.shape != written.shape or read.dtype != written.dtype:
+    is_same_kind = read.shape == written.shape and read.dtype == written.dtype
+    if not is_same_kind:
         return False
-    return read.tobytes() == written.tobytes()
+    bits_read = read.tobytes()
+    bits_written = written.tobytes()
+    return bits_read == bits_written

@@ -27,22 +27,29 @@ def filled(file: Path, match: Match, arrays: Mapping[str, Array], model: str) ->
     tensors: dict[str, Tensor] = {}
     for key in keys_of(match.spec):
         place = match.places[key.name]
-        is_absent = place is None or (place.optional and place.source not in arrays)
-        if place is None or is_absent:
+        if place is None:
+            tensors[key.name] = _absent(key)
+            continue
+        if place.optional and place.source not in arrays:
             tensors[key.name] = _absent(key)
             continue
         stored = arrays[place.source].shape
         needed = source_shape(key.shape, place)
         if _without_ones(stored) != _without_ones(needed):
-            fix = "name another --model, or none" if model else NETWORKS
+            fix = NETWORKS
+            if model:
+                fix = "name another --model, or none"
             raise ModelFileError(
                 f"{file}: {place.source} has the shape {stored}, {key.name} of {match.spec.name} needs {needed}; {fix}"
             )
         array = _in_our_layout(place, arrays, needed)
-        dtype = torch.int64 if key.tensor == "num_batches_tracked" else torch.float32
+        dtype = torch.float32
+        if key.tensor == "num_batches_tracked":
+            dtype = torch.int64
         # Not np.array: a matrix that needs no other order is not copied once more.
         contiguous = np.ascontiguousarray(array)
-        tensors[key.name] = torch.from_numpy(contiguous).reshape(key.shape).to(dtype)
+        tensor = torch.from_numpy(contiguous).reshape(key.shape)
+        tensors[key.name] = tensor.to(dtype)
     return tensors
 
 
@@ -64,9 +71,13 @@ def with_two_classes(
         )
     changed = dict(tensors)
     for key in ("logits.weight", "logits.bias"):
-        changed[key] = torch.cat([torch.zeros_like(tensors[key]), tensors[key]])
-    text = f"its one output x is now two classes: logits 0 for '{labels[0]}' and x for '{labels[1]}', as by a sigmoid"
-    return spec.replaced({"num_classes": 2}), changed, (Doubt("answers", text),)
+        of_second_class = tensors[key]
+        of_first_class = torch.zeros_like(of_second_class)
+        changed[key] = torch.cat([of_first_class, of_second_class])
+    first, second = labels
+    text = f"its one output x is now two classes: logits 0 for '{first}' and x for '{second}', as by a sigmoid"
+    doubt = Doubt("answers", text)
+    return spec.replaced({"num_classes": 2}), changed, (doubt,)
 
 
 def _absent(key: Key) -> Tensor:
@@ -84,9 +95,13 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _in_our_layout(place: Place, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> np.ndarray:
+    """The array of a place in our layout, divided by the divisor that is stored beside it."""
     array = arrays[place.source].read().reshape(shape)
     if place.divisor in arrays:
-        divisor = float(arrays[place.divisor].read().reshape(-1)[0])
-        factor = 0.0 if divisor == 0 else 1 / divisor  # Caffe, too, takes 0 for a divisor of 0
+        stored = arrays[place.divisor].read()
+        divisor = float(stored.reshape(-1)[0])
+        factor = 0.0  # that of Caffe for a divisor of 0
+        if divisor != 0:
+            factor = 1 / divisor
         array = array * np.float32(factor)
     return to_ours(array, place)

@@ -1,4 +1,4 @@
-"""What stands under a weight file's name instead of one: a web page, a pointer, an archive, a folder, nothing."""
+"""What a path may hold in place of a weight file: a web page, a pointer, an archive, a folder, nothing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ _SIGNATURES = (
 def checked_head(path: Path) -> bytes:
     """The first 512 bytes of a file. Raises ModelFileError where there is no such file, or nothing in it."""
     try:
-        if path.is_dir():
-            raise ModelFileError(f"{path} is a folder; give the file inside it")
-        if not path.is_file():
-            told = "is a link to a file that is gone" if path.is_symlink() else "does not exist or is no regular file"
-            raise ModelFileError(f"{path} {told}; give the path of a weight file")
+        _require_regular(path)
         with path.open("rb") as opened:
             head = opened.read(_HEAD)
     except OSError as error:
@@ -39,12 +35,25 @@ def checked_head(path: Path) -> bytes:
     return head
 
 
+def _require_regular(path: Path) -> None:
+    """Raises ModelFileError for a path that leads to no regular file."""
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; give the file inside it")
+    if path.is_file():
+        return
+    reason = "does not exist or is no regular file"
+    if path.is_symlink():
+        reason = "is a link to a file that is gone"
+    raise ModelFileError(f"{path} {reason}; give the path of a weight file")
+
+
 def describe_foreign(head: bytes) -> str:
     """What a file that is not of the expected format is, by its first bytes, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<!--")):
+    is_web_page = text.startswith((b"<!doctype", b"<html", b"<?xml", b"<!--"))
+    if is_web_page:
         return "a web page, as a download that failed leaves it; download the file itself"
-    for signature, told in _SIGNATURES:
+    for signature, description in _SIGNATURES:
         if head.startswith(signature):
-            return told
+            return description
     return "something else; check what was downloaded or copied"

@@ -35,7 +35,7 @@ def _one_file(to: Path) -> tuple[Path, ...]:
     return (to,)
 
 
-def _order_of_ours(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG001 (forms are asked alike)
+def _order_of_ours(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG001 (all forms are asked alike)
     return keys
 
 
@@ -81,7 +81,10 @@ class Form:
             if type(row) is not type(spec):
                 continue
             scheme = naming.scheme_for(spec)
-            if scheme is not None and _is_same(spec, _read_back(spec, scheme, row)):
+            if scheme is None:
+                continue
+            read_back = _read_back(spec, scheme, row)
+            if _is_same(spec, read_back):
                 return scheme
         return None
 
@@ -90,14 +93,19 @@ class Form:
         ending = ending_of(to)
         if not form:
             return ending in self.endings
-        return form == self.name and ending in self.endings + self.named
+        if form != self.name:
+            return False
+        return ending in self.endings + self.named
 
     def describe(self) -> str:
         """Name and endings: `hugging_face (.bin, with --form also .pth)`."""
         parts = list(self.endings)
         if self.named:
-            also = "also " if self.endings else ""
-            parts.append(f"with --form {also}{', '.join(self.named)}")
+            endings = ", ".join(self.named)
+            if self.endings:
+                parts.append(f"with --form also {endings}")
+            else:
+                parts.append(f"with --form {endings}")
         return f"{self.name} ({', '.join(parts)})"
 
 
@@ -113,13 +121,17 @@ def _is_experiment(spec: Spec) -> bool:
     """Whether it is an experiment of the papers, whose names are those of the network that it changes."""
     if not isinstance(spec, ResNetV1Spec):
         return False
-    return spec.shortcut == "projection_all" or spec.carry != "identity"
+    if spec.shortcut == "projection_all":
+        return True
+    return spec.carry != "identity"
 
 
 def _has_plain_stages(spec: StackSpec) -> bool:
-    names = [block.name for block in spec.blocks]
-    expected = [f"stage{number}" for number in range(1, len(names) + 1)]
-    return names == expected
+    """Whether the stages are named `stage1`, `stage2` and so on."""
+    for number, block in enumerate(spec.blocks, 1):
+        if block.name != f"stage{number}":
+            return False
+    return True
 
 
 def _read_back(spec: Spec, scheme: Scheme, row: Spec) -> Spec | None:
@@ -135,11 +147,13 @@ def _read_back(spec: Spec, scheme: Scheme, row: Spec) -> Spec | None:
     return infer_alexnet(shapes, scheme, row)
 
 
-def _is_same(spec: Spec, found: Spec | None) -> bool:
+def _is_same(spec: Spec, read_back: Spec | None) -> bool:
     """Whether both are one network; pictures of another size count where the classifier does not depend on it."""
-    if found is None:
+    if read_back is None:
         return False
-    if found.flattened(found.input_size) != spec.flattened(spec.input_size):
+    features = spec.flattened(spec.input_size)
+    features_read_back = read_back.flattened(read_back.input_size)
+    if features_read_back != features:
         return False
-    own = {field: getattr(spec, field) for field in FREE}
-    return found.replaced(own) == spec
+    free_fields = {field: getattr(spec, field) for field in FREE}
+    return read_back.replaced(free_fields) == spec

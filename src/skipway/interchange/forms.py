@@ -23,16 +23,17 @@ _MOST_ROWS = 4  # that an error names
 def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
     """The form that `to`'s ending, or the name `form`, means for this network, and its names for it.
 
-    Raises UnknownNameError for a form that there is not, ModelFileError, naming those that can, where none is meant
+    Raises UnknownNameError for an unknown form. Raises ModelFileError, with the forms that can, where none is meant
     that holds the network.
     """
     names = [known.name for known in FORMS]
     if form and form not in names:
         raise UnknownNameError("form", form, names)
     if to.name.endswith(".weights.h5"):
+        bare_name = to.name.removesuffix(".weights.h5")
         raise ModelFileError(
             f"{to}: Keras takes a .weights.h5 for a form of Keras 3 alone, and this is the one that Keras 2 and 3 "
-            f"both load; call it {to.name.removesuffix('.weights.h5')}.h5"
+            f"both load; call it {bare_name}.h5"
         )
     for known in FORMS:
         if not known.takes(to, form):
@@ -44,18 +45,26 @@ def find_form(spec: Spec, to: Path, form: str = "") -> tuple[Form, Scheme]:
 
 
 def _refusal(spec: Spec, to: Path, form: str) -> ModelFileError:
-    """Why no form that `to` means holds the network, and what does."""
+    """Why no form that `to` means holds the network, and which forms do."""
     if isinstance(spec, StackSpec) and spec.norm.statistics != "running":
         return ModelFileError(
             f"{spec.name} normalizes with the statistics of the batch in evaluation, which of other frameworks' files "
             "only a whole model's .h5 or .keras says; import it with --norm running and export that"
         )
-    able = [known.describe() for known in FORMS if known.scheme(spec) is not None]
+    able = []
+    rows: set[str] = set()
+    for known in FORMS:
+        rows.update(known.rows)
+        if known.scheme(spec) is not None:
+            able.append(known.describe())
     if not able:
-        rows = sorted({row for known in FORMS for row in known.rows})
+        some_rows = ", ".join(sorted(rows)[:_MOST_ROWS])
         return ModelFileError(
             f"{spec.name} has a layout that no other framework's names are known for; train or import one of "
-            f"{', '.join(rows[:_MOST_ROWS])}, ..."
+            f"{some_rows}, ..."
         )
-    wanted = f"{to.name} by the names of {form}" if form else to.name
-    return ModelFileError(f"{spec.name} cannot be written as {wanted}; choose one of {'; '.join(able)}")
+    wanted = to.name
+    if form:
+        wanted = f"{to.name} by the names of {form}"
+    choices = "; ".join(able)
+    return ModelFileError(f"{spec.name} cannot be written as {wanted}; choose one of {choices}")

@@ -47,11 +47,12 @@ class Graph(Generic[AnyNode]):
         Raises GraphError where two nodes have the same name, or where a node takes the value of a missing node.
         """
         self.nodes: dict[str, AnyNode] = {}
+        self._consumers: dict[str, list[AnyNode]] = {}
         for node in nodes:
             if node.name in self.nodes:
                 raise GraphError(f"two nodes are named {node.name[:80]!r}")
             self.nodes[node.name] = node
-        self._consumers: dict[str, list[AnyNode]] = {name: [] for name in self.nodes}
+            self._consumers[node.name] = []
         for node in self.nodes.values():
             for name in node.inputs:
                 if name not in self.nodes:
@@ -60,7 +61,8 @@ class Graph(Generic[AnyNode]):
 
     def producer(self, node: AnyNode, position: int = 0) -> AnyNode:
         """The node that computes the input of `node` at `position`. Raises IndexError where it has no such input."""
-        return self.nodes[node.inputs[position]]
+        name = node.inputs[position]
+        return self.nodes[name]
 
     def producers(self, node: AnyNode) -> list[AnyNode]:
         """The nodes that compute the inputs of `node`, in the order of its inputs."""
@@ -75,9 +77,10 @@ class Graph(Generic[AnyNode]):
 
         Raises GraphError where a node depends on its own value.
         """
-        inputs = {name: node.inputs for name, node in self.nodes.items()}
+        inputs_of = {name: node.inputs for name, node in self.nodes.items()}
+        sorter = TopologicalSorter(inputs_of)
         try:
-            order = list(TopologicalSorter(inputs).static_order())
+            names = list(sorter.static_order())
         except CycleError:
             raise GraphError("a node depends on its own value") from None
-        return [self.nodes[name] for name in order]
+        return [self.nodes[name] for name in names]

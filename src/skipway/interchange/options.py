@@ -17,7 +17,7 @@ class ImportOptions:
     Attributes:
         model: Row of the catalog; "" finds the network from names and shapes.
         labels: Names of the classes, in order.
-        preprocessing: Convention by which pictures are prepared; "" takes what the file or its names tell.
+        preprocessing: Convention by which pictures are prepared; "" takes what the file or its names say.
         average: `ema` takes averaged weights in place of the last ones, `raw`.
         allow_unused: Shell patterns of arrays that may stay unused.
         norm: Whose statistics evaluation normalizes with: `running`, or `batch` where the file's code does. With "" the

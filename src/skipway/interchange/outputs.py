@@ -1,4 +1,4 @@
-"""Whether what is to be written may be: no file of the user's is replaced unasked, and none that is being read."""
+"""Checks of the files to be written: no file of the user's is replaced unasked, and none that is being read."""
 
 from __future__ import annotations
 
@@ -20,46 +20,56 @@ def check_model_path(to: Path) -> None:
 
 
 def check_outputs(files: Iterable[Path], read: Iterable[Path | None], *, overwrite: bool) -> None:
-    """Raises RunError where one of `files` exists already (unless `overwrite`), or is, lies in or belongs to what is
-    read: a file, a folder, a checkpoint's prefix.
+    """Raises RunError where one of `files` must not be written.
+
+    It exists already (unless `overwrite`), or it is, lies in or belongs to what is read: a file, a folder, the prefix
+    of a checkpoint.
     """
     inputs = [path for path in read if path is not None]
     for file in files:
-        if any(_is_read(file, path) for path in inputs):
-            raise RunError(f"{file} belongs to what is read; give another path")
-        if not overwrite and _exists(file):
+        for path in inputs:
+            if _is_read(file, path):
+                raise RunError(f"{file} belongs to what is read; give another path")
+        if overwrite:
+            continue
+        if _exists(file):
             raise RunError(f"{file} exists already; give another path, or --overwrite")
 
 
 def form_files(to: Path, form: str) -> tuple[Path, ...]:
     """The files that `to` may stand for by its ending, before it is known which network goes into them."""
-    files: dict[Path, None] = {}  # in order, each once
+    files: list[Path] = []
     for known in FORMS:
-        if known.takes(to, form):
-            files.update(dict.fromkeys(known.files(to)))
+        if not known.takes(to, form):
+            continue
+        for file in known.files(to):
+            if file not in files:
+                files.append(file)
     if not files:
         return (to,)
     return tuple(files)
 
 
 def _is_read(file: Path, path: Path) -> bool:
+    """Whether `file` is a part of what is read at `path`."""
     try:
         if path.is_dir():
-            return file.resolve().is_relative_to(path.resolve())
+            folder = path.resolve()
+            return file.resolve().is_relative_to(folder)
         if not file.exists():
             return False
         for other in _read_with(path):
             if other.exists() and file.samefile(other):
                 return True
     except (OSError, ValueError):  # a name that cannot be: reading or writing will say so
-        pass
+        return False
     return False
 
 
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that cannot be: writing will say so
         return False
 
 
@@ -76,6 +86,7 @@ def _read_with(path: Path) -> Iterator[Path]:
         prefix = find(path).prefix
     except (OSError, ValueError, ModelFileError):  # no checkpoint: reading it will say what it is
         return
+    beginning = f"{prefix.name}."
     for other in prefix.parent.iterdir():
-        if other.name.startswith(f"{prefix.name}."):
+        if other.name.startswith(beginning):
             yield other

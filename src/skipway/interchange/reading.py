@@ -32,7 +32,7 @@ class Reader(Protocol):
         """The file's arrays. Raises ModelFileError."""
 
 
-# Asked in this order: signatures first, formats that are recognized by their structure last.
+# In the order in which they are asked: signatures first, formats that are recognized by their structure last.
 _READERS: tuple[Reader, ...] = (
     keras_h5,
     keras_zip,
@@ -52,7 +52,8 @@ def read_any(path: Path, average: Average = "raw") -> Source:
     """
     if directory.looks_like(b"", path):
         return directory.read(path)
-    if not path.is_file() and tf_checkpoint.looks_like(b"", path):
+    is_prefix = not path.is_file() and tf_checkpoint.looks_like(b"", path)
+    if is_prefix:
         return tf_checkpoint.read(path)
     head = checked_head(path)
     for reader in _READERS:
@@ -62,5 +63,6 @@ def read_any(path: Path, average: Average = "raw") -> Source:
             return torch_file.read(path, average)
         return reader.read(path)
     if head.startswith(SIGNATURE):
-        members(path)  # says what is wrong with a broken one
-    raise ModelFileError(f"{path} is no weight file that skipway reads but {describe_bytes(head)}")
+        members(path)  # raises the error of a broken archive
+    description = describe_bytes(head)
+    raise ModelFileError(f"{path} is no weight file that skipway reads but {description}")

@@ -1,4 +1,4 @@
-"""Which network a file holds, all of whose tensors are there: by its description, or by names and shapes."""
+"""Which network a file holds: by its description, or by the names and shapes of its arrays. All must be there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skipway.interchange.source import Array, Source
 from skipway.models.catalog import find_spec
 from skipway.reporting import counted
 
-# What names and shapes are held against, for those who bring something else.
+# For messages about files of other networks.
 NETWORKS = "skipway has AlexNet, Highway and plain networks and ResNet v1 and v2, and no others"
 
 _MOST_SHOWN = 4
@@ -31,19 +31,25 @@ def recognized(source: Source, arrays: Mapping[str, Array], model: str) -> tuple
     left over, or where no network has such names and shapes; UnknownNameError for the row.
     """
     shapes = {name: array.shape for name, array in arrays.items()}
-    row = find_spec(model).name if model else ""
-    found = _described(source, shapes, row)
-    if found is None:
-        found = _named(source, arrays, shapes, row)
-    match, doubts = found
+    row = ""
+    if model:
+        row = find_spec(model).name
+    described = _described(source, shapes, row)
+    if described is not None:
+        match, doubts = described
+    else:
+        match, doubts = _named(source, arrays, shapes, row)
     _require_complete(source, match, row)
     return match, doubts
 
 
 def _require_complete(source: Source, match: Match, row: str) -> None:
     """Raises ModelFileError where the network lacks an array, or an array has no place in the network."""
-    another = " or name another --model" if row else ""
-    if match.scheme in TORCH_NAMES and set(_STEM_NORM) <= set(match.missing):
+    another = ""
+    if row:
+        another = " or name another --model"
+    lacks_stem_norm = set(_STEM_NORM) <= set(match.missing)
+    if lacks_stem_norm and match.scheme in TORCH_NAMES:
         raise ModelFileError(
             f"{source.path} has PyTorch's names and no normalization behind its first convolution: a pre-activation "
             "network (ResNet v2), which skipway reads by the names of timm, TF-Slim and Keras only; rename its arrays "
@@ -53,7 +59,8 @@ def _require_complete(source: Source, match: Match, row: str) -> None:
         lacking = []
         for key in match.missing:
             place = match.places[key]
-            lacking.append(place.source if place else key)
+            name = place.source if place else key
+            lacking.append(name)
         raise ModelFileError(
             f"{source.path} looks like {match.spec.name} but lacks {len(lacking)} of its arrays "
             f"({some_of(lacking)}); give the whole file{another}"
@@ -69,8 +76,9 @@ def _require_complete(source: Source, match: Match, row: str) -> None:
 def _described(
     source: Source, shapes: Mapping[str, tuple[int, ...]], row: str
 ) -> tuple[Match, tuple[Doubt, ...]] | None:
-    """The network that a Keras file describes, whatever its layers are called; None where it describes none, or
-    another one than the row that is asked for.
+    """The network that a Keras file describes, whatever its layers are called.
+
+    None where it describes none, or another one than the row that is asked for.
     """
     if source.framework != "keras":
         return None
@@ -80,7 +88,9 @@ def _described(
         if row:
             return None
         raise
-    if found is None or (row and found.spec.name != row):
+    if found is None:
+        return None
+    if row and found.spec.name != row:
         return None
     taken = {place.source for place in found.places.values() if place}
     left = tuple(name for name in shapes if name not in taken)
@@ -88,16 +98,23 @@ def _described(
     named = best(shapes)
     if named is None or named.left or named.missing:
         return match, found.doubts
-    # Who uses these names prepares pictures alike, whatever the network's depths.
-    spec = found.spec.replaced({"preprocessing": named.spec.preprocessing})
-    return dataclasses.replace(match, spec=spec), without("pictures", found.doubts)
+    # Whoever uses these names prepares pictures alike, whatever the network's depths.
+    convention = named.spec.preprocessing
+    spec = found.spec.replaced({"preprocessing": convention})
+    match = dataclasses.replace(match, spec=spec)
+    return match, without("pictures", found.doubts)
 
 
 def _named(
     source: Source, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], row: str
 ) -> tuple[Match, tuple[Doubt, ...]]:
-    """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for."""
-    rows = frozenset({row}) if row else frozenset()
+    """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for.
+
+    Raises ModelFileError where no network has such names.
+    """
+    rows: frozenset[str] = frozenset()
+    if row:
+        rows = frozenset({row})
     match = best(shapes, rows)
     if match is None:
         by_order = in_order(source, shapes, row)
@@ -107,24 +124,31 @@ def _named(
     if row:
         return match, ()
     spec, doubts = settled(match.spec, match.scheme, source)
-    return dataclasses.replace(match, spec=spec), doubts
+    match = dataclasses.replace(match, spec=spec)
+    return match, doubts
 
 
 def _unknown_names(source: Source, arrays: Mapping[str, Array], row: str) -> ModelFileError:
-    if "conv2d/kernel" in arrays and not source.layers:
+    """The error for names that no network has."""
+    has_numbered_layers = "conv2d/kernel" in arrays
+    if has_numbered_layers and not source.layers:
         return ModelFileError(
             f"{source.path} numbers its layers instead of naming them, and does not describe them; save the whole "
             'model with model.save("FILE.keras")'
         )
-    wanted = f"{row} by any names that skipway knows" if row else "a network that skipway knows"
-    fix = "name another --model, or none" if row else NETWORKS
-    return ModelFileError(
-        f"{source.path} holds {counted(len(arrays), 'array')} ({some_of(arrays)}), but not {wanted}; {fix}"
-    )
+    wanted = "a network that skipway knows"
+    fix = NETWORKS
+    if row:
+        wanted = f"{row} by any names that skipway knows"
+        fix = "name another --model, or none"
+    held = counted(len(arrays), "array")
+    return ModelFileError(f"{source.path} holds {held} ({some_of(arrays)}), but not {wanted}; {fix}")
 
 
 def some_of(names: Mapping[str, Any] | Sequence[str]) -> str:
     """The first names, for a message."""
-    shown = list(names)
-    text = ", ".join(shown[:_MOST_SHOWN])
-    return f"{text}, ..." if len(shown) > _MOST_SHOWN else text
+    all_names = list(names)
+    text = ", ".join(all_names[:_MOST_SHOWN])
+    if len(all_names) > _MOST_SHOWN:
+        text += ", ..."
+    return text

@@ -1,4 +1,4 @@
-"""What an import found, what it decided where the file leaves things open, and how both are told."""
+"""The report of an import: what it found, and what it decided where the file leaves things open."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ _MOST_SHOWN = 4
 
 @dataclass(frozen=True)
 class Decisions:
-    """What no weight file says, or says beside its weights: how pictures are prepared, by which convention, where the
-    labels are from, and what of the file was passed over.
+    """What no weight file says, or says beside its weights.
+
+    Attributes:
+        convention: By which convention pictures are prepared.
+        rule: How pictures are prepared.
+        labels: Where the labels are from.
+        notes: What of the file was passed over.
+        choice: The candidates for the network and its pictures, and which of them the file's statistics fit.
     """
 
     convention: str
@@ -31,28 +37,40 @@ class Decisions:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "preprocessing": {"convention": self.convention, **picture_values(self.rule)},
-            "labels": self.labels,
-            "notes": list(self.notes),
-            "fit": self.choice.to_dict() if self.choice else {},
-        }
+        preprocessing: dict[str, Any] = {"convention": self.convention}
+        preprocessing.update(picture_values(self.rule))
+        fit: dict[str, Any] = {}
+        if self.choice is not None:
+            fit = self.choice.to_dict()
+        return {"preprocessing": preprocessing, "labels": self.labels, "notes": list(self.notes), "fit": fit}
 
     def describe(self) -> list[str]:
         """A line each."""
-        return [
-            f"prepared  as by {self.convention}: {self.rule.size} pixels a side, {rule_text(self.rule)}",
-            *(self.choice.describe() if self.choice else []),
-            f"labels    {self.labels}",
-            *(f"note      {note}" for note in self.notes),
-        ]
+        pictures = f"{self.rule.size} pixels a side, {rule_text(self.rule)}"
+        lines = [f"prepared  as by {self.convention}: {pictures}"]
+        if self.choice is not None:
+            lines += self.choice.describe()
+        lines.append(f"labels    {self.labels}")
+        for note in self.notes:
+            lines.append(f"note      {note}")
+        return lines
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: the network and the scheme of names that found it, how many arrays were used, which were left
-    over by leave, and what the user should know. `statistics` tells over which pictures the running ones were
-    recomputed, {} where they are the file's.
+    """What an import did.
+
+    Attributes:
+        model: Name of the network.
+        scheme: The scheme of names that found it.
+        format: Format of the file.
+        used: How many arrays were used.
+        left: Names of the arrays that the user let stay unused.
+        missing: Names of the tensors that had no array.
+        warnings: What the user should know.
+        to: The model file that was written.
+        decisions: What was decided where the file leaves things open.
+        statistics: Over which pictures the running statistics were recomputed; {} where they are the file's.
     """
 
     model: str
@@ -68,37 +86,38 @@ class Imported:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        facts: dict[str, Any] = {
             "model": self.model,
             "scheme": self.scheme,
             "format": self.format,
             "used": self.used,
             "left": list(self.left),
             "missing": list(self.missing),
-            **self.decisions.to_dict(),
-            "warnings": list(self.warnings),
-            "to": str(self.to),
-            "statistics": dict(self.statistics),
         }
+        facts.update(self.decisions.to_dict())
+        facts["warnings"] = list(self.warnings)
+        facts["to"] = str(self.to)
+        facts["statistics"] = dict(self.statistics)
+        return facts
 
     def describe(self) -> str:
         """The same as text."""
         lines = [
             f"network   {self.model}, by the names of {self.scheme} in a {self.format} file",
             f"tensors   {self.used} used, {len(self.left)} left over, {len(self.missing)} missing",
-            *(f"left      {name}" for name in self.left),
-            *self.decisions.describe(),
-            *(f"warning   {warning}" for warning in self.warnings),
-            f"model     {self.to}",
         ]
+        for name in self.left:
+            lines.append(f"left      {name}")
+        lines += self.decisions.describe()
+        for warning in self.warnings:
+            lines.append(f"warning   {warning}")
         if self.statistics:
-            lines.insert(
-                -1,
-                "norms     running statistics recomputed over {counted_pictures} ({split} of {data}), {unreadable} "
-                "unreadable left out".format(
-                    **self.statistics, counted_pictures=counted(self.statistics["pictures"], "picture")
-                ),
-            )
+            facts = self.statistics
+            pictures = counted(facts["pictures"], "picture")
+            origin = f"{facts['split']} of {facts['data']}"
+            unreadable = f"{facts['unreadable']} unreadable left out"
+            lines.append(f"norms     running statistics recomputed over {pictures} ({origin}), {unreadable}")
+        lines.append(f"model     {self.to}")
         return joined_lines(lines)
 
 
@@ -120,7 +139,8 @@ def notes_of(source: Source, average: str) -> tuple[str, ...]:
     """What a file holds beside the weights that were taken: averages, an optimizer, where training stood."""
     notes = source.notes
     lines = []
-    if notes.get("averages") == ("raw", "ema") or _has_averages(source):
+    has_averages = notes.get("averages") == ("raw", "ema")
+    if has_averages or _has_average_variables(source):
         if average == "ema":
             lines.append("averaged weights, not the last ones, are taken; --average raw takes those")
         else:
@@ -134,18 +154,25 @@ def notes_of(source: Source, average: str) -> tuple[str, ...]:
         lines.append(f"not read: {_some(left_out)}")
     count = notes.get("optimizer_weights")
     if count:
-        lines.append(f"not read: {counted(count, 'array')} of the optimizer")
+        arrays = counted(count, "array")
+        lines.append(f"not read: {arrays} of the optimizer")
     return tuple(lines)
 
 
-def _has_averages(source: Source) -> bool:
+def _has_average_variables(source: Source) -> bool:
     """Whether a TensorFlow file has moving averages beside the variables."""
     if source.framework != "tensorflow":
         return False
-    kinds = [classified(name, source.arrays).kind for name in source.arrays]
-    return Kind.AVERAGE in kinds
+    for name in source.arrays:
+        kind = classified(name, source.arrays).kind
+        if kind == Kind.AVERAGE:
+            return True
+    return False
 
 
 def _some(texts: Sequence[str]) -> str:
-    shown = ", ".join(escaped(text) for text in texts[:_MOST_SHOWN])
-    return f"{shown}, ..." if len(texts) > _MOST_SHOWN else shown
+    """The first texts, for a message."""
+    shown = [escaped(text) for text in texts[:_MOST_SHOWN]]
+    if len(texts) > _MOST_SHOWN:
+        shown.append("...")
+    return ", ".join(shown)

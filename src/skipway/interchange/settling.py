@@ -1,4 +1,4 @@
-"""What a file leaves open of its network and its pictures, settled: by the user, the file, or its statistics."""
+"""What a weight file leaves open of its network and its pictures: the user, the file or its statistics decide it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ _TRAINED_ON_IMAGENET_STATISTICS = {CIFAR_TORCH.name, FC_SHORTCUT.name}
 
 @dataclass(frozen=True)
 class Settled:
-    """The network and the preparation of its pictures, by which convention, and what the user should know.
+    """What was decided.
 
-    `rule_is_unknown` where neither the user nor the file nor its statistics say how pictures are prepared.
+    Attributes:
+        spec: The network.
+        rule: How pictures are prepared.
+        convention: By which convention.
+        choice: The candidates, and which of them the file's statistics fit.
+        doubts: What the user should know.
+        rule_is_unknown: Whether neither the user nor the file nor its statistics say how pictures are prepared.
     """
 
     spec: Spec
@@ -66,30 +72,33 @@ def settle(
     def rule_for(spec: Spec) -> Preprocessing:
         if start.rule is not None:
             return start.rule
-        return prepared(spec, start.convention, options.mean)[1]
+        _, rule = prepared(spec, start.convention, options.mean)
+        return rule
 
     spec = match.spec
-    if start.rule is None:
+    if start.rule is None:  # a convention may need pictures of another size
         spec, _ = prepared(match.spec, start.convention, options.mean)
     preparation = Preparation(start.convention, rule_for)
     is_fixed = bool(options.preprocessing or start.rule or options.mean)
     bundle = Bundle(spec, rule_for(match.spec), labels, tensors)
-    choice = Witness(bundle, settings, preparation, is_fixed, options.fit, options.pictures).choose()
+    witness = Witness(bundle, settings, preparation, is_fixed, options.fit, options.pictures)
+    choice = witness.choose()
 
-    fits = choice.taken is not None and choice.taken.figure <= POOR
+    statistics_fit = choice.taken is not None and choice.taken.figure <= POOR
+    is_changed = choice.preparation != preparation
+    is_confirmed = statistics_fit and match.scheme in _TRAINED_ON_IMAGENET_STATISTICS
     doubts = start.doubts
-    if choice.preparation != preparation:
-        doubts = ()  # what was assumed at first is not so
-    elif fits and match.scheme in _TRAINED_ON_IMAGENET_STATISTICS:
-        doubts = ()  # the figures say it
+    if is_changed or is_confirmed:
+        doubts = ()  # what was assumed at first is replaced, or the statistics confirm it
     layers_say = match.scheme in {"keras_graph", KERAS_ORDER} and bool(doubts)
+    custom = taken_by_custom(match, row=row_is_given, stated=stated_settings)
     return Settled(
         spec=choice.spec,
         rule=choice.preparation.of(choice.spec),
         convention=choice.preparation.words,
         choice=choice,
-        doubts=(*taken_by_custom(match, row=row_is_given, stated=stated_settings), *doubts, *choice.doubts),
-        rule_is_unknown=not (is_fixed or fits or layers_say),
+        doubts=(*custom, *doubts, *choice.doubts),
+        rule_is_unknown=not (is_fixed or statistics_fit or layers_say),
     )
 
 
@@ -106,13 +115,15 @@ def _start(source: Source, match: Match, tensors: Mapping[str, Tensor], options:
 
 def _by_custom(match: Match, tensors: Mapping[str, Tensor]) -> _Start:
     """The convention of whoever uses these names, of what the first normalization has seen, or of the row."""
-    if match.scheme in _TRAINED_ON_IMAGENET_STATISTICS and match.spec.name.endswith(".cifar"):
+    name = match.spec.name
+    if match.scheme in _TRAINED_ON_IMAGENET_STATISTICS and name.endswith(".cifar"):
         text = (
-            "nothing in the file tells how its pictures were standardized: taken as ImageNet's means and deviations; "
+            "nothing in the file says how its pictures were standardized: taken as ImageNet's means and deviations; "
             "--preprocessing cifar takes CIFAR-10's own"
         )
-        return _Start("imagenet_statistics", None, (Doubt("pictures", text),))
-    if match.spec.name.endswith(".keras_file"):
+        doubt = Doubt("pictures", text)
+        return _Start("imagenet_statistics", None, (doubt,))
+    if name.endswith(".keras_file"):
         by_norm = _by_first_normalization(tensors)
         if by_norm is not None:
             return by_norm
@@ -122,17 +133,22 @@ def _by_custom(match: Match, tensors: Mapping[str, Tensor]) -> _Start:
 def _by_first_normalization(tensors: Mapping[str, Tensor]) -> _Start | None:
     """The convention whose pictures have the means that the first normalization stores, None where none has."""
     weight = tensors.get("stem.conv.weight")
-    bias = tensors.get("stem.conv.bias")
     running_mean = tensors.get("stem.norm.running_mean")
     if weight is None or running_mean is None:
         return None
-    seen = input_mean(weight.numpy(), None if bias is None else bias.numpy(), running_mean.numpy())
-    name = None if seen is None else convention(seen)
-    if seen is None or name is None:
+    bias = None
+    if "stem.conv.bias" in tensors:
+        bias = tensors["stem.conv.bias"].numpy()
+    seen = input_mean(weight.numpy(), bias, running_mean.numpy())
+    if seen is None:
+        return None
+    name = convention(seen)
+    if name is None:
         return None
     means = ", ".join(f"{mean:.3g}" for mean in seen.channels)
     text = (
         f"the first normalization has seen pictures with channel means of about {means}: taken as "
         f"--preprocessing {name}"
     )
-    return _Start(name, None, (Doubt("pictures", text),))
+    doubt = Doubt("pictures", text)
+    return _Start(name, None, (doubt,))

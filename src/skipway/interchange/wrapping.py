@@ -15,11 +15,11 @@ _HEAD = re.compile(r"fc\.\d+\.(weight|bias)")
 
 
 def bare_names(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays by the names that the network itself gives them, where the file is of torch's; the rest as they are.
+    """The arrays by the names that the network itself gives them, in a file of PyTorch; others stay as they are.
 
-    A prefix goes if what follows it are the names of a network that is all there and the file's own names are none's,
-    and the number in `fc.1.weight`, where the one layer with weights of a classifier made of several has it. Raises
-    ModelFileError where several prefixes hold a network.
+    A prefix is removed where the names behind it are those of a whole network, and the file's own names are those of
+    none. The number in `fc.1.weight` is removed where that is the only layer with weights in a classifier of several
+    layers. Raises ModelFileError where several prefixes hold a network.
     """
     if source.framework != "torch":
         return dict(arrays)
@@ -31,14 +31,14 @@ def bare_names(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _prefix(source: Source, arrays: Mapping[str, Array]) -> str:
-    """What stands before the names of a network that is all there; "" where nothing does."""
+    """The prefix of the names of a whole network; "" where no prefix has one."""
     shapes = {name: array.shape for name, array in arrays.items()}
     if best(shapes) is not None:
         return ""
     incomplete: list[str] = []
     complete: list[str] = []
-    for prefix, inner in _below_prefixes(shapes).items():
-        match = best(inner)
+    for prefix, inner_shapes in _below_prefixes(shapes).items():
+        match = best(inner_shapes)
         if match is None:
             continue
         if match.missing:
@@ -46,13 +46,16 @@ def _prefix(source: Source, arrays: Mapping[str, Array]) -> str:
         else:
             complete.append(prefix)
     if len(complete) > 1:
+        last = complete[-1]
         raise ModelFileError(
             f"{source.path} holds {len(complete)} networks ({_some(complete)}); leave out all but one with "
-            f"--allow-unused '{complete[-1]}*'"
+            f"--allow-unused '{last}*'"
         )
-    # One that lacks something is taken, too, for the error that names it.
-    found = complete or incomplete
-    return found[0] if found else ""
+    if complete:
+        return complete[0]
+    if incomplete:
+        return incomplete[0]  # the error about it will name what it lacks
+    return ""
 
 
 def _below_prefixes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -70,22 +73,29 @@ def _below_prefixes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str
 
 def _with_plain_head(arrays: dict[str, Array]) -> dict[str, Array]:
     """The names with `fc.weight` and `fc.bias` for `fc.1.weight` and `fc.1.bias`, if these are all that fc has."""
-    head = [name for name in arrays if name.startswith("fc.")]
-    layers = {name.rpartition(".")[0] for name in head}
+    layers: set[str] = set()
+    for name in arrays:
+        if not name.startswith("fc."):
+            continue
+        if not _HEAD.fullmatch(name):
+            return arrays
+        layer = name.rpartition(".")[0]
+        layers.add(layer)
     if len(layers) != 1:
-        return arrays
-    if not all(_HEAD.fullmatch(name) for name in head):
         return arrays
     renamed: dict[str, Array] = {}
     for name, array in arrays.items():
-        if name in head:
+        new_name = name
+        if name.startswith("fc."):
             tensor = name.rpartition(".")[2]
-            renamed[f"fc.{tensor}"] = array
-        else:
-            renamed[name] = array
+            new_name = f"fc.{tensor}"
+        renamed[new_name] = array
     return renamed
 
 
 def _some(prefixes: Sequence[str]) -> str:
-    shown = ", ".join(prefixes[:_MOST_SHOWN])
-    return f"{shown}, ..." if len(prefixes) > _MOST_SHOWN else shown
+    """The first prefixes, for a message."""
+    text = ", ".join(prefixes[:_MOST_SHOWN])
+    if len(prefixes) > _MOST_SHOWN:
+        text += ", ..."
+    return text

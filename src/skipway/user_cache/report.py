@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skipway.reporting import counted, escaped
+from skipway.reporting import counted, escaped, table
 from skipway.user_cache.manifest import BadManifestError, read_manifest
 from skipway.user_cache.place import (
     BOUND_VARIABLE,
@@ -64,10 +64,12 @@ class CacheReport:
             lines.append(f"remembered about picture files: {_megabytes(self.pictures_bytes)}")
         if self.cleared or self.busy:
             lines.append(f"{self.cleared} deleted, {self.busy} in use by another process")
+        rows = []
         for entry in self.entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-            size = _megabytes(entry.size_bytes)
-            lines.append(f"{entry.key}  {size:>12}  used {used}  {escaped(entry.about)}")
+            rows.append((entry.key, _megabytes(entry.size_bytes), f"used {used}", entry.about))
+        if rows:
+            lines.append(table((), rows))
         return "\n".join(lines)
 
 

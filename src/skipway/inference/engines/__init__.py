@@ -64,7 +64,7 @@ def pick_engine(
     """
     work = _work(network, batch_size, precision, device, cache, calibration)
     with work.cache.claimed():
-        return fastest(work, tell or _silent, pictures=pictures)
+        return fastest(work, tell or _no_line, pictures=pictures)
 
 
 def _work(
@@ -75,9 +75,14 @@ def _work(
     cache: Cache | None,
     calibration: Sequence[Tensor],
 ) -> Work:
-    device = device or next(network.parameters()).device
-    return Work(network.eval(), batch_size, precision, device, cache or Cache(network, kept=False), calibration)
+    """The work of an engine; by default on the network's device, with a cache that ends with this process."""
+    network.eval()
+    if device is None:
+        device = next(network.parameters()).device
+    if cache is None:
+        cache = Cache(network, kept=False)
+    return Work(network, batch_size, precision, device, cache, calibration)
 
 
-def _silent(line: str) -> None:
-    """Nobody listens."""
+def _no_line(line: str) -> None:
+    """Report no line."""

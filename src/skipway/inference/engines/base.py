@@ -25,10 +25,15 @@ class EngineError(SkipwayError):
 
 @dataclass(frozen=True)
 class Work:
-    """What an engine is made for: the network, how many pictures come at once, in which arithmetic, where.
+    """What an engine is made for.
 
-    `calibration` holds standardized pictures (N, C, S, S) that stand for those to come; int8 takes its ranges from
-    them.
+    Attributes:
+        network: The network, in evaluation mode.
+        batch_size: How many pictures come at once.
+        precision: The arithmetic.
+        device: Where the engine runs.
+        cache: Where what is built for the network is kept.
+        calibration: Standardized pictures (N, C, S, S) that stand for those to come; int8 takes its ranges from them.
     """
 
     network: Network
@@ -58,15 +63,24 @@ class Engine(nn.Module):
         with torch.inference_mode():
             if self.batch_size is None or len(pictures) == self.batch_size:
                 return self._run(pictures)
-            return torch.cat([self._filled(part) for part in torch.split(pictures, self.batch_size)])
+            logits = []
+            for part in torch.split(pictures, self.batch_size):
+                logits.append(self._run_filled(part, self.batch_size))
+            return torch.cat(logits)
 
-    def _filled(self, part: Tensor) -> Tensor:
-        assert self.batch_size is not None
-        missing = self.batch_size - len(part)
-        # Cloned: engines may hand out the same memory at every call.
-        return self._run(F.pad(part, (0, 0) * 3 + (0, missing)) if missing else part)[: len(part)].clone()
+    def _run_filled(self, part: Tensor, batch_size: int) -> Tensor:
+        """Logits of at most `batch_size` pictures, which are filled up with zeros."""
+        count = len(part)
+        missing = batch_size - count
+        if missing:
+            part = F.pad(part, (0, 0, 0, 0, 0, 0, 0, missing))
+        logits = self._run(part)[:count]
+        return logits.clone()  # engines may hand out the same memory at every call
 
 
 def depends_on_batch(network: Network) -> bool:
     """Whether a picture's answer depends on the pictures beside it: then batches must stay as they are."""
-    return any(isinstance(module, BatchStatisticsNorm2d) for module in network.modules())
+    for module in network.modules():
+        if isinstance(module, BatchStatisticsNorm2d):
+            return True
+    return False

@@ -32,15 +32,21 @@ class Cache:
     """What was built for a network: in the user's cache with `kept`, else in a folder that ends with the process.
 
     The folder of the user's cache is this process's alone inside `claimed`, where all other calls belong. A cache that
-    cannot be trusted or written is told about through `tell` (by default as a warning of the log `skipway`), and
+    cannot be trusted or written is reported through `tell` (by default as a warning of the log `skipway`), and
     replaced by a folder that ends with the process.
     """
 
     def __init__(self, network: Network, *, kept: bool, tell: Callable[[str], None] | None = None) -> None:
-        self._tell = tell or logging.getLogger("skipway").warning
         self._about = _about(network)
-        self._key = key_of(network) if kept else ""
-        self._entry = None if kept else scratch_entry()
+        self._key = ""  # of the entry in the user's cache; "" without one
+        self._entry: CacheEntry | None = None
+        if kept:
+            self._key = key_of(network)
+        else:
+            self._entry = scratch_entry()
+        if tell is None:
+            tell = logging.getLogger("skipway").warning
+        self._report_line = tell
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -50,7 +56,7 @@ class Cache:
             return
         with ExitStack() as stack:
             try:
-                entry = stack.enter_context(claimed_entry(self._key, self._about, self._tell))
+                entry = stack.enter_context(claimed_entry(self._key, self._about, self._report_line))
             except (CacheError, StorageError, OSError) as error:
                 entry = self._scratch(error)
             self._entry = entry
@@ -82,51 +88,73 @@ class Cache:
 
     def remembered(self, key: str) -> str | None:
         """The text that `remember` got for a key, None where it got none."""
-        found = self._choices().get(key)
-        return found if isinstance(found, str) else None
+        text = self._choices().get(key)
+        if not isinstance(text, str):
+            return None
+        return text
 
     def remember(self, key: str, value: str) -> None:
         """Keep a text. A full disk loses it, which costs no more than measuring once more."""
-        text = json.dumps(self._choices() | {key: value})
+        choices = self._choices()
+        choices[key] = value
+        text = json.dumps(choices)
         try:
             self.keep(_CHOICES, lambda to: to.write_text(text, encoding="utf-8"))
         except StorageError:
             return
 
     def _choices(self) -> dict[str, object]:
+        """All texts that were remembered; none where their file is missing, too large or damaged."""
         file = self.file(_CHOICES)
-        if file is None or file.stat().st_size > _LARGEST_CHOICES:
+        if file is None:
+            return {}
+        if file.stat().st_size > _LARGEST_CHOICES:
             return {}
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            choices = json.loads(text)
         except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(choices, dict):
+            return {}
+        return choices
 
     def _claimed_entry(self) -> CacheEntry:
         assert self._entry is not None, "the cache is read and written inside `claimed`"
         return self._entry
 
     def _scratch(self, error: Exception) -> CacheEntry:
-        self._tell(f"without the cache, what is built now is not kept: {error}")
+        self._report_line(f"without the cache, what is built now is not kept: {error}")
         self._key = ""
         return scratch_entry()
 
 
 def key_of(network: Network) -> str:
     """64 hexadecimal digits: SHA-256 of a network's layout and weights, the libraries' versions and the processor."""
-    facts = [str(_FORMAT), platform.python_version(), platform.machine(), cpu_name(), cpu_features()]
-    facts += [f"{name} {_version(name)}" for name in _LIBRARIES]
-    return hashlib.sha256("\n".join([digest(network), *facts]).encode()).hexdigest()
+    facts = [
+        digest(network),
+        str(_FORMAT),
+        platform.python_version(),
+        platform.machine(),
+        cpu_name(),
+        cpu_features(),
+    ]
+    for name in _LIBRARIES:
+        facts.append(f"{name} {_version(name)}")
+    text = "\n".join(facts)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest(network: Network) -> str:
     """64 hexadecimal digits: the SHA-256 of a network's layout and weights."""
-    found = hashlib.sha256(json.dumps(network.spec.to_dict(), sort_keys=True).encode())
+    layout = json.dumps(network.spec.to_dict(), sort_keys=True)
+    result = hashlib.sha256(layout.encode())
     for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        header = f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n"
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        result.update(header.encode())
+        result.update(flat.view(torch.uint8).numpy().data)
+    return result.hexdigest()
 
 
 def _about(network: Network) -> str:

@@ -21,76 +21,104 @@ _WORTH_BUILDING_S = 60.0
 _WORTH_COMPILING_S = 600.0
 
 
-def fastest(work: Work, tell: Callable[[str], None], *, pictures: int | None = None) -> Engine:
+def fastest(work: Work, report_line: Callable[[str], None], *, pictures: int | None = None) -> Engine:
     """The fastest engine for the work, measured in turns, or the one that was the fastest here before.
 
-    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known. `tell` gets
-    a line about each engine. Raises EngineError where no engine can do it.
+    `pictures` is how many there are to be: for few, the network runs as it is unless the choice is known.
+    `report_line` gets a line about each engine. Raises EngineError where no engine can do it.
     """
     key = _key(work)
+    able = able_engines(work.precision, work.device, work.network)
     known = work.cache.remembered(key)
-    if known is not None and known in able_engines(work.precision, work.device, work.network):
+    if known is not None and known in able:
         try:
             return open_checked(known, work)
         except SkipwayError as error:
-            tell(f"{known}: {error}")
-    able = able_engines(work.precision, work.device, work.network)
+            report_line(f"{known}: {error}")
     eager = open_checked("eager", work) if "eager" in able else None
     if eager is not None and pictures is not None:
-        seconds = pictures * _seconds(eager, work) / work.batch_size
+        batches = pictures / work.batch_size
+        seconds = batches * _seconds(eager, work)
         if seconds < _WORTH_BUILDING_S:
             return eager
         if seconds < _WORTH_COMPILING_S:
             able = [name for name in able if name != "compile"]
-    engines = _opened(work, able, eager, tell)
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(_ROUNDS):
-        for name, engine in engines.items():
-            times[name].append(_seconds(engine, work))
-    best = min(engines, key=lambda name: median(times[name]))
-    told = ", ".join(f"{name} {work.batch_size / median(values):.1f}" for name, values in times.items())
-    tell(f"pictures/s in batches of {work.batch_size}: {told}; {best} it is")
+    engines = _opened(work, able, eager, report_line)
+    best = _measured_best(engines, work, report_line)
     work.cache.remember(key, best)
     return engines[best]
 
 
-def _opened(work: Work, able: list[str], eager: Engine | None, tell: Callable[[str], None]) -> dict[str, Engine]:
-    engines: dict[str, Engine] = {} if eager is None else {"eager": eager}
-    refused: list[str] = []
+def _measured_best(engines: dict[str, Engine], work: Work, report_line: Callable[[str], None]) -> str:
+    """The name of the engine with the shortest median time."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(_ROUNDS):
+        for name, engine in engines.items():
+            times[name].append(_seconds(engine, work))
+    medians = {name: median(seconds) for name, seconds in times.items()}
+    best = min(medians, key=medians.__getitem__)
+    speeds = []
+    for name, seconds in medians.items():
+        speed = work.batch_size / seconds
+        speeds.append(f"{name} {speed:.1f}")
+    report_line(f"pictures/s in batches of {work.batch_size}: {', '.join(speeds)}; {best} it is")
+    return best
+
+
+def _opened(work: Work, able: list[str], eager: Engine | None, report_line: Callable[[str], None]) -> dict[str, Engine]:
+    """The engines of these names that can be opened. Raises EngineError where there are none."""
+    engines: dict[str, Engine] = {}
+    if eager is not None:
+        engines["eager"] = eager
+    reason = f"no engine here runs {work.precision} on {work.device.type}"
+    is_refused = False
     for name in able:
         if name in engines:
             continue
-        tell(f"building {name}")
+        report_line(f"building {name}")
         try:
             engines[name] = open_checked(name, work)
         except SkipwayError as error:
-            refused.append(str(error))
-            tell(f"without {name}: {error}")
+            report_line(f"without {name}: {error}")
+            if not is_refused:
+                reason = str(error)  # of the first one that refused
+                is_refused = True
     if not engines:
-        raise EngineError(refused[0] if refused else f"no engine here runs {work.precision} on {work.device.type}")
+        raise EngineError(reason)
     return engines
 
 
 def _seconds(engine: Engine, work: Work) -> float:
-    """Of one batch, after one that warms up."""
+    """Seconds that one batch takes, after one that warms up."""
     spec = work.network.spec
     pictures = torch.zeros(work.batch_size, spec.in_channels, spec.input_size, spec.input_size, device=work.device)
+    seconds = 0.0
     for _ in range(2):
         _wait(work)
         began = time.perf_counter()
         engine(pictures)
         _wait(work)
-    return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _wait(work: Work) -> None:
+    """Wait until the device has done all that it was given."""
     if work.device.type == "cuda":
         torch.cuda.synchronize(work.device)
 
 
 def _key(work: Work) -> str:
-    where = torch.cuda.get_device_name(work.device) if work.device.type == "cuda" else cpu_name()
-    return " | ".join(
-        (where, f"{usable_cores()} cores", work.precision, f"batch {work.batch_size}", f"torch {torch.__version__}",
-         platform.python_version())
-    )  # fmt: skip
+    """What the choice of an engine depends on beside the network, as text."""
+    processor = cpu_name()
+    if work.device.type == "cuda":
+        processor = torch.cuda.get_device_name(work.device)
+    facts = (
+        processor,
+        f"{usable_cores()} cores",
+        work.precision,
+        f"batch {work.batch_size}",
+        f"torch {torch.__version__}",
+        platform.python_version(),
+    )
+    return " | ".join(facts)

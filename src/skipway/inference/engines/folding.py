@@ -13,14 +13,18 @@ from skipway.models.network import Network
 def folded(network: Network) -> Network:
     """A copy, in evaluation mode, without the normalizations that a convolution can take over.
 
-    Throughout the networks `normX` normalizes what its sibling `convX` gives and nobody else takes. The
+    Throughout the networks `normX` normalizes what its sibling `convX` gives and nothing else takes. The
     pre-activations of ResNet v2 stand after a sum, and stay.
     """
     copied = copy.deepcopy(network).eval()
     for module in list(copied.modules()):
         for name, norm in list(module.named_children()):
-            conv = getattr(module, name.replace("norm", "conv"), None)
-            if name.startswith("norm") and type(norm) is nn.BatchNorm2d and isinstance(conv, nn.Conv2d):
-                setattr(module, name.replace("norm", "conv"), fuse_conv_bn_eval(conv, norm))
+            if not name.startswith("norm") or type(norm) is not nn.BatchNorm2d:
+                continue
+            conv_name = name.replace("norm", "conv")
+            conv = getattr(module, conv_name, None)
+            if isinstance(conv, nn.Conv2d):
+                fused = fuse_conv_bn_eval(conv, norm)
+                setattr(module, conv_name, fused)
                 setattr(module, name, nn.Identity())
     return copied

@@ -41,40 +41,48 @@ def open_openvino(work: Work) -> Engine:
         "INFERENCE_PRECISION_HINT": "bf16" if work.precision == "bf16" else "f32",
     }
     with work.cache.tree("openvino") as folder:
-        request = core.compile_model(model, "CPU", settings | {"CACHE_DIR": str(folder)}).create_infer_request()
+        settings["CACHE_DIR"] = str(folder)
+        program = core.compile_model(model, "CPU", settings)
+        request = program.create_infer_request()
 
     def run(pictures: Tensor) -> Tensor:
-        answers = request.infer({0: _array(pictures)}, share_inputs=True, share_outputs=True)
-        # Copied: the next call writes its answers into the same memory.
-        return torch.from_numpy(np.array(answers[0]))
+        array = np.ascontiguousarray(pictures.float().numpy())
+        answers = request.infer({0: array}, share_inputs=True, share_outputs=True)
+        logits = np.array(answers[0])  # a copy: the next call writes its answers into the same memory
+        return torch.from_numpy(logits)
 
     return Engine("openvino", work.precision, run, work.batch_size)
-
-
-def _array(pictures: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(pictures.float().numpy())
 
 
 def _file(work: Work) -> Path:
     """The network as ONNX, from the cache or written into it; int8 where the work is."""
     if work.precision == "int8":
         return _quantized(work)
-    return work.cache.file(_PLAIN) or _write(work)
+    return _plain(work)
 
 
-def _quantized(work: Work) -> Path:
-    kept = None if work.calibration else work.cache.file(_INT8)
+def _plain(work: Work) -> Path:
+    """The network as ONNX in fp32, from the cache or written into it."""
+    kept = work.cache.file(_PLAIN)
     if kept is not None:
         return kept
-    if not work.calibration:
-        raise SkipwayError("int8 takes its ranges from pictures like those to come; give some with --calibrate DATA")
-    plain = work.cache.file(_PLAIN) or _write(work)
-    return work.cache.keep(_INT8, lambda to: quantize(plain, to, work.calibration))
-
-
-def _write(work: Work) -> Path:
     spec = work.network.spec
     example = torch.zeros(2, spec.in_channels, spec.input_size, spec.input_size)
     with quiet():
         program = traced(Graph(work.network, None), example)
-        return work.cache.keep(_PLAIN, lambda to: write(program, to, {"network": spec.name}, outside=False))
+        metadata = {"network": spec.name}
+        return work.cache.keep(_PLAIN, lambda to: write(program, to, metadata, outside=False))
+
+
+def _quantized(work: Work) -> Path:
+    """The network as ONNX in int8: made anew from calibration pictures, or else from the cache.
+
+    Raises SkipwayError where there is neither.
+    """
+    if work.calibration:
+        plain = _plain(work)
+        return work.cache.keep(_INT8, lambda to: quantize(plain, to, work.calibration))
+    kept = work.cache.file(_INT8)
+    if kept is None:
+        raise SkipwayError("int8 takes its ranges from pictures like those to come; give some with --calibrate DATA")
+    return kept

@@ -54,6 +54,7 @@ def open_compiled(work: Work) -> Engine:
 
 
 def _prepared(work: Work) -> Network:
+    """The network with its normalizations folded, on the device, channels last, with weights of the precision."""
     network = folded(work.network)
     network = network.to(work.device).to(memory_format=torch.channels_last)
     if work.precision == "bf16":

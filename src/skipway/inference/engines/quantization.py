@@ -49,9 +49,15 @@ class _Reader:
     """The pictures, some at a time, as the quantizer asks for them."""
 
     def __init__(self, pictures: Sequence[Tensor]) -> None:
-        self._rest = iter([part for batch in pictures for part in torch.split(batch, _AT_ONCE)])
+        parts: list[Tensor] = []
+        for batch in pictures:
+            parts += torch.split(batch, _AT_ONCE)
+        self._parts = iter(parts)
 
     def get_next(self) -> dict[str, object] | None:
         """The next input, or None after the last."""
-        part = next(self._rest, None)
-        return None if part is None else {INPUT: part.contiguous().numpy()}
+        part = next(self._parts, None)
+        if part is None:
+            return None
+        array = part.contiguous().numpy()
+        return {INPUT: array}

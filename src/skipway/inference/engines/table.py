@@ -22,7 +22,14 @@ LIMITS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.1}
 
 @dataclass(frozen=True)
 class Kind:
-    """An engine: how it is opened, in which arithmetic it runs on which devices, the packages that it needs."""
+    """What there is to know about an engine before it is opened.
+
+    Attributes:
+        open: Opens it for some work.
+        precisions: The arithmetic that it can run in.
+        devices: Types of the devices that it runs on.
+        packages: The packages that it needs beside torch.
+    """
 
     open: Callable[[Work], Engine]
     precisions: tuple[Precision, ...]
@@ -32,6 +39,10 @@ class Kind:
     def lacks(self) -> list[str]:
         """Packages that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+    def runs(self, precision: Precision, device: torch.device) -> bool:
+        """Whether it runs in this arithmetic on this device."""
+        return precision in self.precisions and device.type in self.devices
 
 
 KINDS: dict[str, Kind] = {
@@ -47,12 +58,14 @@ ENGINES = tuple(KINDS)
 
 def able_engines(precision: Precision, device: torch.device, network: Network) -> list[str]:
     """The engines that this machine has for such work."""
-    names = [
-        name
-        for name, kind in KINDS.items()
-        if precision in kind.precisions and device.type in kind.devices and not kind.lacks()
-    ]
-    return [name for name in names if name == "eager"] if depends_on_batch(network) else names
+    needs_whole_batches = depends_on_batch(network)
+    names = []
+    for name, kind in KINDS.items():
+        if needs_whole_batches and name != "eager":
+            continue
+        if kind.runs(precision, device) and not kind.lacks():
+            names.append(name)
+    return names
 
 
 def open_checked(name: str, work: Work) -> Engine:
@@ -63,36 +76,49 @@ def open_checked(name: str, work: Work) -> Engine:
     """
     _require(name, work)
     engine = _opened(name, work)
-    if (name, work.precision) == ("eager", "fp32") and depends_on_batch(work.network):
+    is_eager = (name, work.precision) == ("eager", "fp32")
+    if is_eager and depends_on_batch(work.network):
         return engine  # nothing was folded
     spec = work.network.spec
-    dice = torch.Generator().manual_seed(0)
     count = min(work.batch_size, 4)
-    pictures = torch.randn(count, spec.in_channels, spec.input_size, spec.input_size, generator=dice)
     if work.calibration:
         pictures = work.calibration[0][:count]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        pictures = torch.randn(count, spec.in_channels, spec.input_size, spec.input_size, generator=generator)
     difference = _difference(engine, work, pictures)
-    if not difference <= LIMITS[work.precision]:  # nor NaN
+    limit = LIMITS[work.precision]
+    is_close = difference <= limit  # not for NaN
+    if not is_close:
         raise EngineError(
             f"{name} in {work.precision} answers differently from {spec.name} itself ({difference:.1e}, over "
-            f"{LIMITS[work.precision]:.0e}) and is not used; give --engine eager or another --precision"
+            f"{limit:.0e}) and is not used; give --engine eager or another --precision"
         )
     return engine
 
 
 def _opened(name: str, work: Work) -> Engine:
+    """The engine, without a check. Raises EngineError where it cannot be opened."""
     try:
         return KINDS[name].open(work)
     except SkipwayError:
         raise
     except Exception as error:  # of compilers and runtimes, each with errors of its own: none of them is the user's
-        told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise EngineError(
-            f"{name} cannot run {work.network.spec.name} here ({told[:200]}); give --engine eager"
-        ) from error
+        reason = _first_line(error)[:200]
+        raise EngineError(f"{name} cannot run {work.network.spec.name} here ({reason}); give --engine eager") from error
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's message that is not empty; the name of its type where it has none."""
+    for line in str(error).splitlines():
+        text = line.strip()
+        if text:
+            return text
+    return type(error).__name__
 
 
 def _require(name: str, work: Work) -> None:
+    """Raises UnknownNameError for an unknown engine or precision, EngineError for an engine that cannot do the work."""
     if name not in KINDS:
         raise UnknownNameError("engine", name, [*KINDS, "auto"])
     if work.precision not in PRECISIONS:
@@ -101,24 +127,31 @@ def _require(name: str, work: Work) -> None:
     if name in able:
         return
     kind = KINDS[name]
-    if kind.lacks() and work.precision in kind.precisions and work.device.type in kind.devices:
-        why = f"needs {', '.join(kind.lacks())}, which is not installed"
+    lacking = kind.lacks()
+    if lacking and kind.runs(work.precision, work.device):
+        reason = f"needs {', '.join(lacking)}, which is not installed"
     elif depends_on_batch(work.network):
-        why = "cannot keep batches whole, on whose statistics this network's answers depend"
+        reason = "cannot keep batches whole, on whose statistics this network's answers depend"
     else:
-        why = f"does not run {work.precision} on {work.device.type}"
-    there = f"give --engine {' or '.join(able)}" if able else "give another --precision"
-    raise EngineError(f"{name} {why}; {there}")
+        reason = f"does not run {work.precision} on {work.device.type}"
+    fix = "give another --precision"
+    if able:
+        fix = f"give --engine {' or '.join(able)}"
+    raise EngineError(f"{name} {reason}; {fix}")
 
 
 def _difference(engine: Engine, work: Work, pictures: Tensor) -> float:
+    """How far an engine's logits are from the network's own, by the measure of `LIMITS`."""
     network = work.network
     device = next(network.parameters()).device
     with torch.inference_mode():
-        wanted = network(pictures.to(device)).float().cpu()
-        found = engine(pictures.to(work.device)).float().cpu()
-    if found.shape != wanted.shape:
+        expected = network(pictures.to(device)).float().cpu()
+        logits = engine(pictures.to(work.device)).float().cpu()
+    if logits.shape != expected.shape:
         return float("inf")
     if work.precision == "int8":
-        return 1 - float(torch.cosine_similarity(found, wanted).mean())
-    return float((found - wanted).abs().max() / (wanted.abs().max() or 1.0))
+        cosine = torch.cosine_similarity(logits, expected).mean()
+        return 1 - float(cosine)
+    largest = expected.abs().max()
+    difference = (logits - expected).abs().max()
+    return float(difference / (largest or 1.0))

@@ -53,26 +53,35 @@ def _in_order_of_depth(keys: list[Key], *, shortcut_first: bool) -> list[Key]:
     A unit's projection stands beside the unit's last convolution, and before it where the sum names it first.
     """
     ordered: list[Key] = []
-    for (stage, _), unit in groupby(keys, key=lambda key: (key.stage, key.unit)):
-        members = list(unit)
+    # Outside the stages there are two groups: what comes before them, and the classifier.
+    for (stage, _), group in groupby(keys, key=lambda key: (key.stage, key.unit)):
+        members = list(group)
         if stage:
             members = _sorted_unit(members, shortcut_first=shortcut_first)
-        ordered.extend(members)
+        ordered += members
     return ordered
 
 
 def _sorted_unit(unit: list[Key], *, shortcut_first: bool) -> list[Key]:
-    numbers = [int(key.layer[-1]) for key in unit if key.layer[-1].isdigit()]
-    last = max(numbers)
+    """The keys of a unit by the numbers at the end of its layers' names; those of the projection at the last number."""
+    last_number = max(_last_digit(key.layer) for key in unit)
+    beside_last = -1 if shortcut_first else 1
 
     def depth(key: Key) -> tuple[int, bool, int]:
         is_norm = key.kind == "norm"
         if key.layer.startswith("shortcut"):
-            return last, is_norm, -1 if shortcut_first else 1
-        number = int(key.layer[-1]) if key.layer[-1].isdigit() else 0
-        return number, is_norm, 0
+            return last_number, is_norm, beside_last
+        return _last_digit(key.layer), is_norm, 0
 
     return sorted(unit, key=depth)
+
+
+def _last_digit(name: str) -> int:
+    """The digit at the end of a name, 0 where there is none."""
+    character = name[-1]
+    if not character.isdigit():
+        return 0
+    return int(character)
 
 
 def _order_of_applications(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG001
@@ -85,12 +94,15 @@ def _order_of_branches(spec: Spec, keys: list[Key]) -> list[Key]:  # noqa: ARG00
 
 def _order_of_graph(spec: Spec, keys: list[Key]) -> list[Key]:
     network = keras_network(spec)
-    assert network is not None
-    places = {layer.name: number for number, layer in enumerate(network.layers)}
+    assert network is not None  # or the form would have no names for it
+    place_of: dict[str, int] = {}
+    for number, layer in enumerate(network.layers):
+        place_of[layer.name] = number
 
     def place(key: Key) -> int:
         module = key.name.rpartition(".")[0]
-        return places[network.homes[module]]
+        home = network.homes[module]
+        return place_of[home]
 
     return sorted(keys, key=place)
 

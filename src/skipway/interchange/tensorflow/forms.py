@@ -26,8 +26,9 @@ def _write_frozen(to: Path, model: Bundle, arrays: Arrays) -> None:  # noqa: ARG
 
 
 def _index_and_shard(prefix: Path) -> tuple[Path, ...]:
-    endings = (".index", ".data-00000-of-00001")
-    return tuple(prefix.with_name(prefix.name + ending) for ending in endings)
+    index = prefix.with_name(f"{prefix.name}.index")
+    shard = prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+    return index, shard
 
 
 FORMS = (
