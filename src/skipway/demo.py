@@ -11,6 +11,7 @@ from skipway.data.arrays import read_digits
 from skipway.files import write_whole
 from skipway.inference.classifier import load
 from skipway.inference.predict import describe_predictions, predict_files
+from skipway.reporting import counted
 from skipway.training.console import Reporter
 from skipway.training.finish import RunResult
 from skipway.training.run import train
@@ -64,8 +65,9 @@ def _write_png(file: Path, array: np.ndarray) -> None:
 def _summary(result: RunResult, picture: Path) -> str:
     """The result, the files of the run, and commands to continue with."""
     found = result.evaluation
+    digits = counted(found.count, "digit")
     lines = (
-        f"held out: top-1 {found.top1:.2%} of {found.count:,} digits, top-5 {found.top5:.2%}, loss {found.loss:.4f}",
+        f"held out: top-1 {found.top1:.2%} of {digits}, top-5 {found.top5:.2%}, loss {found.loss:.4f}",
         f"model     {result.model}",
         f"report    {result.report}  (open it in a browser)",
         f"pictures  {picture.parent}",

@@ -17,6 +17,7 @@ import numpy as np
 from skipway.data.dataset import ArrayPictures, Source, Split
 from skipway.errors import DataError, ReadError
 from skipway.files import read_bounded
+from skipway.reporting import agreeing, counted
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION_LABELS = (
@@ -61,7 +62,8 @@ def array_split(x: np.ndarray, y: np.ndarray, origin: str) -> Split:
         raise DataError(f"{origin}: pictures have shape {pictures.shape}; they must be (N, H, W) or (N, H, W, 1 or 3)")
     are_integers = np.issubdtype(targets.dtype, np.integer)
     if not are_integers or len(targets) != len(pictures) or targets.min() < 0:
-        raise DataError(f"{origin}: y must hold one class number, 0 or more, for each of the {len(pictures)} pictures")
+        count = counted(len(pictures), "picture")
+        raise DataError(f"{origin}: y must hold one class number, 0 or more, for each of the {count}")
     highest = targets.max()
     if highest >= MAX_CLASSES:
         raise DataError(f"{origin}: y has class number {highest}; number the classes 0, 1, 2 ...")
@@ -88,9 +90,11 @@ def check_labels(source: Source) -> Source:
     for name, split in source.splits.items():
         highest = split.targets.max()
         if highest >= len(source.labels):
+            labels = counted(len(source.labels), "label")
+            are = agreeing(len(source.labels), "is", "are")
             raise DataError(
                 f"{source.name}: split {name} has class number {highest}, "
-                f"but there are only {len(source.labels)} labels; correct y or the labels"
+                f"but there {are} only {labels}; correct y or the labels"
             )
     return source
 

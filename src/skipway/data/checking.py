@@ -16,7 +16,7 @@ from skipway.data.identity import DIGEST_BYTES, array_digests, content_digest
 from skipway.data.remembered import Key, Probed, file_key, recall, remember
 from skipway.data.thumbnails import SIDE, array_thumbnails, thumbnail
 from skipway.errors import DataError, PictureError
-from skipway.reporting import escaped
+from skipway.reporting import counted, escaped
 
 MAX_BAD_SHARE = 0.05  # of all pictures
 _AT_ONCE = 4096  # pictures in the queue of the threads
@@ -187,6 +187,7 @@ def require_mostly_good(bad: int, total: int, listed: Path | None) -> None:
     where = ""
     if listed:
         where = f"; {listed} lists them"
+    pictures = counted(total, "picture")
     raise DataError(
-        f"{bad} of {total} pictures cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or remove them"
+        f"{bad:,} of {pictures} cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or remove them"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from skipway.data.dataset import FilePictures, Source, Split
 from skipway.data.pictures import is_picture_name, natural_key
 from skipway.errors import DataError
+from skipway.reporting import agreeing, counted
 
 # The endings of files that often lie beside pictures, and that nobody would take for pictures.
 _COMPANIONS = frozenset(
@@ -162,7 +163,11 @@ def _remark_on_other_files(root: Path) -> str:
         suffix_text = suffix or "no suffix"
         listed.append(f"{suffix_text} {count:,}")
     text = ", ".join(listed)
-    return f"{counts.total():,} files are not taken for pictures ({text}); convert them to JPEG or PNG to use them"
+    total = counts.total()
+    files = counted(total, "file")
+    are_no_pictures = agreeing(total, "is not taken for a picture", "are not taken for pictures")
+    them = agreeing(total, "it", "them")
+    return f"{files} {are_no_pictures} ({text}); convert {them} to JPEG or PNG to use {them}"
 
 
 def _pictures_below(folder: Path) -> list[Path]:

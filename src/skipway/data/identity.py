@@ -19,7 +19,7 @@ from skipway.data.dataset import ArrayPictures, Split
 from skipway.data.thumbnails import SIDE, look_alike
 from skipway.errors import DataError
 from skipway.files import write_whole
-from skipway.reporting import escaped
+from skipway.reporting import agreeing, counted, escaped
 
 DIGEST_BYTES = 16
 SEEN_BYTES = 8  # of a digest; among a million pictures two share them once in 37 million data sets
@@ -243,16 +243,21 @@ class Identity:
         has_all_thumbnails = len(is_alike) == count
         if has_all_thumbnails:
             is_alike &= ~is_same
+        pictures = counted(count, "held-out picture")
+        same = int(is_same.sum())
+        alike = int(is_alike.sum())
         messages = []
-        if is_same.any():
+        if same > 0:
+            are = agreeing(same, "is", "are")
             messages.append(
-                f"{is_same.sum():,} of the {count:,} held-out pictures are among those trained on, too: the figures of "
-                "the held-out ones are too good"
+                f"{same:,} of the {pictures} {are} among those trained on, too: the figures of the held-out ones are "
+                "too good"
             )
-        if is_alike.any():
+        if alike > 0:
+            look = agreeing(alike, "looks", "look")
             messages.append(
-                f"{is_alike.sum():,} of the {count:,} held-out pictures look like pictures that are trained on (the "
-                "same, saved again or resized): the figures of the held-out ones are too good"
+                f"{alike:,} of the {pictures} {look} like pictures that are trained on (the same, saved again or "
+                "resized): the figures of the held-out ones are too good"
             )
         return messages
 

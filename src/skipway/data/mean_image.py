@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skipway.errors import SkipwayError
+from skipway.reporting import counted
 
 
 class MeanImage:
@@ -76,4 +77,5 @@ def shape_text(shape: Sequence[int]) -> str:
     if len(shape) != 3:
         return f"the shape {tuple(shape)}"
     channels, height, width = shape
-    return f"{channels} channels of {height} x {width}"
+    depth = counted(channels, "channel")
+    return f"{depth} of {height} x {width}"

@@ -23,7 +23,7 @@ from skipway.data.picture_arrays import without_single_channel
 from skipway.data.preprocessing import Picture
 from skipway.data.shards import INDEX
 from skipway.errors import DataError, PictureError
-from skipway.reporting import joined_lines
+from skipway.reporting import agreeing, counted, joined_lines
 
 Progress = Callable[[str, int, int], None]  # called with what is done, how many pictures are done, and of all
 BAD_FILES = "bad_files.csv"
@@ -81,8 +81,11 @@ class Packed:
     def describe(self) -> str:
         """The text for a person."""
         counts = ", ".join(f"{split} {count:,}" for split, count in self.pictures.items())
+        total = sum(self.pictures.values())
+        pictures = agreeing(total, "picture", "pictures")
+        shards = counted(self.shards, "shard")
         megabytes = self.size / _MEGABYTE
-        lines = [f"{self.to}: {counts} pictures in {self.shards:,} shards, {megabytes:,.1f} MB"]
+        lines = [f"{self.to}: {counts} {pictures} in {shards}, {megabytes:,.1f} MB"]
         if self.bad:
             lines.append(f"{len(self.bad):,} left out ({self.to / BAD_FILES}); the first: {self.bad[0]}")
         return joined_lines(lines)

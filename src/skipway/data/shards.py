@@ -22,6 +22,7 @@ from skipway.data.encoded import Encoded
 from skipway.data.pictures import MAX_BYTES, SUFFIXES, natural_key
 from skipway.errors import DataError, PictureError
 from skipway.files import read_bounded
+from skipway.reporting import counted
 
 INDEX = "skipway.json"  # labels and numbers of pictures, beside the shards
 SPLITS = ("train", "val", "test")
@@ -169,7 +170,8 @@ def read_shards(parts: dict[str, list[Path]], home: Path) -> Source:
         labels = tuple(str(number) for number in range(highest + 1))
         index = _Index(home.resolve().name, labels, mirrors=True, pictures={})
     if highest >= len(index.labels):
-        raise DataError(f"{home / INDEX} names {len(index.labels)} classes, but the shards have a class {highest}")
+        classes = counted(len(index.labels), "class")
+        raise DataError(f"{home / INDEX} names {classes}, but the shards have a class {highest}")
     _check_counts(index, parts, samples_of, home)
     splits = {split: _split_of_samples(samples) for split, samples in samples_of.items()}
     return Source(index.name, index.labels, splits, mirrors=index.mirrors)
@@ -189,8 +191,9 @@ def _check_counts(
         is_whole = len(parts[split]) == len(all_shards)
         found = len(samples_of[split])
         if is_whole and found != count:
+            pictures = counted(found, "picture")
             raise DataError(
-                f"the shards of {home} hold {found:,} pictures in {split}, but {INDEX} counts {count:,}; "
+                f"the shards of {home} hold {pictures} in {split}, but {INDEX} counts {count:,}; "
                 "pack or copy them again"
             )
 

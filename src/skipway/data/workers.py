@@ -13,6 +13,7 @@ from skipway.data.dataset import EncodedPictures, Split
 from skipway.data.preprocessing import Preprocessing
 from skipway.errors import SkipwayError
 from skipway.machine import usable_cores
+from skipway.reporting import agreeing, counted
 
 MAX_WORKERS = 256  # more processes only fill the memory
 SHARED_MEMORY = Path("/dev/shm")
@@ -107,9 +108,12 @@ def fitting_workers(
         needed = processes * shared_bytes(count, batch)
         result = "the main process decodes pictures itself"
         if fitting > 0:
-            result = f"{fitting} of them decode pictures"
+            decode = agreeing(fitting, "decodes", "decode")
+            result = f"{fitting} of them {decode} pictures"
+        workers = counted(count, "worker process")
+        need = agreeing(count, "needs", "need")
         say(
-            f"{folder} {problem}, and {count} worker processes need {_mebibytes(needed)}: "
+            f"{folder} {problem}, and {workers} {need} {_mebibytes(needed)}: "
             f"{result} (`docker run --shm-size 1g` makes it larger)"
         )
     return fitting
