@@ -65,6 +65,7 @@ def _write_png(file: Path, array: np.ndarray) -> None:
 def _summary(result: RunResult, picture: Path) -> str:
     """The result, the files of the run, and commands to continue with."""
     found = result.evaluation
+    digits = counted(found.count, "digit")
     lines = (
         f"held out: top-1 {found.top1:.2%} of {counted(found.count, 'digit')}, top-5 {found.top5:.2%}, "
         f"loss {found.loss:.4f}",

@@ -1,4 +1,6 @@
-"""Text for people: names that strangers chose must not control the terminal, nor look like a line of skipway's own."""
+"""Text for people: names that strangers chose must not control the terminal, nor look like a line of skipway's own;
+counts and their nouns agree.
+"""
 
 from __future__ import annotations
 

@@ -191,6 +191,7 @@ def _check_counts(
         is_whole = len(parts[split]) == len(all_shards)
         found = len(samples_of[split])
         if is_whole and found != count:
+            pictures = counted(found, "picture")
             raise DataError(
                 f"the shards of {home} hold {counted(found, 'picture')} in {split}, but {INDEX} counts {count:,}; "
                 "pack or copy them again"

@@ -103,9 +103,7 @@ class Summary:
         lines = [f"{self.name}, input {_shape(self.input_shape)}"]
         lines += _table(groups)
         lines.append(self._totals())
-        pictures = f"{self.batch_size:,} pictures"
-        if self.batch_size == 1:
-            pictures = "1 picture"
+        pictures = counted(self.batch_size, "picture")
         lines.append(f"training on {pictures} at once keeps {_size(self.activation_bytes)} of activations (fp32)")
         if len(groups) < len(self.layers):
             lines.append("xN: N equal units, with the figures of each")
@@ -113,11 +111,11 @@ class Summary:
 
     def _totals(self) -> str:
         """The line of sums."""
-        counted = f"{self.total:,} = {self.trainable:,} trainable + {self.statistics:,} statistics"
+        parts = f"{self.trainable:,} trainable + {self.statistics:,} statistics"
         digits = 5
         if self.flops >= 10**7:
             digits = 3
-        return f"total {counted}; {self.flops / 1e9:,.{digits}f} GFLOPs a picture"
+        return f"total {self.total:,} = {parts}; {self.flops / 1e9:,.{digits}f} GFLOPs a picture"
 
 
 def summarize(

@@ -30,6 +30,7 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """Logits for pictures (N, C, H, W), prepared first where there is a rule."""
         if self.rule is not None:
             pictures = self.rule.standardized(pictures)
         return self.network(pictures)

@@ -60,6 +60,7 @@ class Engine(nn.Module):
         self._run = run
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """Logits for pictures (N, C, H, W)."""
         with torch.inference_mode():
             if self.batch_size is None or len(pictures) == self.batch_size:
                 return self._run(pictures)

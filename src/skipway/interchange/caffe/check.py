@@ -7,6 +7,7 @@ from typing import Any
 
 from skipway.interchange.caffe.prototxt import LEARNING
 from skipway.interchange.source import Layer, Source
+from skipway.reporting import agreeing, counted
 
 Shape = tuple[int, ...]
 
@@ -90,7 +91,9 @@ def _differences(layer: Layer, shapes: list[Shape], taken: list[int]) -> list[st
     wanted_blobs = 2 if bias else 1
     if len(shapes) != wanted_blobs:
         shown = str(bias).lower()
-        lines.append(f"bias_term is {shown}, {len(shapes)} blobs are stored")
+        blobs = counted(len(shapes), "blob")
+        are = agreeing(len(shapes), "is", "are")
+        lines.append(f"bias_term is {shown}, {blobs} {are} stored")
     if layer.kind == "Convolution" and len(weight) == 4:
         lines += _convolution_differences(param, weight, taken)
     return lines
@@ -109,7 +112,8 @@ def _convolution_differences(param: Mapping[str, Any], weight: Shape, taken: lis
     stored_groups = taken[0] / depth
     # 0 groups: the channels of the layer's input are not known.
     if stored_groups not in (0, group):
-        lines.append(f"group is {group}, its weight {weight} for {taken[0]} channels has {stored_groups:g}")
+        channels = counted(taken[0], "channel")
+        lines.append(f"group is {group}, its weight {weight} for {channels} has {stored_groups:g}")
     return lines
 
 

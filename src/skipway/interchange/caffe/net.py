@@ -9,7 +9,7 @@ from typing import Any
 from skipway.interchange.caffe.message import Message, last, plain
 from skipway.interchange.containers.protobuf import WireError
 from skipway.interchange.source import Layer
-from skipway.reporting import counted
+from skipway.reporting import agreeing, counted
 
 MAX_LAYERS = 10_000
 MAX_NAME = 1024
@@ -61,7 +61,9 @@ def check_names(layers: list[Layer], learning: set[str]) -> tuple[str, ...]:
             raise WireError(f"the layer name {layer.name[:60]!r} occurs {count} times, once with weights")
     some = [repr(name[:60]) for name in repeated[:3]]
     shown = ", ".join(some)
-    warning = f"{len(repeated)} names are those of several layers without weights ({shown})"
+    subject = counted(len(repeated), "name")
+    are_those = agreeing(len(repeated), "is that", "are those")
+    warning = f"{subject} {are_those} of several layers without weights ({shown})"
     return (warning,)
 
 
@@ -103,7 +105,8 @@ def _input_shapes(net: Message, inputs: int) -> list[tuple[int, ...]]:
     if shapes or not dims:
         return shapes
     if len(dims) != 4 * inputs:
-        raise WireError(f"it has {len(dims)} input_dim for {inputs} inputs; each takes 4")
+        named_inputs = counted(inputs, "input")
+        raise WireError(f"it has {len(dims)} input_dim for {named_inputs}; each takes 4")
     for start in range(0, len(dims), 4):
         shape = checked_dimensions(dims[start : start + 4])
         shapes.append(shape)

@@ -32,6 +32,7 @@ from skipway.interchange.containers.blobs import unread
 from skipway.interchange.containers.protobuf import Budget, Buffer, WireError
 from skipway.interchange.foreign import checked_head
 from skipway.interchange.source import Array, Notes, Source
+from skipway.reporting import agreeing, counted
 
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ def _source(path: Path, buffer: Buffer) -> Source:
     for message in messages:
         blobs = message.get("blobs", [])
         if len(blobs) > _MAX_BLOBS:
-            raise WireError(f"a layer has {len(blobs):,} blobs, more than {_MAX_BLOBS}")
+            raise WireError(f"a layer has {counted(len(blobs), 'blob')}, more than {_MAX_BLOBS}")
     layers = layers_of(messages)
     warnings = check_names(layers, set())
     arrays: dict[str, Array] = {}
@@ -116,7 +117,8 @@ def _source(path: Path, buffer: Buffer) -> Source:
             arrays[name], field = _array(name, blob, path, size)
             fields.append(field)
     if not arrays:
-        raise WireError(f"its {len(layers)} layers hold no weights")
+        hold = agreeing(len(layers), "holds", "hold")
+        raise WireError(f"its {counted(len(layers), 'layer')} {hold} no weights")
     warnings += _gradient_warnings(fields)
     notes: Notes = {
         "name": str(last(net, "name", "")),
@@ -132,7 +134,9 @@ def _gradient_warnings(fields: list[str]) -> tuple[str, ...]:
     odd = sum(field.endswith("diff") for field in fields)
     if not odd:
         return ()
-    warning = f"{odd} of {len(fields)} blobs have their numbers where gradients belong (diff), not in data"
+    blobs = counted(len(fields), "blob")
+    have_their = agreeing(odd, "has its", "have their")
+    warning = f"{odd} of {blobs} {have_their} numbers where gradients belong (diff), not in data"
     return (warning,)
 
 

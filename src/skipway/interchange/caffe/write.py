@@ -20,6 +20,7 @@ from skipway.interchange.caffe.message import Symbol
 from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry
 from skipway.interchange.containers import protobuf
 from skipway.interchange.source import Layer
+from skipway.reporting import agreeing, counted
 
 MAX_BYTES = (1 << 31) - 1  # the largest file that Caffe reads
 # The numbers of fields in their messages.
@@ -112,10 +113,13 @@ def _check_use(path: Path, arrays: Mapping[str, np.ndarray], layers: Sequence[La
     left = sorted(arrays.keys() - uses.keys())
     repeated = sorted(array for array, count in uses.items() if count > 1)
     if missing or left or repeated:
+        lacking = f"layers lack {counted(len(missing), 'array')} {missing[:3]}"
+        left_belong = agreeing(len(left), "belongs", "belong")
+        nowhere = f"{len(left)} {left_belong} to no layer {left[:3]}"
+        repeated_belong = agreeing(len(repeated), "belongs", "belong")
+        shared = f"{len(repeated)} {repeated_belong} to more than one {repeated[:3]}"
         raise ModelFileError(
-            f"{path}: layers lack {len(missing)} arrays {missing[:3]}, {len(left)} belong to no layer {left[:3]}, "
-            f"{len(repeated)} belong to more than one {repeated[:3]}; give each its layer, as <layer>/0, <layer>/1 "
-            "and so on"
+            f"{path}: {lacking}, {nowhere}, {shared}; give each its layer, as <layer>/0, <layer>/1 and so on"
         )
     for layer in layers:
         wanted = _array_names(layer.name, len(layer.arrays))

@@ -267,14 +267,17 @@ def _warnings(described: list[Described]) -> tuple[str, ...]:
             shared.append(layer.name)
     warnings = []
     if lambdas:
-        told, them = counted(len(lambdas), "Lambda layer"), agreeing(len(lambdas), "it", "them")
-        warnings.append(f"{told} ({_some(lambdas)}): the code in {them} is not run")
+        layers = counted(len(lambdas), "Lambda layer")
+        them = agreeing(len(lambdas), "it", "them")
+        warnings.append(f"{layers} ({_some(lambdas)}): the code in {them} is not run")
     if live:
-        told, use = counted(len(live), "batch norm layer"), agreeing(len(live), "uses", "use")
-        warnings.append(f"{told} ({_some(live)}) {use} the statistics of the batch, also in evaluation")
+        layers = counted(len(live), "batch norm layer")
+        use = agreeing(len(live), "uses", "use")
+        warnings.append(f"{layers} ({_some(live)}) {use} the statistics of the batch, also in evaluation")
     if shared:
-        told, are = counted(len(shared), "layer"), agreeing(len(shared), "is", "are")
-        warnings.append(f"{told} ({_some(shared)}) {are} applied more than once")
+        layers = counted(len(shared), "layer")
+        are = agreeing(len(shared), "is", "are")
+        warnings.append(f"{layers} ({_some(shared)}) {are} applied more than once")
     return tuple(warnings)
 
 

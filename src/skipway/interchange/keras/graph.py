@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from skipway.errors import ModelFileError
 from skipway.interchange.graph import Graph, GraphError, Node
 from skipway.interchange.source import Layer, Source
+from skipway.reporting import counted
 
 # Keras's classes and our names of their operations.
 _OPERATIONS = {
@@ -252,7 +253,8 @@ def _ordered(source: Source, nodes: list[KerasNode]) -> list[KerasNode]:
             _refuse(source, node, "is applied more than once")
         takes_one = node.op not in {"input", "sum"}
         if takes_one and len(node.inputs) != 1:
-            _refuse(source, node, f"takes {len(node.inputs)} values")
+            values = counted(len(node.inputs), "value")
+            _refuse(source, node, f"takes {values}")
     return order
 
 

@@ -12,6 +12,7 @@ from skipway.interchange.keras.graph import KerasGraph, KerasNode
 from skipway.interchange.keras.layers import Conv, Layers
 from skipway.models.blocks import Row
 from skipway.models.blocks import Unit as UnitKind
+from skipway.reporting import counted
 
 # The kind of a unit and the kernels of its convolutions, by the number of its convolutions.
 _KERNELS: dict[int, tuple[UnitKind, tuple[int, ...]]] = {2: ("basic", (3, 3)), 3: ("bottleneck", (1, 3, 1))}
@@ -64,7 +65,8 @@ class Units:
         convs = [node for node in branch if node.op == "conv"]
         count = len(convs)
         if count not in _KERNELS:
-            self._fail(end, f"ends a branch of {count} convolutions, and units have 2 or 3")
+            convolutions = counted(count, "convolution")
+            self._fail(end, f"ends a branch of {convolutions}, and units have 2 or 3")
         pattern = list(_PATTERNS[self._version] * count)
         if self._version == 1:
             pattern.pop()
@@ -82,7 +84,8 @@ class Units:
         """The layers of the branch and of the shortcut, from the start to the end of a unit."""
         count = len(end.inputs)
         if count != 2:
-            self._fail(end, f"adds {count} values, and units add two")
+            values = counted(count, "value")
+            self._fail(end, f"adds {values}, and units add two")
         sides = [self._chain(node, start, end) for node in self._graph.producers(end)]
         shortcut, branch = sorted(sides, key=_convolutions)
         for node in [*branch, *shortcut]:
@@ -142,7 +145,8 @@ class Units:
             if conv.kernel != kernel:
                 self._fail(conv.node, f"has a kernel of {conv.kernel} where {kind} units have {kernel}")
             if conv.channels != given:
-                self._fail(conv.node, f"takes {conv.channels} channels and gets {given}")
+                wanted = counted(conv.channels, "channel")
+                self._fail(conv.node, f"takes {wanted} and gets {given}")
             given = conv.depth
         width = convs[0].depth
         middle = convs[1]
