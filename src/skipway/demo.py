@@ -67,8 +67,7 @@ def _summary(result: RunResult, picture: Path) -> str:
     found = result.evaluation
     digits = counted(found.count, "digit")
     lines = (
-        f"held out: top-1 {found.top1:.2%} of {counted(found.count, 'digit')}, top-5 {found.top5:.2%}, "
-        f"loss {found.loss:.4f}",
+        f"held out: top-1 {found.top1:.2%} of {digits}, top-5 {found.top5:.2%}, loss {found.loss:.4f}",
         f"model     {result.model}",
         f"report    {result.report}  (open it in a browser)",
         f"pictures  {picture.parent}",

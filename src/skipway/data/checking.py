@@ -189,6 +189,5 @@ def require_mostly_good(bad: int, total: int, listed: Path | None) -> None:
         where = f"; {listed} lists them"
     pictures = counted(total, "picture")
     raise DataError(
-        f"{bad:,} of {counted(total, 'picture')} cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or "
-        "remove them"
+        f"{bad:,} of {pictures} cannot be read, more than {MAX_BAD_SHARE:.0%}{where}; repair or remove them"
     )

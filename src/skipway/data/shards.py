@@ -193,7 +193,7 @@ def _check_counts(
         if is_whole and found != count:
             pictures = counted(found, "picture")
             raise DataError(
-                f"the shards of {home} hold {counted(found, 'picture')} in {split}, but {INDEX} counts {count:,}; "
+                f"the shards of {home} hold {pictures} in {split}, but {INDEX} counts {count:,}; "
                 "pack or copy them again"
             )
 
