@@ -17,7 +17,10 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete what it holds; engines are built again.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show where built engines are kept, which, and how large they are; or delete them."""
+    """Show the engines that are kept on this machine, or delete them.
+
+    It says where they are kept, for which networks, and how large they are.
+    """
     from skipway.user_cache import inspect_cache
 
     contents = inspect_cache(clear=clear)

@@ -29,7 +29,7 @@ def reproduce(
     out: Annotated[str, typer.Option(help="Folder for a folder a claim.")] = "claims",
     json_: Json = False,
 ) -> None:
-    """Re-run a classic experiment and say whether its claim holds here."""
+    """Re-run a classic experiment: does its claim hold here?"""
     from skipway.claims.names import NAMES, require_name
 
     if list_:

@@ -24,7 +24,10 @@ def pack(
     shard_size: Annotated[int, typer.Option(help="Megabytes that a shard may have.")] = 256,
     json_: Json = False,
 ) -> None:
-    """Pack pictures into shards (tar files, as WebDataset reads them), which all commands take as data."""
+    """Pack pictures into shards, which all commands take as data.
+
+    Shards are tar files, as WebDataset reads them.
+    """
     from skipway.data.packing import Packing
     from skipway.data.packing import pack as write_shards
     from skipway.data.sources import open_source

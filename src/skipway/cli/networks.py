@@ -16,7 +16,7 @@ commands = typer.Typer()
 def models(
     pattern: Annotated[str, typer.Argument(help='Shell pattern, such as "resnet_v1_*".')] = "*", json_: Json = False
 ) -> None:
-    """List the networks: size, operations, source, and what weights are public."""
+    """List the networks: size, operations, source, public weights."""
     from skipway.drawing.table import model_rows, models_table
 
     rows = model_rows(pattern)
@@ -36,7 +36,10 @@ def summary(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Show a network's units: shapes, parameters, operations, receptive fields; and the memory of training it."""
+    """Show a network unit by unit: shapes, parameters, operations.
+
+    With receptive fields, and the memory that training takes.
+    """
     from skipway.drawing.summary import summarize
 
     found = summarize(name, num_classes=num_classes, batch_size=batch_size, image_size=image_size)
@@ -51,7 +54,7 @@ def draw(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     json_: Json = False,
 ) -> None:
-    """Draw a network: its stages, shapes and shortcuts, and the inside of its units."""
+    """Draw a network: its stages, shapes, shortcuts and units."""
     from skipway.drawing.picture import draw as draw_network
 
     picture = draw_network(name, to, num_classes=num_classes, overwrite=overwrite)

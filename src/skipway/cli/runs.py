@@ -41,7 +41,10 @@ def demo(
         bool, typer.Option("--overwrite", help="Replace the run in that folder; an older demo always is.")
     ] = False,
 ) -> None:
-    """Train, judge and use a network on 5,000 bundled real digits, start to finish (about two minutes)."""
+    """Train, evaluate and use a network on bundled digits.
+
+    The data are 5,000 digits of MNIST. It takes about two minutes, from start to finish.
+    """
     from skipway.demo import run_demo
     from skipway.training.console import Console
 
@@ -138,7 +141,7 @@ def evaluate(
     workers: Workers = -1,
     json_: Json = False,
 ) -> None:
-    """Measure how good a model is: top-1, top-5, loss, calibration, each class."""
+    """Measure how good a model is, in all and for each class."""
     from skipway.evaluation.judge import evaluate as judge
     from skipway.training.console import Console
 
@@ -173,7 +176,10 @@ def predict(
     calibrate: Calibrate = "",
     json_: Json = False,
 ) -> None:
-    """Say what pictures show. `-` reads one picture, or a list of file names, from stdin."""
+    """Say what pictures show.
+
+    `-` reads one picture, or a list of file names, from stdin.
+    """
     from skipway.inference.classifier import CHUNK, load
     from skipway.inference.predict import describe_predictions, find_pictures, predict_files
 
@@ -202,7 +208,10 @@ def predict(
 
 @commands.command(rich_help_panel=PICTURES)
 def recipes(name: Annotated[str, typer.Argument(help="Recipe to print as TOML.")] = "", json_: Json = False) -> None:
-    """List the recipes, or print one as TOML to start your own from."""
+    """List the recipes, or print one to start your own from.
+
+    A recipe is printed as TOML, which `train --recipe FILE.toml` takes.
+    """
     from skipway.training.recipe import recipe_to_toml
     from skipway.training.recipes import RECIPES, find_recipe
 

@@ -32,7 +32,10 @@ def benchmark(
     profile: Annotated[str, typer.Option(help="Folder for a trace; also prints what costs most.")] = "",
     json_: Json = False,
 ) -> None:
-    """Measure how fast a network runs or trains here, beside the peak of this machine."""
+    """Measure how fast a network runs or trains on this machine.
+
+    Beside its figures stands the peak of the machine, measured in the same run.
+    """
     from skipway.benchmark.run import Settings
     from skipway.benchmark.run import benchmark as measure
     from skipway.training.console import Console

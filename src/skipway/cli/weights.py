@@ -144,7 +144,7 @@ def import_(
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Make a model file of weights from Caffe, TensorFlow, Keras or PyTorch."""
+    """Make a model file of Caffe, TensorFlow, Keras or PyTorch weights."""
     from skipway.interchange.importing import import_weights
     from skipway.training.console import Console
 
@@ -163,7 +163,10 @@ def export(
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Write a model as a graph, or its weights for PyTorch, TensorFlow, Keras or Caffe."""
+    """Write a model as a graph, or for another framework.
+
+    Graphs are ONNX and torch.export programs; weights are written for PyTorch, TensorFlow, Keras, Caffe and NumPy.
+    """
     from skipway.workflows import export_model
 
     report = export_model(model, to, form=form, with_preprocessing=with_preprocessing, overwrite=overwrite)
@@ -182,7 +185,7 @@ def convert(
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Make one framework's file of another's: `import` and `export` in one step."""
+    """Import a weight file and export it, in one step."""
     from skipway.training.console import Console
     from skipway.workflows import convert_model
 
