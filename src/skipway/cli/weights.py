@@ -144,7 +144,7 @@ def import_(
     overwrite: Overwrite = False,
     json_: Json = False,
 ) -> None:
-    """Make a model file of Caffe, TensorFlow, Keras or PyTorch weights."""
+    """Make a model file of the weights of another framework."""
     from skipway.interchange.importing import import_weights
     from skipway.training.console import Console
 
