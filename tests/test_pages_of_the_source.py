@@ -92,7 +92,7 @@ def test_hooks_and_workflow_are_the_commands_of_the_makefile() -> None:
     assert re.findall(r"repo: (.*)", hooks) == ["local"]
     check = makefile.partition("\ncheck:")[2].partition("\n\n")[0]
     tools = set(re.findall(r"\$\(BIN\)/(\w+)", check))
-    assert set(re.findall(r"entry: \.venv/bin/(\w+)", hooks)) == tools == {"ruff", "mypy", "pytest"}
+    assert set(re.findall(r"entry: \.venv/bin/(\w+)", hooks)) == tools == {"ruff", "mypy", "python", "pytest"}
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert "run: .ci/run\n" in workflow
     assert re.findall(r'"(3\.\d+)"', workflow) == ["3.11", "3.12", "3.13", "3.14"]

@@ -11,7 +11,7 @@ import pytest
 
 from skipway import cli
 from skipway.benchmark import run
-from skipway.benchmark.work import Work
+from skipway.benchmark.work import Workload
 from skipway.inference.engines import ENGINES
 
 TINY = ("alexnet.mnist", "--batch-size", "2", "--steps", "2", "--warmup", "1", "--engine", "eager", "--device", "cpu")
@@ -73,7 +73,7 @@ def test_ctrl_c_prints_what_was_measured(capsys: pytest.CaptureFixture[str], mon
         if next(calls) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "forward_work", lambda *args, **named: Work("eager", step))
+    monkeypatch.setattr(run, "forward_work", lambda *args, **named: Workload("eager", step))
     status, out, err = called(capsys, "alexnet.mnist", "--warmup", "1", "--steps", "8", "--device", "cpu")
     assert status == 130
     assert re.fullmatch(LINE % ("Forward", 3), out.splitlines()[0])

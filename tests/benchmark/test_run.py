@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipway.benchmark import memory, run, work
-from skipway.benchmark.result import Report
-from skipway.benchmark.run import Settings, benchmark
+from skipway.benchmark.result import BenchmarkReport
+from skipway.benchmark.run import BenchmarkSettings, benchmark
 from skipway.benchmark.subject import find_subject, is_model_file
-from skipway.benchmark.work import Work, training_work
+from skipway.benchmark.work import Workload, training_work
 from skipway.drawing.summary import summarize
 from skipway.errors import SkipwayError, SpecError, UnknownNameError
 from skipway.models.catalog import create_model
@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"batch_sizes": (2,), "engines": ("eager",), "steps": 2, "warmup": 1, "device": "cpu"}
 
 
-def measured(model: str = "resnet_v1_20.cifar", **changes: Any) -> Report:
-    return benchmark(Settings(model=model, **(SMALL | changes)))
+def measured(model: str = "resnet_v1_20.cifar", **changes: Any) -> BenchmarkReport:
+    return benchmark(BenchmarkSettings(model=model, **(SMALL | changes)))
 
 
 @pytest.mark.parametrize("name", ["resnet_v1_20.cifar", "alexnet.mnist", "highway_mlp_10", "plain_20.cifar"])
@@ -167,7 +167,9 @@ def test_a_sweep_goes_through_everything_and_leaves_out_what_cannot_be() -> None
         def say(self, text: str) -> None:
             lines.append(text)
 
-    settings = Settings(model="alexnet.mnist", **(SMALL | {"batch_sizes": (1, 3), "precisions": ("fp32", "int8")}))
+    settings = BenchmarkSettings(
+        model="alexnet.mnist", **(SMALL | {"batch_sizes": (1, 3), "precisions": ("fp32", "int8")})
+    )
     report = benchmark(settings, reporter=Heard())
     assert [(one.precision, one.batch_size) for one in report.results] == [("fp32", 1), ("fp32", 3)]
     assert sum("left out eager int8" in line for line in lines) == 2
@@ -180,7 +182,7 @@ def test_a_sweep_goes_through_everything_and_leaves_out_what_cannot_be() -> None
 def test_ctrl_c_ends_a_sweep_with_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = run.forward_work
 
-    def stopping(subject: Any, *, batch_size: int, **named: Any) -> Work:
+    def stopping(subject: Any, *, batch_size: int, **named: Any) -> Workload:
         made = forward(subject, batch_size=batch_size, **named)
         calls = iter(range(9))
 
@@ -189,7 +191,7 @@ def test_ctrl_c_ends_a_sweep_with_what_there_is(monkeypatch: pytest.MonkeyPatch)
                 raise KeyboardInterrupt
             made.step()
 
-        return Work(made.engine, step)
+        return Workload(made.engine, step)
 
     monkeypatch.setattr(run, "forward_work", stopping)
     report = measured("alexnet.mnist", batch_sizes=(2, 3, 4))

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
-from skipway.drawing.tracing import Field, Tracer, on_meta, trace
+from skipway.drawing.tracing import ReceptiveField, Tracer, on_meta, trace
 from skipway.models.alexnet import AlexNetSpec, Conv
 from skipway.models.catalog import create_model, find_spec
 from skipway.models.network import Network, Spec
@@ -21,7 +21,7 @@ def traced(name: str, **fields: object) -> dict[str, tuple[int, int]]:
     return {key: sized(one.field) for key, one in trace(on_meta(find_spec(name).replaced(fields))).items()}
 
 
-def sized(field: Field) -> tuple[int, int]:
+def sized(field: ReceptiveField) -> tuple[int, int]:
     assert field.size == int(field.size)
     return int(field.size), int(field.jump)
 
@@ -39,7 +39,7 @@ def test_alexnet_has_the_fields_of_the_literature() -> None:
     assert sized(trace(on_meta(bare))["conv5"].field) == (163, 16)
     found = trace(on_meta(spec))
     assert [sized(found[f"conv{i}"].field) for i in range(1, 6)] == [(19, 8), (67, 16), (99, 16), (131, 16), (195, 32)]
-    assert found["fc6"].field == Field(195 + 5 * 32, 32, whole=True)
+    assert found["fc6"].field == ReceptiveField(195 + 5 * 32, 32, whole=True)
 
 
 @pytest.mark.parametrize(("depth", "size"), [(50, 483), (101, 1027), (152, 1507)])
@@ -129,7 +129,7 @@ def test_an_adaptive_pool_may_be_uneven() -> None:
         tracer.note("pooled", nn.functional.adaptive_avg_pool2d(picture, 6))
         tracer.note("mean", nn.functional.adaptive_avg_pool2d(picture, 1))
     assert (tracer.endpoints["pooled"].field.size, float(tracer.endpoints["pooled"].field.jump)) == (2, 8 / 6)
-    assert tracer.endpoints["mean"].field == Field(8, 1, whole=True)
+    assert tracer.endpoints["mean"].field == ReceptiveField(8, 1, whole=True)
 
 
 def test_every_second_pixel_doubles_the_jump_alone() -> None:

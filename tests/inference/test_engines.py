@@ -193,7 +193,7 @@ def test_an_engine_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -
         raise EngineError("no compiler; install one")
 
     network, told = stirred(built("alexnet.caffe")), []
-    kinds = {"eager": table.KINDS["eager"], "compile": table.Kind(broken, ("fp32",), ("cpu",))}
+    kinds = {"eager": table.KINDS["eager"], "compile": table.EngineKind(broken, ("fp32",), ("cpu",))}
     monkeypatch.setattr(table, "KINDS", kinds)
     assert pick_engine(network, batch_size=2, tell=told.append).name == "eager"
     assert any("no compiler" in line for line in told)
@@ -208,7 +208,7 @@ def test_an_engine_that_answers_differently_is_refused(
     def open_wrong(work: table.Work) -> Engine:
         return Engine("eager", work.precision, lambda inputs: wrong(work.network(inputs)))
 
-    monkeypatch.setitem(table.KINDS, "eager", table.Kind(open_wrong, ("fp32",), ("cpu",)))
+    monkeypatch.setitem(table.KINDS, "eager", table.EngineKind(open_wrong, ("fp32",), ("cpu",)))
     with pytest.raises(EngineError, match="differently"):
         open_engine("eager", stirred(built("alexnet.caffe")), batch_size=2)
 
@@ -225,7 +225,7 @@ def test_what_there_is_not_is_told() -> None:
 
 def test_a_package_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        table.KINDS, "openvino", table.Kind(table.open_openvino, ("fp32",), ("cpu",), ("no_such_package",))
+        table.KINDS, "openvino", table.EngineKind(table.open_openvino, ("fp32",), ("cpu",), ("no_such_package",))
     )
     with pytest.raises(EngineError, match="needs no_such_package, which is not installed; give --engine eager"):
         open_engine("openvino", stirred(built("alexnet.caffe")), batch_size=1)

@@ -22,7 +22,7 @@ from skipway.interchange.keras.numbered import in_order
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import source_shape
 from skipway.interchange.options import ImportOptions
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 from skipway.models.blocks import StackSpec, stage
 from skipway.models.catalog import find_spec
 
@@ -134,7 +134,7 @@ def test_sizes_beyond_measure_are_no_network() -> None:
     shapes = {"conv2d/kernel": (7, 7, 3, 64), **norm}
     shapes |= {f"conv2d_{n}/kernel": shape for n, shape in enumerate([(1, 1, 64, 1 << 62), (3, 3, 1 << 62, 4)], 1)}
     shapes["conv2d_3/kernel"] = (1, 1, 4, 64)
-    assert in_order(Source("keras_h5", Path("w.weights.h5"), {}), shapes) is None
+    assert in_order(WeightFile("keras_h5", Path("w.weights.h5"), {}), shapes) is None
 
 
 def _spelled(spec: StackSpec, to: Path) -> Path:

@@ -17,7 +17,7 @@ from skipway.interchange.keras import read_h5 as keras_h5
 from skipway.interchange.keras.topology import recognize
 from skipway.interchange.mapping.matching import network_arrays
 from skipway.interchange.preparation.conventions import stated
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, WeightFile
 
 FIXTURE = Path(__file__).parent / "fixtures" / "keras_topology" / "keras2_v1_basic.h5.gz"
 _BGR = {"slice_spec": [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]}
@@ -25,13 +25,13 @@ _MEAN = [-103.93900299072266, -116.77899932861328, -123.68000030517578]
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> WeightFile:
     path = tmp_path_factory.mktemp("keras") / "w.h5"
     path.write_bytes(gzip.decompress(FIXTURE.read_bytes()))
     return keras_h5.read(path)
 
 
-def behind(source: Source, *front: tuple[str, dict[str, Any]]) -> Source:
+def behind(source: WeightFile, *front: tuple[str, dict[str, Any]]) -> WeightFile:
     """The same network with these layers before its first convolution."""
     start = next(layer for layer in source.layers if layer.kind == "InputLayer")
     first = next(layer for layer in source.layers if layer.inputs == (start.name,))
@@ -50,7 +50,7 @@ def behind(source: Source, *front: tuple[str, dict[str, Any]]) -> Source:
         ("RandomCrop", {"height": 22, "width": 22}),
     ],
 )
-def test_what_only_training_does_is_passed_over(plain: Source, kind: str, fields: dict[str, Any]) -> None:
+def test_what_only_training_does_is_passed_over(plain: WeightFile, kind: str, fields: dict[str, Any]) -> None:
     found, wanted = recognize(behind(plain, (kind, fields))), recognize(plain)
     assert found is not None
     assert wanted is not None
@@ -71,7 +71,7 @@ def test_what_only_training_does_is_passed_over(plain: Source, kind: str, fields
         ("SlicingOpLambda", {"call": {"slice_spec": [{"start": 1, "stop": None, "step": None}]}}),
     ],
 )
-def test_what_is_not_followed_is_named(plain: Source, kind: str, fields: dict[str, Any]) -> None:
+def test_what_is_not_followed_is_named(plain: WeightFile, kind: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ModelFileError, match=f"{kind} layer 'front_0'.*save the part of the model behind it"):
         recognize(behind(plain, (kind, fields)))
 
@@ -111,7 +111,7 @@ FRONTS: list[tuple[list[tuple[str, dict[str, Any]]], Any]] = [
 
 @pytest.mark.parametrize(("front", "made"), FRONTS)
 def test_layers_that_scale_are_the_preprocessing(
-    plain: Source, front: list[tuple[str, dict[str, Any]]], made: Any
+    plain: WeightFile, front: list[tuple[str, dict[str, Any]]], made: Any
 ) -> None:
     source = behind(plain, *front)
     found = recognize(source)
@@ -127,7 +127,7 @@ def test_layers_that_scale_are_the_preprocessing(
     assert f"'front_{len(front) - 1}'" in told[0].text
 
 
-def test_preprocess_input_is_the_convention_of_that_name(plain: Source) -> None:
+def test_preprocess_input_is_the_convention_of_that_name(plain: WeightFile) -> None:
     source = behind(plain, *FRONTS[4][0])
     spec = found.spec if (found := recognize(source)) else None
     assert spec is not None
@@ -135,7 +135,7 @@ def test_preprocess_input_is_the_convention_of_that_name(plain: Source) -> None:
     assert rule == preset("keras_caffe", 22)
 
 
-def test_adapted_statistics_are_used_and_not_left_over(plain: Source) -> None:
+def test_adapted_statistics_are_used_and_not_left_over(plain: WeightFile) -> None:
     arrays = {
         f"norm/{name}": Array(f"norm/{name}", value.shape, value.dtype, lambda value=value: value)
         for name, value in (
@@ -155,7 +155,7 @@ def test_adapted_statistics_are_used_and_not_left_over(plain: Source) -> None:
     assert set(network_arrays(source)) == set(plain.arrays)
 
 
-def test_a_network_that_takes_its_pictures_as_they_are_says_nothing(plain: Source) -> None:
+def test_a_network_that_takes_its_pictures_as_they_are_says_nothing(plain: WeightFile) -> None:
     found = recognize(plain)
     assert found is not None
     assert stated(plain, found.spec, "keras_graph") == (None, ())

@@ -27,7 +27,7 @@ from skipway.interchange.keras.topology import Recognized, recognize
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import source_shape, to_ours
 from skipway.interchange.preparation.input_mean import input_mean
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, WeightFile
 from skipway.models.blocks import Norm, Stem
 from skipway.models.catalog import find_spec
 from skipway.models.network import Network
@@ -41,7 +41,7 @@ _SIDE, _ACROSS = 32, 50  # the test pictures lie in mosaics of 50 x 50
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, WeightFile]:
     folder = tmp_path_factory.mktemp("keras")
     found = {}
     for name in FILES:
@@ -51,13 +51,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
     return found
 
 
-def found_in(source: Source) -> Recognized:
+def found_in(source: WeightFile) -> Recognized:
     found = recognize(source)
     assert found is not None
     return found
 
 
-def filled(source: Source, found: Recognized) -> Network:
+def filled(source: WeightFile, found: Recognized) -> Network:
     """Our network with the file's weights: every array is used once, and every tensor of ours has the shape it says."""
     network = found.spec.build().eval()
     state = network.state_dict()
@@ -86,7 +86,7 @@ def expected(name: str, kind: str = "") -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_network_found_by_its_graph_answers_as_keras(sources: dict[str, Source], name: str) -> None:
+def test_a_network_found_by_its_graph_answers_as_keras(sources: dict[str, WeightFile], name: str) -> None:
     found = found_in(sources[name])
     network = filled(sources[name], found)
     live = any(layer.fields.get("live") for layer in sources[name].layers)
@@ -95,7 +95,7 @@ def test_a_network_found_by_its_graph_answers_as_keras(sources: dict[str, Source
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "signs" in name])
-def test_live_norms_are_those_of_the_file(sources: dict[str, Source], name: str) -> None:
+def test_live_norms_are_those_of_the_file(sources: dict[str, WeightFile], name: str) -> None:
     """With the statistics of the batch in its units, our network answers as Keras does."""
     network = filled(sources[name], found_in(sources[name]))
     for path, module in network.named_modules():
@@ -134,7 +134,7 @@ SPECS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_a_file_says_is_in_the_spec(sources: dict[str, Source], name: str) -> None:
+def test_what_a_file_says_is_in_the_spec(sources: dict[str, WeightFile], name: str) -> None:
     model = name.partition("_")[2].partition(".")[0]
     spec = found_in(sources[name]).spec
     wanted = dict(SPECS[model])
@@ -143,7 +143,7 @@ def test_what_a_file_says_is_in_the_spec(sources: dict[str, Source], name: str) 
     assert spec.architecture == ("resnet_v2" if model.startswith("v2") else "resnet_v1")
 
 
-def test_a_lambda_is_told(sources: dict[str, Source]) -> None:
+def test_a_lambda_is_told(sources: dict[str, WeightFile]) -> None:
     told = [doubt.text for doubt in found_in(sources["keras2_v1_basic.h5"]).doubts if "code is not read" in doubt.text]
     assert len(told) == 2
     assert "every 2. pixel" in told[0]
@@ -151,7 +151,7 @@ def test_a_lambda_is_told(sources: dict[str, Source]) -> None:
 
 
 @pytest.mark.parametrize("name", ["keras2_v1_basic.h5", "keras3_v2_cifar.keras"])
-def test_neither_names_nor_order_matter(sources: dict[str, Source], name: str) -> None:
+def test_neither_names_nor_order_matter(sources: dict[str, WeightFile], name: str) -> None:
     source = sources[name]
     names = {layer.name: f"x{number}" for number, layer in enumerate(reversed(source.layers))}
     layers = [
@@ -162,7 +162,7 @@ def test_neither_names_nor_order_matter(sources: dict[str, Source], name: str) -
     assert found_in(replace(source, layers=tuple(layers))).places == found_in(source).places
 
 
-def changed(source: Source, number: int, of: str, **changes: Any) -> Source:
+def changed(source: WeightFile, number: int, of: str, **changes: Any) -> WeightFile:
     """With one layer changed, the `number`-th of its kind."""
     chosen = [layer for layer in source.layers if layer.kind == of][number]
     fields = {**chosen.fields, **changes.pop("fields", {})}
@@ -198,14 +198,14 @@ def changed(source: Source, number: int, of: str, **changes: Any) -> Source:
     ],
 )  # fmt: skip
 def test_the_first_layer_that_does_not_fit_is_named(
-    sources: dict[str, Source], name: str, number: int, of: str, changes: dict[str, Any], told: str
+    sources: dict[str, WeightFile], name: str, number: int, of: str, changes: dict[str, Any], told: str
 ) -> None:
     source = changed(sources[f"keras2_{name}.h5"], number, of, **changes)
     with pytest.raises(ModelFileError, match=told):
         recognize(source)
 
 
-def test_a_lambda_between_equal_shapes_is_refused(sources: dict[str, Source]) -> None:
+def test_a_lambda_between_equal_shapes_is_refused(sources: dict[str, WeightFile]) -> None:
     """It might scale, or drop the branch now and then: nothing about the shapes asks for it."""
     source = sources["keras2_v1_basic.h5"]
     first = next(layer for layer in source.layers if layer.kind == "Add")
@@ -215,7 +215,7 @@ def test_a_lambda_between_equal_shapes_is_refused(sources: dict[str, Source]) ->
         recognize(replace(source, layers=(*source.layers, scale)))
 
 
-def test_what_passes_on_or_adds_by_another_name_is_seen_through(sources: dict[str, Source]) -> None:
+def test_what_passes_on_or_adds_by_another_name_is_seen_through(sources: dict[str, WeightFile]) -> None:
     """Dropout, a sum as an operator or as Keras 1 has it, a pooled Lambda: the network stays what it was."""
     source = sources["keras2_v1_basic.h5"]
     spec = found_in(source).spec
@@ -231,7 +231,7 @@ def test_what_passes_on_or_adds_by_another_name_is_seen_through(sources: dict[st
     assert found_in(replace(source, layers=(*source.layers, *extra))).spec == spec
 
 
-def test_a_rescaling_by_255_says_how_pictures_are_prepared(sources: dict[str, Source]) -> None:
+def test_a_rescaling_by_255_says_how_pictures_are_prepared(sources: dict[str, WeightFile]) -> None:
     source = sources["keras2_v1_basic.h5"]
     start = next(layer for layer in source.layers if layer.kind == "InputLayer")
     told = [doubt.text for doubt in found_in(source).doubts if doubt.kind == "pictures"]
@@ -256,7 +256,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("model", "fields"), MISTAKES)
 def test_a_mistake_that_shapes_do_not_show_is_seen(
-    sources: dict[str, Source], model: str, fields: dict[str, Any]
+    sources: dict[str, WeightFile], model: str, fields: dict[str, Any]
 ) -> None:
     name = f"keras2_{model}.h5"
     found = found_in(sources[name])
@@ -264,13 +264,13 @@ def test_a_mistake_that_shapes_do_not_show_is_seen(
     assert relative(answers(filled(sources[name], wrong)), expected(name)) > 1e-3
 
 
-def test_a_file_without_a_residual_network_is_none(sources: dict[str, Source]) -> None:
+def test_a_file_without_a_residual_network_is_none(sources: dict[str, WeightFile]) -> None:
     source = sources["keras2_v1_basic.h5"]
     assert recognize(replace(source, layers=())) is None
     assert recognize(replace(source, layers=tuple(layer for layer in source.layers[:4]))) is None
 
 
-def test_a_cycle_and_a_missing_layer_are_refused(sources: dict[str, Source]) -> None:
+def test_a_cycle_and_a_missing_layer_are_refused(sources: dict[str, WeightFile]) -> None:
     source = sources["keras2_v1_basic.h5"]
     last = source.layers[-1].name
     with pytest.raises(ModelFileError, match="its own output as input"):
@@ -291,7 +291,7 @@ def test_a_row_of_the_catalog_is_found_as_such(name: str) -> None:
             arrays[full] = Array(full, tuple(shape), np.dtype("f4"), lambda: np.zeros(0))
     layers = [entry.layer for entry in parse_config(described["config"]).layers]
     layers = [replace(layer, arrays=owned.get(layer.name, ())) for layer in layers]
-    found = found_in(Source("keras_h5", Path("model.h5"), arrays, tuple(layers)))
+    found = found_in(WeightFile("keras_h5", Path("model.h5"), arrays, tuple(layers)))
     assert found.spec == find_spec(name)
     assert found.doubts == ()
     assert {place.source for place in found.places.values() if place} == set(arrays)
@@ -335,7 +335,7 @@ def test_public_networks_answer_as_keras_and_as_published(
     assert abs(int((found.numpy() == labels).sum()) - right) <= 1  # the last bits differ between machines
 
 
-def test_keys_are_those_of_the_spec(sources: dict[str, Source]) -> None:
+def test_keys_are_those_of_the_spec(sources: dict[str, WeightFile]) -> None:
     for source in sources.values():
         found = found_in(source)
         assert list(found.places) == [key.name for key in keys_of(found.spec)]

@@ -14,7 +14,7 @@ from tests.contracts.tiny import filled, pictures, relative, tiny
 from tests.interchange.imported import SAME, apart, shuffled
 
 from skipway import cli
-from skipway.data.dataset import ArrayPictures, Source, Split
+from skipway.data.dataset import ArrayPictures, Split, WeightFile
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError, ModelFileError, UnknownNameError
 from skipway.evaluation.judge import evaluate
@@ -28,7 +28,7 @@ from skipway.interchange.mapping.norm_statistics import normalizing
 from skipway.interchange.options import ImportOptions
 from skipway.interchange.report import Imported
 from skipway.interchange.source import Layer
-from skipway.interchange.source import Source as Weights
+from skipway.interchange.source import WeightFile as Weights
 from skipway.models import Norm
 from skipway.models.blocks import StackSpec
 from skipway.models.layers import BatchStatisticsNorm2d
@@ -236,10 +236,10 @@ def test_recomputed_statistics_bring_a_network_back(
     )
 
 
-def source_of(count: int, side: int, *splits: str) -> Source:
+def source_of(count: int, side: int, *splits: str) -> WeightFile:
     array = np.random.default_rng(1).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     split = Split(ArrayPictures(array, "made"), np.zeros(count, np.int64))
-    return Source("made", ("a",), dict.fromkeys(splits, split))
+    return WeightFile("made", ("a",), dict.fromkeys(splits, split))
 
 
 def test_statistics_are_those_of_the_pictures(tmp_path: Path) -> None:

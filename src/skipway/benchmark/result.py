@@ -122,7 +122,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """All that was measured; `single` where nothing else was asked for, `stopped` where Ctrl-C ended it."""
 
     results: tuple[Result, ...]

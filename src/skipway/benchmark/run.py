@@ -12,10 +12,10 @@ import torch
 from skipway.benchmark.memory import HighWater, Need, available, largest_half, least_need, release
 from skipway.benchmark.peak import Peak
 from skipway.benchmark.profiling import PROFILED, Profile, profile_forward, profile_training
-from skipway.benchmark.result import Report, Result
+from skipway.benchmark.result import BenchmarkReport, Result
 from skipway.benchmark.subject import Subject, find_subject
 from skipway.benchmark.timing import time_steps
-from skipway.benchmark.work import Work, forward_work, random_pictures, training_work
+from skipway.benchmark.work import Workload, forward_work, random_pictures, training_work
 from skipway.drawing.counting import count
 from skipway.errors import SkipwayError, StorageError, is_out_of_memory
 from skipway.inference.engines import ENGINES, PRECISIONS, Precision
@@ -47,7 +47,7 @@ class Combination:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class BenchmarkSettings:
     """What to measure, and how.
 
     `model` is a name of the catalog or a model file; `image_size` the side of its pictures in pixels (0: its own).
@@ -110,7 +110,7 @@ def _require_count(option: str, number: int, *, least: int) -> None:
         raise SkipwayError(f"{option} is {number}; give {least} or more")
 
 
-def benchmark(settings: Settings, *, reporter: Reporter | None = None) -> Report:
+def benchmark(settings: BenchmarkSettings, *, reporter: Reporter | None = None) -> BenchmarkReport:
     """Measure every combination of the settings.
 
     Seconds, operations a second and memory are those of the step alone: no picture is read or decoded. The operations
@@ -149,7 +149,7 @@ def benchmark(settings: Settings, *, reporter: Reporter | None = None) -> Report
             break
     if not results:
         raise errors[0]
-    return Report(tuple(results), single=len(combinations) == 1, stopped=stopped)
+    return BenchmarkReport(tuple(results), single=len(combinations) == 1, stopped=stopped)
 
 
 def _make_folder(folder: Path) -> None:
@@ -163,7 +163,7 @@ def _make_folder(folder: Path) -> None:
 class _Bench:
     """A network on a device, ready to be measured in one way after the other."""
 
-    def __init__(self, settings: Settings, subject: Subject, device: torch.device, reporter: Reporter) -> None:
+    def __init__(self, settings: BenchmarkSettings, subject: Subject, device: torch.device, reporter: Reporter) -> None:
         """Find the recipe, and count the network's operations and the memory that it needs."""
         self.settings = settings
         self.subject = subject
@@ -236,7 +236,7 @@ class _Bench:
         peak.measure()
         return replace(result, peak=peak.best)
 
-    def _work(self, combination: Combination) -> Work:
+    def _work(self, combination: Combination) -> Workload:
         """The step to measure: a forward pass or a training step."""
         settings = self.settings
         if settings.mode == "train":

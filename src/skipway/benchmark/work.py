@@ -25,7 +25,7 @@ CALIBRATION = 32  # pictures for int8
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """`step` does the work once; `engine` is the name of what does it."""
 
     engine: str
@@ -34,7 +34,7 @@ class Work:
 
 def forward_work(
     subject: Subject, *, engine: str, precision: Precision, batch_size: int, device: torch.device, seed: int, say: Say
-) -> Work:
+) -> Workload:
     """A forward pass of a batch of random pictures, which lies on the device already.
 
     `engine` is a name of `inference.engines`, or `auto` for the fastest; `say` hears which one it is. Raises
@@ -53,7 +53,7 @@ def forward_work(
             engine, network, batch_size=batch_size, precision=precision, device=device, calibration=calibration
         )
     inputs = random_pictures(subject.spec, batch_size, seed).to(device)
-    return Work(opened.name, lambda: opened(inputs))
+    return Workload(opened.name, lambda: opened(inputs))
 
 
 def random_pictures(spec: Spec, batch_size: int, seed: int) -> Tensor:
@@ -72,7 +72,7 @@ def training_work(
     device: torch.device,
     seed: int,
     steps: int,
-) -> Work:
+) -> Workload:
     """Updates number 0 to `steps` as `skipway train` makes them, on one uint8 batch that is decoded already.
 
     What `recipe` asks of an update is in it: augmentation on the device, the optimizer, the average of the weights.
@@ -109,7 +109,7 @@ def training_work(
         batch = batch._replace(pixels=batch.pixels.pin_memory(), targets=batch.targets.pin_memory())
     name = "compile" if compiles(recipe, device, steps) else "eager"
     numbers = iter(range(steps))
-    return Work(name, lambda: updater.update(batch, next(numbers)))
+    return Workload(name, lambda: updater.update(batch, next(numbers)))
 
 
 def _require_classifier(spec: Spec) -> None:

@@ -31,7 +31,7 @@ _FILES: dict[Data, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class ArmData:
     """Where the pictures of a run lie, as `skipway train` reads them, and a digest of what they are."""
 
     data: str
@@ -69,7 +69,7 @@ def _require_files(folder: Path, kind: Data) -> None:
     raise DataError(f"{folder} has none of {', '.join(patterns)}; {fix}")
 
 
-def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> Place:
+def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> ArmData:
     """Where the pictures of an arm lie; a smaller set is written to `cache` first.
 
     `opened` is what `require_data` returns. Raises DataError and StorageError.
@@ -84,7 +84,7 @@ def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> Place:
         train = joined(train, splits["val"])
     whole = "".join(split.fingerprint() for split in splits.values())
     if not arm.pictures and not arm.test_pictures and not divided:
-        return Place(data, whole)
+        return ArmData(data, whole)
     train_count = arm.pictures or len(train)
     test_count = arm.test_pictures or len(test)
     sizes = f"{arm.data}-{train_count}-{test_count}"
@@ -93,7 +93,7 @@ def place_for(arm: Arm, opened: dict[Data, str], cache: Path) -> Place:
     if not _is_whole(folder):
         _write_smaller(train, train_count, folder / "train.npz")
         _write_smaller(test, test_count, folder / "test.npz")
-    return Place(str(folder), digest)
+    return ArmData(str(folder), digest)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from skipway.claims.arm import Arm
 from skipway.claims.claim import Claim, Settings
-from skipway.claims.data import Place, place_for, require_data
+from skipway.claims.data import ArmData, place_for, require_data
 from skipway.claims.results import Results, Trial
 from skipway.claims.trial import Task, finished_trial, key_of, perform
 from skipway.data.workers import require_main_guard
@@ -95,12 +95,12 @@ def _tasks(
     return tasks
 
 
-def _places(arms: Sequence[Arm], where: Where, reporter: Reporter) -> dict[str, Place]:
+def _places(arms: Sequence[Arm], where: Where, reporter: Reporter) -> dict[str, ArmData]:
     """Where the pictures of each arm lie, by the arm's name. Smaller sets are written where they are missing."""
     cache = where.folder / "data"
     kinds = {arm.data for arm in arms}
     opened = require_data(where.data, kinds, cache)
-    made: dict[tuple[Any, ...], Place] = {}
+    made: dict[tuple[Any, ...], ArmData] = {}
     places = {}
     for arm in arms:
         wanted = (arm.data, arm.pictures, arm.test_pictures)

@@ -16,7 +16,7 @@ import torch
 from skipway.claims import catalog
 from skipway.claims.arm import Arm
 from skipway.claims.claim import Settings
-from skipway.claims.data import Place
+from skipway.claims.data import ArmData
 from skipway.claims.finished import Finished
 from skipway.claims.results import Trial
 from skipway.data.loading import Plan
@@ -42,7 +42,7 @@ class Task:
     arm: str
     seed: int
     settings: Settings
-    place: Place
+    place: ArmData
     folder: Path
     device: str
 
@@ -64,7 +64,7 @@ class _ProgressReporter(Silent):
         self._progress(done / total)
 
 
-def key_of(arm: Arm, place: Place, seed: int, device: str) -> str:
+def key_of(arm: Arm, place: ArmData, seed: int, device: str) -> str:
     """Changes with the network, the recipe, the pictures, the seed, the kind of device and the versions."""
     torch_version = torch.__version__.partition("+")[0]
     recipe = arm.recipe.replaced(keep_checkpoints=1)  # the number of checkpoints changes no result

@@ -22,7 +22,7 @@ Workers = Annotated[int, typer.Option(help="Processes that decode pictures; -1 c
 Out = Annotated[str, typer.Option(help="Run folder; the default is runs/<data>-<model>.")]
 
 
-class Result(Protocol):
+class Printable(Protocol):
     """What a function of the library returns to a command."""
 
     def to_dict(self) -> Any:
@@ -32,7 +32,7 @@ class Result(Protocol):
         """The same as text for a person."""
 
 
-def print_result(result: Result, *, as_json: bool) -> None:
+def print_result(result: Printable, *, as_json: bool) -> None:
     """Print a result on stdout: as one JSON value, or as text."""
     if as_json:
         print_json(result.to_dict())

@@ -18,7 +18,7 @@ from skipway.cli.output import (
     Json,
     Out,
     Precision,
-    Result,
+    Printable,
     Workers,
     is_first_process,
     print_json,
@@ -98,7 +98,7 @@ def train(
         "out": out,
     }
     with Console() as console:
-        result: Result
+        result: Printable
         if find_learning_rate:
             result = find_rate(data, reporter=console, **options)
         else:
@@ -122,7 +122,7 @@ def resume(
     _print_once(result, as_json=json_)
 
 
-def _print_once(result: Result, *, as_json: bool) -> None:
+def _print_once(result: Printable, *, as_json: bool) -> None:
     """Print the result of several processes, in the first of them alone."""
     if is_first_process():
         print_result(result, as_json=as_json)

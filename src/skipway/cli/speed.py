@@ -36,14 +36,14 @@ def benchmark(
 
     Beside its figures stands the peak of the machine, measured in the same run.
     """
-    from skipway.benchmark.run import Settings
+    from skipway.benchmark.run import BenchmarkSettings
     from skipway.benchmark.run import benchmark as measure
     from skipway.training.console import Console
 
     batch_sizes: tuple[int, ...] = (batch_size,)
     if sweep:
         batch_sizes = _batch_sizes(sweep)
-    settings = Settings(
+    settings = BenchmarkSettings(
         model=model,
         batch_sizes=batch_sizes,
         engines=_names(engine),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from skipway.cost.layers import Layer, Map, convolution, linear, max_pool, response_norm, same_padded
+from skipway.cost.layers import LayerCost, Map, convolution, linear, max_pool, response_norm, same_padded
 from skipway.models.alexnet import AlexNetSpec, Conv
 from skipway.models.highway import Gates, HighwayMLPSpec, HighwaySpec
 from skipway.models.mlp import MLPSpec
 
 
-def alexnet_layers(spec: AlexNetSpec) -> Iterator[Layer]:
+def alexnet_layers(spec: AlexNetSpec) -> Iterator[LayerCost]:
     """The convolutions with what follows each of them, the hidden layers and the classifier."""
     current = Map(spec.in_channels, spec.input_size)
     for number, row in enumerate(spec.convs, 1):
@@ -27,11 +27,11 @@ def alexnet_layers(spec: AlexNetSpec) -> Iterator[Layer]:
                 current = pooled.result
     if spec.average_to:
         current = Map(current.channels, spec.average_to)
-        yield Layer("average", (), current)
+        yield LayerCost("average", (), current)
     yield from _alexnet_linear_layers(spec, current.values)
 
 
-def _alexnet_linear_layers(spec: AlexNetSpec, features: int) -> Iterator[Layer]:
+def _alexnet_linear_layers(spec: AlexNetSpec, features: int) -> Iterator[LayerCost]:
     """The hidden layers and the classifier, for so many features."""
     first = len(spec.convs) + 1
     for number, width in enumerate(spec.hidden, first):
@@ -41,7 +41,7 @@ def _alexnet_linear_layers(spec: AlexNetSpec, features: int) -> Iterator[Layer]:
         yield linear("logits", features, spec.num_classes)
 
 
-def _alexnet_convolution(name: str, given: Map, row: Conv) -> Layer:
+def _alexnet_convolution(name: str, given: Map, row: Conv) -> LayerCost:
     """A convolution of AlexNet. With padding "same" it makes a padded copy of its input."""
     side = row.size(given.side)
     result = Map(row.depth, side)
@@ -51,7 +51,7 @@ def _alexnet_convolution(name: str, given: Map, row: Conv) -> Layer:
     return convolution(name, given, result, row.kernel, groups=row.groups, scratch=scratch)
 
 
-def mlp_layers(spec: MLPSpec) -> Iterator[Layer]:
+def mlp_layers(spec: MLPSpec) -> Iterator[LayerCost]:
     """The first layer, the units and the classifier."""
     features = spec.in_channels * spec.input_size**2
     yield linear("stem", features, spec.width)
@@ -72,7 +72,7 @@ def gate_parts(gates: Gates) -> tuple[str, ...]:
     return ("transform", "gate")
 
 
-def highway_layers(spec: HighwaySpec) -> Iterator[Layer]:
+def highway_layers(spec: HighwaySpec) -> Iterator[LayerCost]:
     """The stages with a pool between them, the 1x1 convolution and the classifier."""
     current = Map(spec.in_channels, spec.input_size)
     for number, row in enumerate(spec.stages, 1):
@@ -94,7 +94,7 @@ def highway_layers(spec: HighwaySpec) -> Iterator[Layer]:
         yield linear("logits", spec.last_width, spec.num_classes, pixels)
 
 
-def _highway_unit(name: str, spec: HighwaySpec, given: Map, kernel: int) -> Iterator[Layer]:
+def _highway_unit(name: str, spec: HighwaySpec, given: Map, kernel: int) -> Iterator[LayerCost]:
     """The convolutions of a highway unit, which keep the shape."""
     for part in gate_parts(spec):
         # The input, the transform and the gate are in memory together.

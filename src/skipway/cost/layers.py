@@ -23,7 +23,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCost:
     """A layer of a network, and its cost for one picture."""
 
     name: str  # the path of the module in its network
@@ -37,7 +37,7 @@ class Layer:
 
 def convolution(
     name: str, given: Map, result: Map, kernel: int, *, groups: int = 1, bias: bool = True, scratch: int = 0
-) -> Layer:
+) -> LayerCost:
     """A convolution.
 
     Arguments:
@@ -55,28 +55,28 @@ def convolution(
         bias_shape = (result.channels,)
         tensors += ((f"{name}.bias", bias_shape),)
     operations = 2 * result.values * channels_of_group * kernel**2
-    return Layer(name, tensors, result, scratch, operations)
+    return LayerCost(name, tensors, result, scratch, operations)
 
 
-def linear(name: str, features: int, width: int, pixels: int = 1) -> Layer:
+def linear(name: str, features: int, width: int, pixels: int = 1) -> LayerCost:
     """A fully connected layer from `features` to `width` values, applied to each of so many pixels."""
     tensors = ((f"{name}.weight", (width, features)), (f"{name}.bias", (width,)))
     # The result keeps the arrangement of its pixels. Only the number of its values matters here.
     result = Map(width * pixels, 1)
-    return Layer(name, tensors, result, operations=2 * features * width * pixels)
+    return LayerCost(name, tensors, result, operations=2 * features * width * pixels)
 
 
-def batch_norm(name: str, given: Map) -> Layer:
+def batch_norm(name: str, given: Map) -> LayerCost:
     """Batch normalization: scale, shift, running mean, running variance, number of batches."""
     shape = (given.channels,)
     tensors: list[tuple[str, Shape]] = []
     for tensor in ("weight", "bias", "running_mean", "running_var"):
         tensors.append((f"{name}.{tensor}", shape))
     tensors.append((f"{name}.num_batches_tracked", ()))
-    return Layer(name, tuple(tensors), given)
+    return LayerCost(name, tuple(tensors), given)
 
 
-def max_pool(name: str, given: Map, kernel: int, stride: int, padding: PoolPadding) -> Layer:
+def max_pool(name: str, given: Map, kernel: int, stride: int, padding: PoolPadding) -> LayerCost:
     """A max pool; see `models.layers.MaxPool2d` for the paddings."""
     side = pooled_size(given.side, kernel, stride, padding)
     result = Map(given.channels, max(side, 0))
@@ -87,15 +87,15 @@ def max_pool(name: str, given: Map, kernel: int, stride: int, padding: PoolPaddi
         border = kernel // 2
         padded = Map(given.channels, given.side + 2 * border)
         scratch = padded.values
-    return Layer(name, (), result, scratch, comparisons=result.values * kernel**2)
+    return LayerCost(name, (), result, scratch, comparisons=result.values * kernel**2)
 
 
-def response_norm(name: str, given: Map) -> Layer:
+def response_norm(name: str, given: Map) -> LayerCost:
     """Local response normalization, which holds the squares, their sums and the factors beside the map."""
     constants = 0
     if given.channels <= BANDED_CHANNELS:
         constants = given.channels**2
-    return Layer(name, (), given, scratch=3 * given.values, constants=constants)
+    return LayerCost(name, (), given, scratch=3 * given.values, constants=constants)
 
 
 def same_padded(given: Map, window: int, stride: int) -> int:

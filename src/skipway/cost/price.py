@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skipway.cost.dense import alexnet_layers, highway_layers, mlp_layers
-from skipway.cost.layers import Layer
+from skipway.cost.layers import LayerCost
 from skipway.cost.stacks import stack_layers
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
@@ -38,7 +38,7 @@ class Price:
         return _FLOAT_SIZE * values
 
 
-def layers_of(spec: Spec) -> Iterator[Layer]:
+def layers_of(spec: Spec) -> Iterator[LayerCost]:
     """The layers of a network, with their tensors in the order of the state dict.
 
     They are made one by one, so that the caller can stop early. Raises TypeError for an unknown kind of spec.

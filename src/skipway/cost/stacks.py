@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from skipway.cost.layers import Layer, Map, batch_norm, convolution, linear, max_pool, same_padded
+from skipway.cost.layers import LayerCost, Map, batch_norm, convolution, linear, max_pool, same_padded
 from skipway.models.blocks import Padding, Row, StackSpec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
@@ -13,7 +13,7 @@ from skipway.models.resnet_v2 import ResNetV2Spec
 UnitKind = Literal["bottleneck", "basic"]
 
 
-def stack_layers(spec: StackSpec) -> Iterator[Layer]:
+def stack_layers(spec: StackSpec) -> Iterator[LayerCost]:
     """The stem, the units, the last normalization and the classifier."""
     current = Map(spec.in_channels, spec.input_size)
     if spec.include_root_block:
@@ -46,7 +46,7 @@ def ceil_divided(side: int, stride: int) -> int:
     return -(-side // stride)
 
 
-def _stem(spec: StackSpec, given: Map) -> Iterator[Layer]:
+def _stem(spec: StackSpec, given: Map) -> Iterator[LayerCost]:
     """The first convolution, with its normalization and its pool where it has them."""
     stem = spec.stem
     side = ceil_divided(given.side, stem.stride)
@@ -77,7 +77,7 @@ def _unit_result(given: Map, row: Row) -> Map:
     return Map(depth, side)
 
 
-def _unit(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[Layer]:
+def _unit(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[LayerCost]:
     """The layers of a unit's branch and of its shortcut.
 
     Arguments:
@@ -99,7 +99,7 @@ def _unit(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate
         yield from _shortcut_v1(name, spec, given, result)
 
 
-def _branch_v1(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[Layer]:
+def _branch_v1(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[LayerCost]:
     """The convolutions, with a normalization behind each."""
     has_bias = isinstance(spec, ResNetV1Spec) and spec.conv_bias
     biases = (has_bias, has_bias, has_bias)
@@ -109,7 +109,7 @@ def _branch_v1(name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row,
         yield batch_norm(f"{name}.norm{number}", layer.result)
 
 
-def _branch_v2(name: str, spec: ResNetV2Spec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[Layer]:
+def _branch_v2(name: str, spec: ResNetV2Spec, kind: UnitKind, given: Map, row: Row, rate: int) -> Iterator[LayerCost]:
     """The convolutions, with a normalization in front of each."""
     yield batch_norm(f"{name}.preact", given)
     biases = (spec.conv_bias, spec.conv_bias, spec.open_bias)
@@ -123,7 +123,7 @@ def _branch_v2(name: str, spec: ResNetV2Spec, kind: UnitKind, given: Map, row: R
 
 def _convolutions(
     name: str, spec: StackSpec, kind: UnitKind, given: Map, row: Row, rate: int, biases: tuple[bool, bool, bool]
-) -> Iterator[Layer]:
+) -> Iterator[LayerCost]:
     """The convolutions of a branch: 1x1, 3x3 and 1x1, or two of 3x3.
 
     Arguments:
@@ -159,7 +159,7 @@ def _convolutions(
     yield convolution(f"{name}.conv3", inside, result, 1, bias=last_bias, scratch=shortcut)
 
 
-def _shortcut_v1(name: str, spec: ResNetV1Spec, given: Map, result: Map) -> Iterator[Layer]:
+def _shortcut_v1(name: str, spec: ResNetV1Spec, given: Map, result: Map) -> Iterator[LayerCost]:
     """The projection of a shortcut; or, where it has none, the convolution of its gate, if there is one."""
     if not _is_projected(spec, given, result):
         if spec.carry in {"exclusive_gate", "shortcut_gate"}:

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Key:
+class SampleKey:
     """What a worker needs to make a batch: the fields of `Batch` without its pixels and targets."""
 
     epoch: int
@@ -68,7 +68,7 @@ class Plan:
             return full + 1
         return full
 
-    def keys(self, start: int, stop: int) -> Iterator[Key]:
+    def keys(self, start: int, stop: int) -> Iterator[SampleKey]:
         """The keys of this rank's batches from step `start` up to, without it, step `stop`."""
         order = np.empty(0, np.int64)
         epoch = -1
@@ -81,7 +81,7 @@ class Plan:
             whole = order[first : first + self.batch_size]
             mine = whole[self.rank :: self.world]
             weight = len(mine) * self.world / len(whole)
-            yield Key(epoch, step, mine, weight)
+            yield SampleKey(epoch, step, mine, weight)
 
 
 class _Batches(Dataset[Batch]):
@@ -106,7 +106,7 @@ class _Batches(Dataset[Batch]):
         """What pickle sends to a worker that is started afresh. Only forked workers share memory."""
         return {**self.__dict__, "memory": None}
 
-    def __getitems__(self, key: Key) -> Batch | PictureError:
+    def __getitems__(self, key: SampleKey) -> Batch | PictureError:
         """The batch of a key, or the error of its first picture that cannot be read."""
         try:
             pixels = self._pixels(key)
@@ -116,7 +116,7 @@ class _Batches(Dataset[Batch]):
         indices = torch.from_numpy(key.indices)
         return Batch(pixels, targets, indices, key.epoch, key.step, key.weight)
 
-    def _pixels(self, key: Key) -> Tensor:
+    def _pixels(self, key: SampleKey) -> Tensor:
         """The pixels of a batch: counts (N, C, size, size)."""
         preprocessing, augmentation = self.preprocessing, self.augmentation
         is_plain = augmentation.crop == "none" and not augmentation.randaugment
@@ -225,12 +225,12 @@ def evaluation_batches(
     keys = []
     for start in range(0, len(mine), batch_size):
         indices = mine[start : start + batch_size]
-        keys.append(Key(0, start, indices))
+        keys.append(SampleKey(0, start, indices))
     batches = _Batches(split, preprocessing, memory=memory)
     return _checked(_loader(batches, keys, workers, pin=pin))
 
 
-def _loader(batches: _Batches, keys: Iterable[Key], workers: int, *, pin: bool) -> Iterable[Any]:
+def _loader(batches: _Batches, keys: Iterable[SampleKey], workers: int, *, pin: bool) -> Iterable[Any]:
     """torch's loader, which gives a whole batch for each key."""
     return DataLoader(
         batches,

@@ -33,11 +33,11 @@ _TAR_BLOCK = 512  # bytes
 # The last part of a pattern such as `train-{000..012}.tar`; the last number may be left out.
 _RANGE = re.compile(r"(?P<start>[^{}/]*)\{(?P<first>\d+)\.\.(?P<last>\d*)\}(?P<end>[^{}/]*\.tar)")
 
-_Sample = tuple["Member", int]  # a picture and its class
+_Sample = tuple["TarMember", int]  # a picture and its class
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """A file inside a tar."""
 
     shard: Path  # the tar
@@ -49,7 +49,7 @@ class Member:
 class ShardPictures(EncodedPictures):
     """Pictures within tar files."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[TarMember]) -> None:
         """Pictures at these places. The tars are not opened."""
         self.members = tuple(members)
 
@@ -247,8 +247,8 @@ def _check_index(plain: Any) -> None:
 
 def _samples(file: Path) -> Iterator[_Sample]:
     """The pictures of a shard with their classes. Raises DataError."""
-    picture: Member | None = None
-    label: Member | None = None
+    picture: TarMember | None = None
+    label: TarMember | None = None
     target = 0
     for member, data in _members(file):
         if data is not None:
@@ -273,12 +273,12 @@ def _samples(file: Path) -> Iterator[_Sample]:
         raise DataError(f"{file}:{_sample_key(label.key)}.cls stands alone; each KEY.jpg needs a KEY.cls beside it")
 
 
-def _lone_picture(picture: Member) -> DataError:
+def _lone_picture(picture: TarMember) -> DataError:
     """The error for a picture whose neighbour is not its class."""
     return DataError(f"{picture.shard}:{picture.key} has no class beside it; each KEY.jpg needs a KEY.cls")
 
 
-def _is_picture(member: Member) -> bool:
+def _is_picture(member: TarMember) -> bool:
     """Whether a member is a picture by its name."""
     _, _, ending = PurePosixPath(member.key).name.partition(".")
     return f".{ending.lower()}" in SUFFIXES
@@ -299,7 +299,7 @@ def _class_of(data: bytes, where: str) -> int:
     return int(text)
 
 
-def _members(file: Path) -> Iterator[tuple[Member, bytes | None]]:
+def _members(file: Path) -> Iterator[tuple[TarMember, bytes | None]]:
     """The files in a tar, and for each .cls its content. Raises DataError for a tar that is damaged or cut off."""
     try:
         length = file.stat().st_size
@@ -313,7 +313,7 @@ def _members(file: Path) -> Iterator[tuple[Member, bytes | None]]:
                     if entry.size > _MAX_CLASS_BYTES:
                         raise DataError(f"{file}:{entry.name} is no number of a class; give digits such as 7")
                     content = os.pread(raw.fileno(), entry.size, entry.offset_data)
-                yield Member(file, entry.name, entry.offset_data, entry.size), content
+                yield TarMember(file, entry.name, entry.offset_data, entry.size), content
                 # tarfile would keep the headers of all members in memory.
                 tar.members = []  # type: ignore[attr-defined]
             # tarfile takes a damaged header for the end. A true end is a block of zeros.

@@ -66,7 +66,7 @@ class Gated:
 
 
 @dataclass(frozen=True)
-class Kind:
+class UnitKind:
     """What units that differ in depth alone have in common: one inset shows them all."""
 
     title: str
@@ -90,7 +90,7 @@ class Kind:
 class Anatomy:
     """A unit: its kind, and its weight layers with their depths, as its card shows them."""
 
-    kind: Kind
+    kind: UnitKind
     layers: tuple[Op, ...]
 
 
@@ -140,7 +140,7 @@ def _convolutional(unit: nn.Module) -> Anatomy:
         words.append("g = sigmoid(1×1 conv)")
     title = ", ".join([_TITLES[kind], *words])
     layers = tuple(conv_op(conv, depth=True) for conv in convs)
-    return Anatomy(Kind(title, kind, inside), layers + join.gates)
+    return Anatomy(UnitKind(title, kind, inside), layers + join.gates)
 
 
 def _convolutions(unit: nn.Module) -> list[nn.Conv2d]:
@@ -220,14 +220,14 @@ def _gated(unit: HighwayUnit) -> Anatomy:
     title = "highway unit"
     if isinstance(unit.transform, nn.Conv2d):
         title += f", {transform.text.removesuffix(' conv')}"
-    return Anatomy(Kind(title, "gated", inside), tuple(layers))
+    return Anatomy(UnitKind(title, "gated", inside), tuple(layers))
 
 
 def _dense(unit: DenseUnit) -> Anatomy:
     """The anatomy of a plain fully connected unit."""
     branch = (layer_op(unit.transform, depth=False), activation_op(unit.activation))
     inside = Chain(shared=(), branch=branch, shortcut=None, after=())
-    kind = Kind(_TITLES["none"], "none", inside)
+    kind = UnitKind(_TITLES["none"], "none", inside)
     return Anatomy(kind, (layer_op(unit.transform, depth=True),))
 
 

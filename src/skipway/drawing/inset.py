@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skipway.drawing.anatomy import Chain, Gated, Kind, Op
+from skipway.drawing.anatomy import Chain, Gated, Op, UnitKind
 from skipway.drawing.scene import Box, Frame, Label, Line, LineStyle, Point, Scene, text_width
 from skipway.drawing.spine import BADGE_RADIUS, NORMAL, OP_HEIGHT, SMALL, SUM_RADIUS, badge, circle
 
@@ -14,7 +14,7 @@ END = 12.0
 MINIMUM_WIDTH = 176.0
 
 
-def lay_inset(kind: Kind, letter: str, uses: str, *, width: float = 0.0, height: float = 0.0) -> Scene:
+def lay_inset(kind: UnitKind, letter: str, uses: str, *, width: float = 0.0, height: float = 0.0) -> Scene:
     """A panel at the origin, as large as it must be, and at least `width` x `height` points."""
     if isinstance(kind.inside, Chain):
         drawn = _chain(kind.inside, kind)
@@ -30,7 +30,7 @@ def lay_inset(kind: Kind, letter: str, uses: str, *, width: float = 0.0, height:
     return scene
 
 
-def _chain(inside: Chain, kind: Kind) -> Scene:
+def _chain(inside: Chain, kind: UnitKind) -> Scene:
     """Branch on the left, shortcut on the right; without a shortcut the branch alone."""
     scene = Scene("")
     middle, lane = OP_WIDTH / 2, OP_WIDTH / 2 + LANE

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from skipway.drawing.anatomy import NORM, RELU, Kind, Op, activation_op, conv_op, dissect, layer_op
+from skipway.drawing.anatomy import NORM, RELU, Op, UnitKind, activation_op, conv_op, dissect, layer_op
 from skipway.models.alexnet import AlexNet, ConvStage, HiddenStage
-from skipway.models.highway import Highway, HighwayMLP, Stage
+from skipway.models.highway import GatedStage, Highway, HighwayMLP
 from skipway.models.layers import ACTIVATIONS, LocalResponseNorm, MaxPool2d
 from skipway.models.mlp import MLP
 from skipway.models.network import Network, Spec
@@ -29,7 +29,7 @@ class Card:
     endpoint: str
     ops: tuple[Op, ...]
     shape: Shape
-    kind: Kind | None = None
+    kind: UnitKind | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Outline:
     parameters: int
     input_shape: Shape
     sections: tuple[Section, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[UnitKind, ...]
     uses: tuple[int, ...]
 
 
@@ -82,7 +82,7 @@ def outline_of(network: Network) -> Outline:
     with torch.no_grad():
         network.walk(picture, note)
     sections: list[Section] = []
-    units: list[Kind] = []
+    units: list[UnitKind] = []
     for title, cards in _sections(network, shapes):
         # A head without a classifier may have nothing to do.
         busy = [card for card in cards if card.ops]
@@ -174,7 +174,7 @@ def _of_mlp(network: MLP, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[
 def _of_highway(network: Highway, shapes: dict[str, Shape]) -> Iterator[tuple[str, list[Card]]]:
     """A section for each stage, the last convolution, the head."""
     for name, stage in network.named_children():
-        if not isinstance(stage, Stage):
+        if not isinstance(stage, GatedStage):
             continue
         endpoint = f"{name}.conv"
         ops = _ops((stage.pool, stage.dropout))

@@ -8,7 +8,7 @@ from skipway.drawing.counting import count
 from skipway.drawing.facts import facts
 from skipway.drawing.table import accuracy, giga
 from skipway.models.catalog import ENTRIES
-from skipway.models.rows.entry import Entry
+from skipway.models.rows.entry import CatalogEntry
 
 _HEAD = """# The networks
 
@@ -64,11 +64,11 @@ def models_page() -> str:
     return "\n".join(parts)
 
 
-def _layouts(family: str) -> dict[str, list[Entry]]:
+def _layouts(family: str) -> dict[str, list[CatalogEntry]]:
     """A family's rows by heading, in the catalog's order: those of one layout that differ in depth stand together."""
     found = [entry for entry in ENTRIES if entry.spec.architecture.startswith(family)]
     headings = [_heading(entry.spec.name) for entry in found]
-    layouts: dict[str, list[Entry]] = {}
+    layouts: dict[str, list[CatalogEntry]] = {}
     for heading, entry in zip(headings, found, strict=True):
         shown = heading
         if headings.count(heading) == 1:
@@ -91,7 +91,7 @@ def _depth(name: str) -> str:
     return found[1]
 
 
-def _section(heading: str, entries: list[Entry]) -> str:
+def _section(heading: str, entries: list[CatalogEntry]) -> str:
     """A layout: its rows, where they come from, public weights, the layout itself, deviations."""
     lines = [f"### {heading}", "", *_rows(entries), ""]
     points = [_points(entry) for entry in entries]
@@ -107,7 +107,7 @@ def _section(heading: str, entries: list[Entry]) -> str:
     return "\n".join(lines)
 
 
-def _rows(entries: list[Entry]) -> list[str]:
+def _rows(entries: list[CatalogEntry]) -> list[str]:
     """The table of a layout's rows."""
     lines = [
         "| row | parameters | counted by | GFLOPs | the paper reports |",
@@ -121,22 +121,22 @@ def _rows(entries: list[Entry]) -> list[str]:
     return lines
 
 
-def _points(entry: Entry) -> dict[str, str]:
+def _points(entry: CatalogEntry) -> dict[str, str]:
     """All that the page says of a row in words, by the name of the point."""
     spec = entry.spec
     return {"paper": spec.paper, "section": entry.section, "source": spec.source, **facts(spec)}
 
 
-def _items(point: str, points: list[dict[str, str]], entries: list[Entry]) -> list[str]:
+def _items(point: str, points: list[dict[str, str]], entries: list[CatalogEntry]) -> list[str]:
     """A point as one item where all rows agree, else as one for each value with the rows that have it."""
-    having: dict[str, list[Entry]] = {}
+    having: dict[str, list[CatalogEntry]] = {}
     for row_points, entry in zip(points, entries, strict=True):
         if point in row_points:
             having.setdefault(row_points[point], []).append(entry)
     return [f"- {point}: {value}{_which(rows, entries)}" for value, rows in having.items()]
 
 
-def _which(rows: list[Entry], entries: list[Entry]) -> str:
+def _which(rows: list[CatalogEntry], entries: list[CatalogEntry]) -> str:
     """The depths of the rows that something holds for; nothing where it holds for all."""
     if rows == entries:
         return ""
@@ -144,7 +144,7 @@ def _which(rows: list[Entry], entries: list[Entry]) -> str:
     return f" (N = {depths})"
 
 
-def _weights(entries: list[Entry]) -> list[str]:
+def _weights(entries: list[CatalogEntry]) -> list[str]:
     """The table of public weights."""
     lines = ["| public weights | for | accuracy | published by |", "|---|---|--:|---|"]
     header = len(lines)
@@ -157,9 +157,9 @@ def _weights(entries: list[Entry]) -> list[str]:
     return lines
 
 
-def _deviations(entries: list[Entry]) -> list[str]:
+def _deviations(entries: list[CatalogEntry]) -> list[str]:
     """The list of deviations, each with the rows that have it."""
-    having: dict[str, list[Entry]] = {}
+    having: dict[str, list[CatalogEntry]] = {}
     for entry in entries:
         for deviation in entry.deviations:
             having.setdefault(deviation, []).append(entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipway.drawing.anatomy import Kind
+from skipway.drawing.anatomy import UnitKind
 from skipway.drawing.inset import lay_inset
 from skipway.drawing.outline import Outline, outline
 from skipway.drawing.painting import POINTS_PER_INCH, paint
@@ -109,7 +109,7 @@ class _Insets:
             bias = f"{network.spec.gate_bias:g}".replace("-", "−")
             gates = f", T's bias starts at {bias}"
         # Kind, letter, and how many units are of that kind.
-        self.entries: list[tuple[Kind, str, str]] = []
+        self.entries: list[tuple[UnitKind, str, str]] = []
         for number, (kind, uses) in enumerate(zip(network.kinds, network.uses, strict=True)):
             share = f"{total}"
             if uses < total:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from skipway.drawing.anatomy import Kind
+from skipway.drawing.anatomy import UnitKind
 from skipway.drawing.outline import Card, Group, Outline, Section, Shape
 from skipway.drawing.scene import Box, Frame, Label, Line, LineStyle, Scene, text_width
 
@@ -187,7 +187,7 @@ class _Spine:
             deck = Frame(frame.x + inset, frame.y - DECK * behind, frame.width - 2 * inset, frame.height / 2)
             self.scene.boxes.append(Box("back", "card", deck, card.endpoint))
 
-    def _badge(self, kind: Kind, x: float, repeat: int) -> None:
+    def _badge(self, kind: UnitKind, x: float, repeat: int) -> None:
         """The letter of a unit's kind below its card, and how often the unit stands."""
         y = self.levels.badges
         if repeat == 1:
@@ -198,7 +198,7 @@ class _Spine:
         badge(self.scene, self.letters[kind], x - width / 2 + BADGE_RADIUS, y)
         self.scene.labels.append(Label(text, x + width / 2, y, NORMAL, "end", bold=True))
 
-    def _arc(self, card: Card, kind: Kind, frame: Frame, repeat: int) -> None:
+    def _arc(self, card: Card, kind: UnitKind, frame: Frame, repeat: int) -> None:
         """A unit's shortcut, from the fork before its card to the sum behind it."""
         style: LineStyle = "flow"
         if kind.shortcut != "none":

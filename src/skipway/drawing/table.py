@@ -10,7 +10,7 @@ from typing import Any
 from skipway.drawing.counting import count
 from skipway.errors import UnknownNameError
 from skipway.models.catalog import find_entry, list_models
-from skipway.models.rows.entry import Entry, Published
+from skipway.models.rows.entry import CatalogEntry, Published
 
 _SOURCE_WIDTH = 33
 _HEADER = ("name", "parameters", "GFLOPs", "year", "paper", "source of the layout", "weights")
@@ -38,7 +38,7 @@ def model_rows(pattern: str = "*") -> list[dict[str, Any]]:
     return [_row(find_entry(name)) for name in names]
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: CatalogEntry) -> dict[str, Any]:
     """A row of the catalog as plain values."""
     spec = entry.spec
     counts = count(spec)

@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What one value of a map sees: a square of `size` pixels a side, `jump` pixels away from its neighbour's.
 
     `size` counts the padding around the picture too, so that it may exceed the picture. `whole` is set behind an
@@ -30,16 +30,16 @@ class Field:
     jump: int | Fraction = 1
     whole: bool = False
 
-    def through(self, kernel: int, stride: int = 1, dilation: int = 1) -> Field:
+    def through(self, kernel: int, stride: int = 1, dilation: int = 1) -> ReceptiveField:
         """Behind a window of `kernel` values."""
         size = self.size + (kernel - 1) * dilation * self.jump
         jump = self.jump * stride
-        return Field(size, jump, self.whole)
+        return ReceptiveField(size, jump, self.whole)
 
-    def over(self, side: int) -> Field:
+    def over(self, side: int) -> ReceptiveField:
         """Behind a window as large as the map of `side` values."""
         size = self.through(side).size
-        return Field(size, self.jump, whole=True)
+        return ReceptiveField(size, self.jump, whole=True)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Endpoint:
 
     shape: tuple[int, ...]
     flops: int
-    field: Field
+    field: ReceptiveField
 
 
 def _drawing_functions() -> frozenset[Any]:
@@ -115,9 +115,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.endpoints: dict[str, Endpoint] = {}
         self._flops = 0
         # By identity; the tensors are held, or another could come to lie at the same address.
-        self._fields: dict[int, tuple[Tensor, Field]] = {id(picture): (picture, Field())}
+        self._fields: dict[int, tuple[Tensor, ReceptiveField]] = {id(picture): (picture, ReceptiveField())}
 
-    def field(self, value: Tensor) -> Field | None:
+    def field(self, value: Tensor) -> ReceptiveField | None:
         """Field of a value, None where it does not come from the picture."""
         entry = self._fields.get(id(value))
         if entry is None:
@@ -142,7 +142,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Compute the operation, and note the field of its result and its cost."""
         result = func(*args, **(kwargs or {}))
-        sources: list[Field] = []
+        sources: list[ReceptiveField] = []
         for tensor in _tensors(args):
             field = self.field(tensor)
             if field is not None:
@@ -168,12 +168,12 @@ def _tensors(args: Sequence[Any]) -> list[Tensor]:
     return found
 
 
-def _merged(fields: list[Field]) -> Field:
+def _merged(fields: list[ReceptiveField]) -> ReceptiveField:
     """Of a sum or any other elementwise combination."""
     size = max(field.size for field in fields)
     jump = max(field.jump for field in fields)
     whole = any(field.whole for field in fields)
-    return Field(size, jump, whole)
+    return ReceptiveField(size, jump, whole)
 
 
 def _operations(func: Any, args: tuple[Any, ...], result: Tensor) -> int:
@@ -192,7 +192,7 @@ def _operations(func: Any, args: tuple[Any, ...], result: Tensor) -> int:
     return 2 * result.numel() * terms
 
 
-def _behind(func: Any, field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
+def _behind(func: Any, field: ReceptiveField, args: tuple[Any, ...], result: Tensor) -> ReceptiveField:
     """The field of an operation's result, for the field of its input.
 
     Raises NotImplementedError at an operation that there is no rule for.
@@ -207,7 +207,7 @@ def _behind(func: Any, field: Field, args: tuple[Any, ...], result: Tensor) -> F
     return rule(field, args, result)
 
 
-def _convolution(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
+def _convolution(field: ReceptiveField, args: tuple[Any, ...], _: Tensor) -> ReceptiveField:
     """Behind a convolution. Raises NotImplementedError at a transposed one."""
     weight, stride, dilation, transposed = args[1], args[3], args[5], args[6]
     if transposed:
@@ -215,7 +215,7 @@ def _convolution(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
     return field.through(weight.shape[2], stride[0], dilation[0])
 
 
-def _pool(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
+def _pool(field: ReceptiveField, args: tuple[Any, ...], _: Tensor) -> ReceptiveField:
     """Behind a pool; without a stride its windows lie side by side."""
     kernel = args[1]
     stride = kernel
@@ -224,7 +224,7 @@ def _pool(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
     return field.through(kernel[0], stride[0])
 
 
-def _adaptive_pool(field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
+def _adaptive_pool(field: ReceptiveField, args: tuple[Any, ...], result: Tensor) -> ReceptiveField:
     """Behind an adaptive average: the widest of its windows, and the mean distance from one to the next."""
     side, outputs = args[0].shape[2], result.shape[2]
     if outputs == 1:
@@ -236,16 +236,16 @@ def _adaptive_pool(field: Field, args: tuple[Any, ...], result: Tensor) -> Field
         widest = max(widest, end - start)
     size = field.through(widest).size
     jump = field.jump * Fraction(side, outputs)
-    return Field(size, jump, field.whole)
+    return ReceptiveField(size, jump, field.whole)
 
 
-def _mean(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
+def _mean(field: ReceptiveField, args: tuple[Any, ...], _: Tensor) -> ReceptiveField:
     """Behind a mean over the map."""
     side = args[0].shape[2]
     return field.over(side)
 
 
-def _view(field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
+def _view(field: ReceptiveField, args: tuple[Any, ...], result: Tensor) -> ReceptiveField:
     """Behind a view, which may flatten a map."""
     source = args[0]
     if source.ndim == 4 and result.ndim == 2:
@@ -253,7 +253,7 @@ def _view(field: Field, args: tuple[Any, ...], result: Tensor) -> Field:
     return field
 
 
-def _slice(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
+def _slice(field: ReceptiveField, args: tuple[Any, ...], _: Tensor) -> ReceptiveField:
     """Behind a slice, whose step is a stride where it runs along a side of the map."""
     axis, step = 0, 1
     if len(args) > 1:
@@ -266,7 +266,7 @@ def _slice(field: Field, args: tuple[Any, ...], _: Tensor) -> Field:
 
 
 # Maps here are squares, and so are windows: one axis, the third, speaks for both.
-_RULES: dict[Any, Callable[[Field, tuple[Any, ...], Tensor], Field]] = {
+_RULES: dict[Any, Callable[[ReceptiveField, tuple[Any, ...], Tensor], ReceptiveField]] = {
     aten.convolution.default: _convolution,
     aten.max_pool2d_with_indices.default: _pool,
     aten.avg_pool2d.default: _pool,

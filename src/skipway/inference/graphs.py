@@ -21,7 +21,7 @@ from skipway.errors import ModelFileError, RunError
 from skipway.files import write_whole
 from skipway.inference import onnx_file
 from skipway.inference.onnx_file import Run
-from skipway.inference.tracing import INPUT, OUTPUT, Graph, quiet, traced
+from skipway.inference.tracing import INPUT, OUTPUT, TracedNetwork, quiet, traced
 from skipway.models.network import Network
 from skipway.reporting import table
 from skipway.version import __version__
@@ -150,7 +150,7 @@ def export_graph(
         with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as folder:
             staged = [Path(folder) / file.name for file in files]
             with quiet():
-                graph = Graph(network, rule if with_preprocessing else None)
+                graph = TracedNetwork(network, rule if with_preprocessing else None)
                 example = inputs[:2].clone()  # a file keeps the example, and of a slice all that it was cut from
                 run = _WRITERS[form](graph, example, staged, _metadata(bundle))
                 difference = _difference(run, inputs, logits)
@@ -191,14 +191,14 @@ def _files(bundle: Bundle, to: Path, form: str) -> tuple[Path, ...]:
     return (to,)
 
 
-def _write_onnx(graph: Graph, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
+def _write_onnx(graph: TracedNetwork, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
     program = traced(graph, example)
     weights_apart = len(files) > 1
     onnx_file.write(program, files[0], metadata, outside=weights_apart)
     return onnx_file.runner(files[0])
 
 
-def _write_pt2(graph: Graph, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
+def _write_pt2(graph: TracedNetwork, example: Tensor, files: Sequence[Path], metadata: dict[str, str]) -> Run:
     program = traced(graph, example)
     with files[0].open("wb") as opened:  # torch would put the file's name inside, and take no .PT2
         torch.export.save(program, opened, extra_files=metadata)

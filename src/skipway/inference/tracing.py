@@ -20,7 +20,7 @@ from skipway.models.network import Network
 INPUT, OUTPUT = "pictures", "logits"
 
 
-class Graph(nn.Module):
+class TracedNetwork(nn.Module):
     """The network in evaluation mode, behind the standardization of uint8 counts unless `rule` is None."""
 
     def __init__(self, network: Network, rule: Preprocessing | None) -> None:
@@ -36,7 +36,7 @@ class Graph(nn.Module):
         return self.network(pictures)
 
 
-def traced(graph: Graph, example: Tensor) -> ExportedProgram:
+def traced(graph: TracedNetwork, example: Tensor) -> ExportedProgram:
     """The program of torch.export, without dropout, and without the paths of this machine that torch notes in it.
 
     `example` has two pictures or more: torch takes a batch of one for a constant.

@@ -14,7 +14,7 @@ from skipway.errors import ModelFileError
 from skipway.files import read_bounded
 from skipway.interchange.containers.blobs import damaged
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Array, Notes, Source
+from skipway.interchange.source import Array, Notes, WeightFile
 from skipway.interchange.torch import read as torch_file
 from skipway.interchange.torch import safetensors as safetensors_file
 from skipway.reporting import agreeing, counted
@@ -43,7 +43,7 @@ def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001 (a folder has n
     return False
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """The arrays of a folder or of an index; the notes hold its config under `config` and `preprocessor_config`.
 
     Raises ModelFileError.
@@ -67,7 +67,7 @@ def read(path: Path) -> Source:
         notes["preprocessor_config"] = _json(preprocessor_config)
     notes["weights"] = chosen.name
     notes["weights_format"] = source.format
-    return Source("directory", path, source.arrays, source.layers, source.warnings, notes)
+    return WeightFile("directory", path, source.arrays, source.layers, source.warnings, notes)
 
 
 def _weights_in(folder: Path) -> Path | None:
@@ -79,11 +79,11 @@ def _weights_in(folder: Path) -> Path | None:
     return None
 
 
-def _read_index(path: Path) -> Source:
+def _read_index(path: Path) -> WeightFile:
     """Weights in several files: `weight_map` says which array lies in which."""
     index = _json(path)
     file_of = _checked_places(path, index.get("weight_map"))
-    sources: dict[str, Source] = {}
+    sources: dict[str, WeightFile] = {}
     total = 0
     for file in sorted(set(file_of.values())):
         read_weights = _reader(file)
@@ -104,7 +104,7 @@ def _read_index(path: Path) -> Source:
         they_are = agreeing(unlisted, "it is", "they are")
         warnings = (f"{counted(unlisted, 'array')} {are} in the files but not in the index; {they_are} left out",)
     notes: Notes = {"files": tuple(sources), "index_metadata": index.get("metadata", {})}
-    return Source("index", path, arrays, warnings=warnings, notes=notes)
+    return WeightFile("index", path, arrays, warnings=warnings, notes=notes)
 
 
 def _checked_places(path: Path, places: object) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _is_plain_name(name: str) -> bool:
     return name == Path(name).name
 
 
-def _reader(name: str) -> Callable[[Path], Source]:
+def _reader(name: str) -> Callable[[Path], WeightFile]:
     """The function that reads a weight file of this name."""
     endings = (".safetensors", f".safetensors{_INDEX}")
     if name.endswith(endings):

@@ -19,7 +19,7 @@ from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.options import ImportOptions
 from skipway.interchange.outputs import check_outputs, form_files
 from skipway.interchange.reading import read_any
-from skipway.interchange.report import Found
+from skipway.interchange.report import ReadWeights
 from skipway.reporting import counted, joined_lines, table
 from skipway.weights.bundle import Bundle, load_bundle
 
@@ -84,7 +84,7 @@ class Written(Protocol):
 class Converted:
     """A weight file understood, and what it became."""
 
-    found: Found
+    found: ReadWeights
     exported: Written
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from skipway.interchange.options import ImportOptions
 from skipway.interchange.outputs import check_model_path, check_outputs
 from skipway.interchange.reading import read_any
 from skipway.interchange.recognizing import recognized, some_of
-from skipway.interchange.report import Decisions, Found, Imported, notes_of
+from skipway.interchange.report import Decisions, Imported, ReadWeights, notes_of
 from skipway.interchange.settling import settle
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 from skipway.interchange.torch.state import Average
 from skipway.interchange.wrapping import bare_names
 from skipway.version import __version__
@@ -74,7 +74,7 @@ def read_files(file: Path, options: ImportOptions) -> tuple[Path | None, ...]:
     return file, options.prototxt, options.mean
 
 
-def read_weights(file: Path | str, options: ImportOptions = _ALL_OPEN) -> Found:
+def read_weights(file: Path | str, options: ImportOptions = _ALL_OPEN) -> ReadWeights:
     """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
     file = Path(file)
     source = _read(file, options)
@@ -100,7 +100,7 @@ def read_weights(file: Path | str, options: ImportOptions = _ALL_OPEN) -> Found:
         *no_classifier(spec),
         *untouched_statistics(bundle.tensors),
     )
-    return Found(
+    return ReadWeights(
         bundle=bundle,
         scheme=match.scheme,
         format=source.format,
@@ -114,7 +114,7 @@ def read_weights(file: Path | str, options: ImportOptions = _ALL_OPEN) -> Found:
     )
 
 
-def _read(file: Path, options: ImportOptions) -> Source:
+def _read(file: Path, options: ImportOptions) -> WeightFile:
     """The file's arrays, and the layers of its prototxt if it has one."""
     averages = get_args(Average)
     if options.average not in averages:
@@ -125,7 +125,7 @@ def _read(file: Path, options: ImportOptions) -> Source:
     return described(source, options.prototxt)
 
 
-def _arrays_of_the_network(source: Source, options: ImportOptions) -> tuple[dict[str, Array], tuple[str, ...]]:
+def _arrays_of_the_network(source: WeightFile, options: ImportOptions) -> tuple[dict[str, Array], tuple[str, ...]]:
     """The arrays that must be used, by the network's own names; and the names of those that the user leaves out."""
     arrays = network_arrays(source, options.average)
     unused = _unused(source, arrays, options.allow_unused)
@@ -133,7 +133,7 @@ def _arrays_of_the_network(source: Source, options: ImportOptions) -> tuple[dict
     return bare_names(source, kept), unused
 
 
-def _unused(source: Source, arrays: Mapping[str, Array], patterns: Sequence[str]) -> tuple[str, ...]:
+def _unused(source: WeightFile, arrays: Mapping[str, Array], patterns: Sequence[str]) -> tuple[str, ...]:
     """The arrays that may stay unused. Raises ModelFileError for a pattern that matches none."""
     matching: set[str] = set()
     for pattern in patterns:
@@ -146,7 +146,7 @@ def _unused(source: Source, arrays: Mapping[str, Array], patterns: Sequence[str]
     return tuple(name for name in arrays if name in matching)
 
 
-def _provenance(source: Source, match: Match) -> dict[str, Any]:
+def _provenance(source: WeightFile, match: Match) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "tool": f"skipway {__version__} import",
         "file": source.path.name,

@@ -14,7 +14,7 @@ from skipway.interchange.foreign import checked_head
 from skipway.interchange.keras import read_h5 as keras_h5
 from skipway.interchange.keras import read_zip as keras_zip
 from skipway.interchange.numpy import read as npy
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 from skipway.interchange.tensorflow import checkpoint as tf_checkpoint
 from skipway.interchange.tensorflow import graph as tf_graph
 from skipway.interchange.torch import read as torch_file
@@ -28,7 +28,7 @@ class Reader(Protocol):
     def looks_like(self, head: bytes, path: Path) -> bool:
         """Whether a file that begins with `head` has this format."""
 
-    def read(self, path: Path) -> Source:
+    def read(self, path: Path) -> WeightFile:
         """The file's arrays. Raises ModelFileError."""
 
 
@@ -45,7 +45,7 @@ _READERS: tuple[Reader, ...] = (
 )
 
 
-def read_any(path: Path, average: Average = "raw") -> Source:
+def read_any(path: Path, average: Average = "raw") -> WeightFile:
     """The arrays of a weight file, of a checkpoint's prefix or of a folder. Raises ModelFileError.
 
     Where a PyTorch file holds averaged weights too, `average` chooses.

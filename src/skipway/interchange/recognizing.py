@@ -13,7 +13,7 @@ from skipway.interchange.keras.topology import recognize
 from skipway.interchange.mapping.described_settings import settled
 from skipway.interchange.mapping.matching import Match, best
 from skipway.interchange.mapping.resnet_names import TORCH_NAMES
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 from skipway.models.catalog import find_spec
 from skipway.reporting import counted
 
@@ -24,7 +24,7 @@ _MOST_SHOWN = 4
 _STEM_NORM = tuple(f"stem.norm.{tensor}" for tensor in ("weight", "bias", "running_mean", "running_var"))
 
 
-def recognized(source: Source, arrays: Mapping[str, Array], model: str) -> tuple[Match, tuple[Doubt, ...]]:
+def recognized(source: WeightFile, arrays: Mapping[str, Array], model: str) -> tuple[Match, tuple[Doubt, ...]]:
     """The network, all of whose tensors are in the file, and doubts about its settings.
 
     `model` is the row of the catalog that the user named, or "". Raises ModelFileError where arrays are missing or
@@ -43,7 +43,7 @@ def recognized(source: Source, arrays: Mapping[str, Array], model: str) -> tuple
     return match, doubts
 
 
-def _require_complete(source: Source, match: Match, row: str) -> None:
+def _require_complete(source: WeightFile, match: Match, row: str) -> None:
     """Raises ModelFileError where the network lacks an array, or an array has no place in the network."""
     another = ""
     if row:
@@ -74,7 +74,7 @@ def _require_complete(source: Source, match: Match, row: str) -> None:
 
 
 def _described(
-    source: Source, shapes: Mapping[str, tuple[int, ...]], row: str
+    source: WeightFile, shapes: Mapping[str, tuple[int, ...]], row: str
 ) -> tuple[Match, tuple[Doubt, ...]] | None:
     """The network that a Keras file describes, whatever its layers are called.
 
@@ -106,7 +106,7 @@ def _described(
 
 
 def _named(
-    source: Source, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], row: str
+    source: WeightFile, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], row: str
 ) -> tuple[Match, tuple[Doubt, ...]]:
     """The network by the names of its arrays; what the layers say beside them counts unless a row is asked for.
 
@@ -128,7 +128,7 @@ def _named(
     return match, doubts
 
 
-def _unknown_names(source: Source, arrays: Mapping[str, Array], row: str) -> ModelFileError:
+def _unknown_names(source: WeightFile, arrays: Mapping[str, Array], row: str) -> ModelFileError:
     """The error for names that no network has."""
     has_numbered_layers = "conv2d/kernel" in arrays
     if has_numbered_layers and not source.layers:

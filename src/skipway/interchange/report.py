@@ -9,8 +9,8 @@ from typing import Any
 
 from skipway.data.preprocessing import Preprocessing, picture_values, rule_text
 from skipway.interchange.preparation.choosing import Choice
-from skipway.interchange.source import Source
-from skipway.interchange.tensorflow.names import Kind, classified
+from skipway.interchange.source import WeightFile
+from skipway.interchange.tensorflow.names import EntryKind, classified
 from skipway.reporting import counted, escaped, joined_lines
 from skipway.weights.bundle import Bundle
 
@@ -122,7 +122,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Found:
+class ReadWeights:
     """A weight file understood: the model that it is, and what there is to say about it."""
 
     bundle: Bundle
@@ -135,7 +135,7 @@ class Found:
     decisions: Decisions
 
 
-def notes_of(source: Source, average: str) -> tuple[str, ...]:
+def notes_of(source: WeightFile, average: str) -> tuple[str, ...]:
     """What a file holds beside the weights that were taken: averages, an optimizer, where training stood."""
     notes = source.notes
     lines = []
@@ -159,13 +159,13 @@ def notes_of(source: Source, average: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _has_average_variables(source: Source) -> bool:
+def _has_average_variables(source: WeightFile) -> bool:
     """Whether a TensorFlow file has moving averages beside the variables."""
     if source.framework != "tensorflow":
         return False
     for name in source.arrays:
         kind = classified(name, source.arrays).kind
-        if kind == Kind.AVERAGE:
+        if kind == EntryKind.AVERAGE:
             return True
     return False
 

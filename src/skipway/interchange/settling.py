@@ -18,7 +18,7 @@ from skipway.interchange.preparation.choosing import Choice, Preparation
 from skipway.interchange.preparation.conventions import prepared, stated
 from skipway.interchange.preparation.input_mean import convention, input_mean
 from skipway.interchange.preparation.witness import Witness
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 from skipway.models.network import Spec
 from skipway.weights.bundle import Bundle
 from skipway.weights.statistics_fit import POOR
@@ -58,7 +58,7 @@ class _Start:
 
 
 def settle(
-    source: Source, match: Match, tensors: dict[str, Tensor], labels: tuple[str, ...], options: ImportOptions
+    source: WeightFile, match: Match, tensors: dict[str, Tensor], labels: tuple[str, ...], options: ImportOptions
 ) -> Settled:
     """Ask the user's options first, then the file, then its statistics.
 
@@ -102,7 +102,7 @@ def settle(
     )
 
 
-def _start(source: Source, match: Match, tensors: Mapping[str, Tensor], options: ImportOptions) -> _Start:
+def _start(source: WeightFile, match: Match, tensors: Mapping[str, Tensor], options: ImportOptions) -> _Start:
     """The preparation that the user names, that the file states, or that is the custom of these networks."""
     if options.preprocessing:
         return _Start(options.preprocessing, None, ())

@@ -114,7 +114,7 @@ class Notes(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightFile:
     """A weight file as it was read.
 
     Attributes:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from skipway.errors import ModelFileError
 from skipway.interchange.mapping.matching import best
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 
 _DEEPEST = 4
 _MOST_SHOWN = 4
 _HEAD = re.compile(r"fc\.\d+\.(weight|bias)")
 
 
-def bare_names(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def bare_names(source: WeightFile, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays by the names that the network itself gives them, in a file of PyTorch; others stay as they are.
 
     A prefix is removed where the names behind it are those of a whole network, and the file's own names are those of
@@ -30,7 +30,7 @@ def bare_names(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return _with_plain_head(bare)
 
 
-def _prefix(source: Source, arrays: Mapping[str, Array]) -> str:
+def _prefix(source: WeightFile, arrays: Mapping[str, Array]) -> str:
     """The prefix of the names of a whole network; "" where no prefix has one."""
     shapes = {name: array.shape for name, array in arrays.items()}
     if best(shapes) is not None:

@@ -16,10 +16,10 @@ from skipway.models.plain import PlainSpec
 from skipway.models.resnet_v1 import ResNetV1Spec
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.models.rows import alexnet, highway, plain, resnet_v1, resnet_v2
-from skipway.models.rows.entry import Entry
+from skipway.models.rows.entry import CatalogEntry
 from skipway.values import from_plain
 
-ENTRIES: tuple[Entry, ...] = (
+ENTRIES: tuple[CatalogEntry, ...] = (
     *alexnet.ENTRIES,
     *highway.ENTRIES,
     *plain.ENTRIES,
@@ -27,7 +27,7 @@ ENTRIES: tuple[Entry, ...] = (
     *resnet_v2.ENTRIES,
 )
 
-CATALOG: dict[str, Entry] = {entry.spec.name: entry for entry in ENTRIES}
+CATALOG: dict[str, CatalogEntry] = {entry.spec.name: entry for entry in ENTRIES}
 if len(CATALOG) != len(ENTRIES):
     raise RuntimeError("two rows of the catalog share a name")
 
@@ -84,7 +84,7 @@ def _by_depth(name: str) -> list[str | int]:
     return parts
 
 
-def find_entry(name: str) -> Entry:
+def find_entry(name: str) -> CatalogEntry:
     """The row of that name, or of the default layout of a bare architecture. Raises UnknownNameError."""
     known = [*CATALOG, *ALIASES]
     if not isinstance(name, str):

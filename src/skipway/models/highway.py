@@ -170,7 +170,7 @@ class HighwayMLP(MLP):
         return dense_unit(spec.width, spec)
 
 
-class Stage(nn.Module):
+class GatedStage(nn.Module):
     """Max pool and dropout in front (not in the first stage), the plain convolution, the highway units."""
 
     def __init__(self, channels: int, row: HighwayStage, spec: HighwaySpec, *, pool: bool) -> None:
@@ -209,7 +209,7 @@ class Highway(Network):
         channels = spec.in_channels
         for number, row in enumerate(spec.stages, 1):
             name = f"stage{number}"
-            self.add_module(name, Stage(channels, row, spec, pool=number > 1))
+            self.add_module(name, GatedStage(channels, row, spec, pool=number > 1))
             self.stages.append(name)
             channels = row.depth
         self.last_conv = conv2d_same(channels, spec.last_width, 1)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from skipway.errors import ModelFileError
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 
-Reader = Callable[[Path], Source]
+Reader = Callable[[Path], WeightFile]
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 243861814\n"

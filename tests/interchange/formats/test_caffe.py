@@ -13,7 +13,7 @@ from skipway.errors import ModelFileError
 from skipway.interchange.caffe import prototxt
 from skipway.interchange.caffe import read as caffe
 from skipway.interchange.containers.protobuf import encode_bytes, encode_float, encode_int, encode_length, encode_varint
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 
 FIXTURES = Path(__file__).parent / "fixtures" / "caffe"
 FORMS = ("v0", "v1", "v1_unpacked", "v2", "v2_half")
@@ -40,7 +40,7 @@ def blob(*shape: int, data: bytes = ONES) -> bytes:
     return encode_bytes(5, data) + encode_bytes(7, encode_bytes(1, dims))
 
 
-def read(tmp_path: Path, data: bytes) -> Source:
+def read(tmp_path: Path, data: bytes) -> WeightFile:
     file = tmp_path / "net.caffemodel"
     file.write_bytes(data)
     return caffe.read(file)

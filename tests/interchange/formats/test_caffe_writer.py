@@ -16,7 +16,7 @@ from skipway.interchange.caffe import prototxt
 from skipway.interchange.caffe import read as caffe
 from skipway.interchange.caffe import write as caffe_writer
 from skipway.interchange.caffe.message import Symbol
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, WeightFile
 
 FIXTURES = Path(__file__).parent / "fixtures" / "caffe"
 CONV = Layer(
@@ -51,7 +51,7 @@ def arrays() -> dict[str, np.ndarray]:
     return {"conv2/0": weight, "conv2/1": draw.normal(size=4).astype("f4"), "bn/0": draw.normal(size=4)}
 
 
-def same(source: Source, expected: dict[str, np.ndarray]) -> bool:
+def same(source: WeightFile, expected: dict[str, np.ndarray]) -> bool:
     assert list(source.arrays) == list(expected)
     found = {name: array.read() for name, array in source.arrays.items()}
     return all(

@@ -14,7 +14,7 @@ import pytest
 from skipway.interchange.keras import read_h5 as keras_h5
 from skipway.interchange.keras import read_zip as keras_zip
 from skipway.interchange.keras.config import parse_config
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 
 FIXTURES = Path(__file__).parent / "fixtures" / "keras"
 SHAPES = {
@@ -41,7 +41,7 @@ def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return module.drawn(name, shape)
 
 
-def _read(file: Path) -> Source:
+def _read(file: Path) -> WeightFile:
     return keras_zip.read(file) if file.suffix == ".keras" else keras_h5.read(file)
 
 

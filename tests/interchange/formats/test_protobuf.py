@@ -6,10 +6,10 @@ import pytest
 from google.protobuf import struct_pb2, wrappers_pb2
 
 from skipway.interchange.containers import protobuf
-from skipway.interchange.containers.protobuf import Budget, Field, WireError, fields
+from skipway.interchange.containers.protobuf import Budget, WireError, WireField, fields
 
 
-def read(data: bytes, budget: int = 100) -> list[Field]:
+def read(data: bytes, budget: int = 100) -> list[WireField]:
     return list(fields(data, 0, len(data), Budget(budget)))
 
 
@@ -36,10 +36,10 @@ def test_numbers_in_a_row_are_one_field() -> None:
     single = b"\x2d\x00\x00\x80\x3f"
     data = b"\x08\x05" + single * 1000 + b"\x2a\x01\xff" + single
     assert read(data, budget=5) == [
-        Field(1, 0, 1, 2, 5),
-        Field(5, 5, 2, 5002, items=1000),
-        Field(5, 2, 5004, 5005),
-        Field(5, 5, 5006, 5010),
+        WireField(1, 0, 1, 2, 5),
+        WireField(5, 5, 2, 5002, items=1000),
+        WireField(5, 2, 5004, 5005),
+        WireField(5, 5, 5006, 5010),
     ]
 
 

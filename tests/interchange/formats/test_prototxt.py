@@ -14,12 +14,12 @@ from skipway.interchange.caffe import read as caffe
 from skipway.interchange.caffe.check import mismatches, spatial
 from skipway.interchange.caffe.message import TextError
 from skipway.interchange.caffe.prototxt import parse
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 
 FIXTURES = Path(__file__).parent / "fixtures" / "caffe"
 
 
-def read(tmp_path: Path, text: str | bytes, **named: str) -> Source:
+def read(tmp_path: Path, text: str | bytes, **named: str) -> WeightFile:
     file = tmp_path / "net.prototxt"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return prototxt.read(file, **named)

@@ -15,7 +15,7 @@ from tests.interchange.formats.tensorflow_files import FIXTURES, FLOAT, assert_s
 from skipway.errors import ModelFileError
 from skipway.interchange.tensorflow.checkpoint import looks_like, read
 from skipway.interchange.tensorflow.crc32c import crc32c, masked
-from skipway.interchange.tensorflow.slices import Part, part_key, part_message, part_of, whole
+from skipway.interchange.tensorflow.slices import SavedPart, part_key, part_message, part_of, whole
 from skipway.interchange.tensorflow.wire import Message
 
 
@@ -61,7 +61,7 @@ def test_big_endian_values(tmp_path: Path) -> None:
 def parts_of(sizes: list[tuple[int, int]], shape: tuple[int, ...] = (6, 2)) -> dict[bytes, bytes]:
     """A variable cut along its first dimension into (start, length), all ones, in one shard."""
     rows, offset = {}, 0
-    parts = [Part(((start, length), (0, -1))) for start, length in sizes]
+    parts = [SavedPart(((start, length), (0, -1))) for start, length in sizes]
     for (_, length), part in zip(sizes, parts, strict=True):
         values = np.ones((max(length, 0), 2), "<f4")
         rows[part_key("net/fc", part)] = entry(values, offset=offset)
@@ -83,15 +83,15 @@ def test_parts_that_do_not_fit(tmp_path: Path, sizes: list[tuple[int, int]]) -> 
 
 def test_a_missing_part(tmp_path: Path) -> None:
     rows = parts_of([(0, 2), (2, 4)])
-    rows.pop(part_key("net/fc", Part(((2, 4), (0, -1)))))
+    rows.pop(part_key("net/fc", SavedPart(((2, 4), (0, -1)))))
     refused(read, bundle(tmp_path, rows, bytes(200)), "a part of net/fc is missing")
 
 
 @pytest.mark.parametrize("start", [0, 1, 63, 64, 8191, 8192, 1 << 20, (1 << 62) + 5])
 def test_keys_of_parts_sort_as_the_parts_do(start: int) -> None:
-    keys = [part_key("a", Part(((at, 1),))) for at in (-start - 2, start, start + 1)]
+    keys = [part_key("a", SavedPart(((at, 1),))) for at in (-start - 2, start, start + 1)]
     assert keys == sorted(set(keys))
-    part = Part(((start, 5), (0, -1), (3, 0)))
+    part = SavedPart(((start, 5), (0, -1), (3, 0)))
     assert part_of(Message(memoryview(part_message(part)))) == part
 
 
@@ -147,7 +147,7 @@ def v1(folder: Path, variable: bytes, saved: bytes | None, rank: int = 1) -> Pat
 ALL = whole(1)
 
 
-def listed(size: int, code: int = FLOAT, part: Part = ALL) -> bytes:
+def listed(size: int, code: int = FLOAT, part: SavedPart = ALL) -> bytes:
     return message((1, b"a"), (2, message((2, message((1, size))))), (3, code), (4, part_message(part)))
 
 
@@ -181,7 +181,7 @@ V1_LIES: dict[str, Callable[[Path], Path]] = {
     "another name": lambda folder: v1(folder, listed(3), saved(THREE, b"b")),
     "another width": lambda folder: v1(folder, listed(3, code=2), saved(message((6, bytes(20))))),
     "unknown type": lambda folder: v1(folder, listed(3, code=99), saved(THREE)),
-    "part outside": lambda folder: v1(folder, listed(3, part=Part(((0, 5),))), saved(THREE)),
+    "part outside": lambda folder: v1(folder, listed(3, part=SavedPart(((0, 5),))), saved(THREE)),
     "part of two dimensions": lambda folder: v1(folder, listed(3, part=whole(2)), saved(THREE), rank=2),
     "number without end": lambda folder: v1(folder, listed(3, code=3), saved(message((7, b"\x80\x80")))),
     "number too long": lambda folder: v1(folder, listed(1, code=3), saved(message((7, b"\x80" * 11 + b"\x01")))),

@@ -13,7 +13,7 @@ from skipway.errors import SkipwayError
 from skipway.inference.engines.base import Engine, EngineError, Work
 from skipway.inference.engines.quantization import quantize
 from skipway.inference.onnx_file import runner, write
-from skipway.inference.tracing import Graph, quiet, traced
+from skipway.inference.tracing import TracedNetwork, quiet, traced
 from skipway.privacy import import_openvino
 
 _PLAIN, _INT8 = "network.onnx", "network-int8.onnx"
@@ -69,7 +69,7 @@ def _plain(work: Work) -> Path:
     spec = work.network.spec
     example = torch.zeros(2, spec.in_channels, spec.input_size, spec.input_size)
     with quiet():
-        program = traced(Graph(work.network, None), example)
+        program = traced(TracedNetwork(work.network, None), example)
         metadata = {"network": spec.name}
         return work.cache.keep(_PLAIN, lambda to: write(program, to, metadata, outside=False))
 

@@ -21,7 +21,7 @@ LIMITS: dict[Precision, float] = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.1}
 
 
 @dataclass(frozen=True)
-class Kind:
+class EngineKind:
     """What there is to know about an engine before it is opened.
 
     Attributes:
@@ -45,11 +45,11 @@ class Kind:
         return precision in self.precisions and device.type in self.devices
 
 
-KINDS: dict[str, Kind] = {
-    "eager": Kind(open_eager, ("fp32", "bf16"), ("cpu", "cuda")),
-    "compile": Kind(open_compiled, ("fp32", "bf16"), ("cpu", "cuda")),
-    "onnxruntime": Kind(open_onnxruntime, ("fp32", "int8"), ("cpu",), ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": Kind(
+KINDS: dict[str, EngineKind] = {
+    "eager": EngineKind(open_eager, ("fp32", "bf16"), ("cpu", "cuda")),
+    "compile": EngineKind(open_compiled, ("fp32", "bf16"), ("cpu", "cuda")),
+    "onnxruntime": EngineKind(open_onnxruntime, ("fp32", "int8"), ("cpu",), ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": EngineKind(
         open_openvino, ("fp32", "bf16", "int8"), ("cpu",), ("onnx", "onnxscript", "onnxruntime", "openvino")
     ),
 }

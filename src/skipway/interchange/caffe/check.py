@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skipway.interchange.caffe.prototxt import LEARNING
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, WeightFile
 from skipway.reporting import agreeing, counted
 
 Shape = tuple[int, ...]
@@ -37,7 +37,7 @@ def spatial(param: Mapping[str, Any], name: str, default: int) -> tuple[int, int
     return sides[0], sides[-1]
 
 
-def mismatches(described: Source, weights: Source) -> tuple[str, ...]:
+def mismatches(described: WeightFile, weights: WeightFile) -> tuple[str, ...]:
     """One line for each difference between the prototxt `described` and the caffemodel `weights`.
 
     Some published prototxts leave out `group: 2`. The shape of the weight shows the groups, and the line says so.
@@ -64,7 +64,7 @@ def mismatches(described: Source, weights: Source) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _stored_shapes(weights: Source) -> dict[str, list[Shape]]:
+def _stored_shapes(weights: WeightFile) -> dict[str, list[Shape]]:
     """The shapes of each layer's blobs, by the name of the layer, of the layers that have blobs."""
     shapes = {}
     for layer in weights.layers:

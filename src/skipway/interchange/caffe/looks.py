@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from skipway.interchange.containers import protobuf
-from skipway.interchange.containers.protobuf import Budget, Field, WireError
+from skipway.interchange.containers.protobuf import Budget, WireError, WireField
 from skipway.interchange.foreign import describe_foreign
 
 # The fields that a NetParameter can start with: name, layers of the old form, input, layers of the new form.
@@ -87,7 +87,7 @@ def _starts_blob(head: bytes) -> bool:
     return False
 
 
-def _holds_numbers(field: Field, width: int) -> bool:
+def _holds_numbers(field: WireField, width: int) -> bool:
     """Whether a field holds numbers of `width` bytes: many in one piece, or one."""
     if field.wire == protobuf.BYTES:
         size = field.end - field.start
@@ -121,7 +121,7 @@ def describe_bytes(head: bytes) -> str:
     return describe_foreign(head)
 
 
-def _first(head: bytes, at: int) -> Field:
+def _first(head: bytes, at: int) -> WireField:
     """The field at `at` of bytes that may end within its payload.
 
     Raises WireError where the bytes are no protocol buffer.
@@ -131,7 +131,7 @@ def _first(head: bytes, at: int) -> Field:
     wire = tag & 7
     if wire == protobuf.BYTES:
         length, start = protobuf.varint(head, start, len(head))
-        return Field(number, wire, start, start + length)
+        return WireField(number, wire, start, start + length)
     following = protobuf.fields(head, at, len(head), Budget(1))
     return next(following)
 

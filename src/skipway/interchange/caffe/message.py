@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry
+from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, SchemaField
 from skipway.interchange.containers import protobuf
-from skipway.interchange.containers.protobuf import Budget, Buffer, Field, WireError
+from skipway.interchange.containers.protobuf import Budget, Buffer, WireError, WireField
 
 Message = dict[str, list[Any]]
 
@@ -35,7 +35,7 @@ class Symbol(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteSpan:
     """Numbers that stay in the file.
 
     They are `count` numbers of `width` bytes each and begin at byte `start`. `gap` bytes, to be skipped, stand before
@@ -67,7 +67,7 @@ def decode(buffer: Buffer, start: int, end: int, kind: str, budget: Budget) -> M
     return message
 
 
-def _values(buffer: Buffer, field: Field, entry: Entry, budget: Budget) -> list[Any]:
+def _values(buffer: Buffer, field: WireField, entry: SchemaField, budget: Budget) -> list[Any]:
     """The values of a field.
 
     There are none where the field has another wire type: forks of Caffe gave some numbers another meaning.
@@ -91,7 +91,7 @@ def _values(buffer: Buffer, field: Field, entry: Entry, budget: Budget) -> list[
     return _integers(buffer, field, kind, budget)
 
 
-def _integers(buffer: Buffer, field: Field, kind: str, budget: Budget) -> list[int | bool | str]:
+def _integers(buffer: Buffer, field: WireField, kind: str, budget: Budget) -> list[int | bool | str]:
     packed = field.wire == protobuf.BYTES
     if not packed and field.wire != protobuf.VARINT:
         return []
@@ -112,7 +112,7 @@ def _named(value: int, kind: str) -> int | bool | str:
     return words.get(value, value)
 
 
-def _text(buffer: Buffer, field: Field) -> str:
+def _text(buffer: Buffer, field: WireField) -> str:
     size = field.end - field.start
     if size > MAX_TEXT:
         raise WireError(f"the text at byte {field.start:,} has {size:,} bytes")
@@ -120,7 +120,7 @@ def _text(buffer: Buffer, field: Field) -> str:
     return encoded.decode("utf-8", "backslashreplace")
 
 
-def _floats(buffer: Buffer, field: Field, budget: Budget) -> list[float]:
+def _floats(buffer: Buffer, field: WireField, budget: Budget) -> list[float]:
     """Numbers of single precision as they read in a text: 0.1, not the 0.10000000149 nearest to it."""
     size = field.end - field.start
     if field.wire == protobuf.BYTES and size % 4 == 0:
@@ -142,36 +142,36 @@ def _floats(buffer: Buffer, field: Field, budget: Budget) -> list[float]:
     return values
 
 
-def _spans(field: Field, entry: Entry) -> list[Span]:
+def _spans(field: WireField, entry: SchemaField) -> list[ByteSpan]:
     """Where the numbers of a blob lie in the file. Raises WireError where their bytes are no whole numbers."""
     wire, width = _SPANS[entry.kind]
     if field.wire == protobuf.BYTES:
         size = field.end - field.start
         if size % width:
             raise WireError(f"the {entry.name} at byte {field.start:,} are {size:,} bytes, no multiple of {width}")
-        packed = Span(field.start, size // width, width, gap=0)
+        packed = ByteSpan(field.start, size // width, width, gap=0)
         return [packed]
     if field.wire != wire:
         return []
     gap = _gap(field)
-    unpacked = Span(field.start, field.items, width, gap)
+    unpacked = ByteSpan(field.start, field.items, width, gap)
     return [unpacked]
 
 
-def _gap(field: Field) -> int:
+def _gap(field: WireField) -> int:
     """Bytes before each number of numbers that are not packed: the tag of each, where there are several of them."""
     has_tags = field.items > 1
     return int(has_tags)
 
 
-def _entry_of(name: str, kind: str) -> Entry | None:
+def _entry_of(name: str, kind: str) -> SchemaField | None:
     """What the schema says of a field of a message of that kind; None where it says nothing."""
     entries = NUMBERS.get(kind, {})
     _, entry = entries.get(name, (0, None))
     return entry
 
 
-def _message_kind(entry: Entry | None) -> str:
+def _message_kind(entry: SchemaField | None) -> str:
     """The kind of the messages that a field holds, "" where the schema has none."""
     if entry is None or entry.kind not in MESSAGES:
         return ""
@@ -200,7 +200,7 @@ def conform(message: Message, kind: str, where: str = "") -> None:
             conform(value, inner_kind, place)
 
 
-def _conformed(value: Any, entry: Entry | None, place: str) -> Any:
+def _conformed(value: Any, entry: SchemaField | None, place: str) -> Any:
     """A value as the binary form would give it. Raises TextError where it is not of its field's kind."""
     if entry is None:
         if isinstance(value, Symbol) and value in ("true", "false"):

@@ -23,7 +23,7 @@ from skipway.interchange.caffe.net import check_names, in_phase, inputs_of, laye
 from skipway.interchange.caffe.upgrade import form_of, upgraded
 from skipway.interchange.containers.protobuf import WireError
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Notes, Source
+from skipway.interchange.source import Notes, WeightFile
 
 MAX_BYTES = 4 << 20  # the deepest published ResNet takes 200 kB
 MAX_DEPTH = 32
@@ -52,7 +52,7 @@ class _Token(NamedTuple):
     line: int
 
 
-def read(path: Path, phase: str = "TEST") -> Source:
+def read(path: Path, phase: str = "TEST") -> WeightFile:
     """The layers of the network in that phase, TEST or TRAIN; no arrays.
 
     `notes` has `name`, `inputs` (blob names to shapes, () where it does not say) and `form`. Raises ModelFileError.
@@ -76,7 +76,7 @@ def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001
     return is_text(head)
 
 
-def _source(path: Path, net: Message, phase: str) -> Source:
+def _source(path: Path, net: Message, phase: str) -> WeightFile:
     conform(net, "NetParameter")
     messages = []
     for message in upgraded(net):
@@ -88,7 +88,7 @@ def _source(path: Path, net: Message, phase: str) -> Source:
         raise WireError(f"it has no layers in phase {phase}")
     warnings = check_names(layers, LEARNING)
     notes: Notes = {"name": str(last(net, "name", "")), "form": form_of(net), "inputs": inputs_of(net, layers)}
-    return Source("prototxt", path, {}, tuple(layers), warnings, notes)
+    return WeightFile("prototxt", path, {}, tuple(layers), warnings, notes)
 
 
 def parse(text: str) -> Message:

@@ -18,7 +18,7 @@ import numpy as np
 
 from skipway.errors import ModelFileError
 from skipway.interchange.caffe.looks import describe_bytes, is_blob, is_net
-from skipway.interchange.caffe.message import MAX_FIELDS, Message, Span, decode, last
+from skipway.interchange.caffe.message import MAX_FIELDS, ByteSpan, Message, decode, last
 from skipway.interchange.caffe.net import (
     check_names,
     checked_dimensions,
@@ -31,7 +31,7 @@ from skipway.interchange.caffe.upgrade import form_of, upgraded
 from skipway.interchange.containers.blobs import unread
 from skipway.interchange.containers.protobuf import Budget, Buffer, WireError
 from skipway.interchange.foreign import checked_head
-from skipway.interchange.source import Array, Notes, Source
+from skipway.interchange.source import Array, Notes, WeightFile
 from skipway.reporting import agreeing, counted
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ _NUMBERS = {"double_data": "<f8", "data": "<f4", "double_diff": "<f8", "diff": "
 _CHUNK = 1 << 20  # numbers
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """The arrays and layers of a `.caffemodel` of any of Caffe's three forms.
 
     Raises ModelFileError where the file is of another kind, damaged or unreadable.
@@ -56,7 +56,7 @@ def read(path: Path) -> Source:
     return _mapped(path, lambda buffer: _source(path, buffer))
 
 
-def read_mean(path: Path) -> Source:
+def read_mean(path: Path) -> WeightFile:
     """A `.binaryproto`: the one array `mean`, for pictures (1, C, H, W), channels in BGR.
 
     Raises ModelFileError where the file is of another kind, damaged or unreadable.
@@ -65,12 +65,12 @@ def read_mean(path: Path) -> Source:
     if not looks_like_mean(head, path):
         raise ModelFileError(f"{path} is no binaryproto but {describe_bytes(head)}")
 
-    def source(buffer: Buffer) -> Source:
+    def source(buffer: Buffer) -> WeightFile:
         size = len(buffer)
         blob = decode(buffer, 0, size, "BlobProto", Budget(MAX_FIELDS))
         array, field = _array(MEAN, blob, path, size)
         warnings = _gradient_warnings([field])
-        return Source("binaryproto", path, {MEAN: array}, warnings=warnings)
+        return WeightFile("binaryproto", path, {MEAN: array}, warnings=warnings)
 
     return _mapped(path, source)
 
@@ -99,7 +99,7 @@ def _mapped(path: Path, made: Callable[[Buffer], T]) -> T:
         raise unread(path, error) from None
 
 
-def _source(path: Path, buffer: Buffer) -> Source:
+def _source(path: Path, buffer: Buffer) -> WeightFile:
     size = len(buffer)
     net = decode(buffer, 0, size, "NetParameter", Budget(MAX_FIELDS))
     messages = upgraded(net)
@@ -126,7 +126,7 @@ def _source(path: Path, buffer: Buffer) -> Source:
         "inputs": inputs_of(net, layers),
         "shared": shared_of(layers),
     }
-    return Source("caffemodel", path, arrays, tuple(layers), warnings, notes)
+    return WeightFile("caffemodel", path, arrays, tuple(layers), warnings, notes)
 
 
 def _gradient_warnings(fields: list[str]) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def _shape(blob: Message) -> tuple[int, ...]:
     return dimensions(shape)
 
 
-def _stored(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
+def _stored(blob: Message) -> tuple[list[ByteSpan], np.dtype[Any], str]:
     """Where a blob's numbers lie, their type, and the name of their field."""
     if "raw_data" in blob:
         return _stored_raw(blob)
@@ -181,7 +181,7 @@ def _stored(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
     return [], np.dtype(_NUMBERS[name]), name
 
 
-def _stored_raw(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
+def _stored_raw(blob: Message) -> tuple[list[ByteSpan], np.dtype[Any], str]:
     """As `_stored`, of a blob that has its numbers in `raw_data`, as bytes of the type `raw_data_type`."""
     kind = last(blob, "raw_data_type", 0)
     if kind not in _RAW:
@@ -191,7 +191,7 @@ def _stored_raw(blob: Message) -> tuple[list[Span], np.dtype[Any], str]:
     width = dtype.itemsize
     if raw.count % width:
         raise WireError(f"a blob's raw_data are {raw.count:,} bytes, no multiple of {width}")
-    numbers = Span(raw.start, raw.count // width, width, gap=0)
+    numbers = ByteSpan(raw.start, raw.count // width, width, gap=0)
     return [numbers], dtype, "raw_data"
 
 
@@ -204,7 +204,7 @@ class _Load:
 
     path: Path
     size: int
-    spans: list[Span]
+    spans: list[ByteSpan]
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 

@@ -26,7 +26,7 @@ ENUMERATIONS: dict[str, dict[int, str]] = {
 }  # fmt: skip
 
 
-class Entry(NamedTuple):
+class SchemaField(NamedTuple):
     """A field of a message: its name, its kind, and whether it may have several values."""
 
     name: str
@@ -34,19 +34,19 @@ class Entry(NamedTuple):
     repeated: bool
 
 
-def _entries(*lines: str) -> dict[int, Entry]:
+def _entries(*lines: str) -> dict[int, SchemaField]:
     """The fields of a message by their numbers, from lines like `4 kernel_size int*`."""
     entries = {}
     for line in lines:
         number, name, kind = line.split()
         repeated = kind.endswith("*")
-        entries[int(number)] = Entry(name, kind.rstrip("*"), repeated)
+        entries[int(number)] = SchemaField(name, kind.rstrip("*"), repeated)
     return entries
 
 
 _DATA = ("1 source text", "2 scale float", "3 mean_file text", "4 batch_size int", "5 crop_size int", "6 mirror bool")
 
-MESSAGES: dict[str, dict[int, Entry]] = {
+MESSAGES: dict[str, dict[int, SchemaField]] = {
     "NetParameter": _entries(
         "1 name text", "2 layers V1LayerParameter*", "3 input text*", "4 input_dim int*", "8 input_shape BlobShape*",
         "100 layer LayerParameter*",
@@ -123,6 +123,6 @@ MESSAGES: dict[str, dict[int, Entry]] = {
 }  # fmt: skip
 
 # The same by name, for texts and for writing.
-NUMBERS: dict[str, dict[str, tuple[int, Entry]]] = {
+NUMBERS: dict[str, dict[str, tuple[int, SchemaField]]] = {
     message: {entry.name: (number, entry) for number, entry in entries.items()} for message, entries in MESSAGES.items()
 }

@@ -9,14 +9,14 @@ from skipway.errors import ModelFileError
 from skipway.interchange.caffe import prototxt
 from skipway.interchange.caffe.check import mismatches
 from skipway.interchange.caffe.prototxt import LEARNING
-from skipway.interchange.source import Layer, Notes, Source
+from skipway.interchange.source import Layer, Notes, WeightFile
 
 # In a line of `mismatches`: the prototxt leaves out the groups, as some published prototxts of AlexNet do.
 _WITHOUT_GROUPS = ": group is 1, "
 _DESCRIBED_FORMATS = {"caffemodel", "npy", "npz"}
 
 
-def described(source: Source, text: Path | None) -> Source:
+def described(source: WeightFile, text: Path | None) -> WeightFile:
     """A source with the layers of the prototxt `text`, or of the one beside a caffemodel that has its name.
 
     `text` may describe a caffemodel or a `.npy` of caffe-tensorflow. Raises ModelFileError where it is for something
@@ -34,7 +34,7 @@ def described(source: Source, text: Path | None) -> Source:
         return dataclasses.replace(source, warnings=(*source.warnings, warning))
 
 
-def _described(source: Source, text: Path) -> Source:
+def _described(source: WeightFile, text: Path) -> WeightFile:
     """As `described`, with a prototxt that is there."""
     if source.format not in _DESCRIBED_FORMATS:
         raise ModelFileError(f"{source.path} is no file of Caffe, which a prototxt describes; leave --prototxt out")
@@ -67,7 +67,7 @@ def _described(source: Source, text: Path) -> Source:
     return dataclasses.replace(source, layers=tuple(layers), warnings=tuple(warnings), notes=notes)
 
 
-def _arrays(layer: Layer, source: Source) -> tuple[str, ...]:
+def _arrays(layer: Layer, source: WeightFile) -> tuple[str, ...]:
     """The names of a layer's arrays: those of the source's layer of that name, or else those named after the layer."""
     for stored in source.layers:
         if stored.name == layer.name and stored.arrays:
@@ -82,7 +82,7 @@ def _layer_name(array: str) -> str:
     return layer
 
 
-def _missing_layers(found: Source, source: Source) -> list[str]:
+def _missing_layers(found: WeightFile, source: WeightFile) -> list[str]:
     """One line for each layer that only the prototxt or only the arrays of caffe-tensorflow have.
 
     Their shapes are not compared: a prototxt does not say how caffe-tensorflow lays out its arrays.

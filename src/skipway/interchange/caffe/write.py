@@ -17,7 +17,7 @@ import numpy as np
 from skipway.errors import ModelFileError
 from skipway.files import write_text, write_whole
 from skipway.interchange.caffe.message import Symbol
-from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, Entry
+from skipway.interchange.caffe.schema import ENUMERATIONS, MESSAGES, NUMBERS, SchemaField
 from skipway.interchange.containers import protobuf
 from skipway.interchange.source import Layer
 from skipway.reporting import agreeing, counted
@@ -182,7 +182,7 @@ def _message(path: Path, fields: Mapping[str, Any], kind: str) -> bytes:
     return encoded
 
 
-def _encoded(path: Path, number: int, entry: Entry, value: Any) -> bytes:
+def _encoded(path: Path, number: int, entry: SchemaField, value: Any) -> bytes:
     """A value as a field of that number. Raises ModelFileError for a word that an enumeration does not have."""
     kind = entry.kind
     if kind in MESSAGES:
@@ -199,7 +199,7 @@ def _encoded(path: Path, number: int, entry: Entry, value: Any) -> bytes:
     return protobuf.encode_int(number, int(value))
 
 
-def _code(path: Path, entry: Entry, word: str) -> int:
+def _code(path: Path, entry: SchemaField, word: str) -> int:
     """The number of a word of an enumeration. Raises ModelFileError for a word that it does not have."""
     codes = {known: code for code, known in ENUMERATIONS[entry.kind].items()}
     if word not in codes:
@@ -288,7 +288,7 @@ def _lines(fields: Mapping[str, Any], kind: str, indent: str) -> list[str]:
     return lines
 
 
-def _text_value(value: Any, entry: Entry | None) -> str:
+def _text_value(value: Any, entry: SchemaField | None) -> str:
     """A value in the text form: the words of enumerations stand bare, other texts in quotes."""
     if isinstance(value, np.generic):
         value = value.item()

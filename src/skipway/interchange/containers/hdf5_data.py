@@ -102,7 +102,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Packed:
+class FilteredData:
     """An array in chunks.
 
     - `sides`: the sides of a chunk, in elements.
@@ -130,7 +130,7 @@ class Stored:
     subject: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    data: int | Packed | bytes
+    data: int | FilteredData | bytes
     brain: bool = False
 
     @property
@@ -164,7 +164,7 @@ class Stored:
 
     def _stored_values(self) -> np.ndarray:
         """The values as they lie in the file."""
-        if isinstance(self.data, Packed):
+        if isinstance(self.data, FilteredData):
             return self._unpacked(self.data)
         if isinstance(self.data, bytes):
             writable = bytearray(self.data)
@@ -175,7 +175,7 @@ class Stored:
             self.region.fill(self.data, flat.data)
         return values
 
-    def _unpacked(self, packed: Packed) -> np.ndarray:
+    def _unpacked(self, packed: FilteredData) -> np.ndarray:
         """The values of an array in chunks. Chunks at its end are larger than what is left of it."""
         values = np.empty(self.shape, self._plain)
         for chunk in packed.chunks:
@@ -192,7 +192,7 @@ class Stored:
             values[tuple(inside)] = piece[tuple(used)]
         return values
 
-    def _unfiltered(self, raw: bytes | bytearray, packed: Packed, skipped: int) -> bytes | bytearray:
+    def _unfiltered(self, raw: bytes | bytearray, packed: FilteredData, skipped: int) -> bytes | bytearray:
         """A chunk without its filters, the last one undone first. Raises ModelFileError."""
         size = math.prod(packed.sides) * self.dtype.itemsize
         for number in reversed(range(len(packed.filters))):

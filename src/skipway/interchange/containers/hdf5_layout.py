@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
-from skipway.interchange.containers.hdf5_data import DEFLATE, FLETCHER32, SHUFFLE, Chunk, Packed, Region, Stored
+from skipway.interchange.containers.hdf5_data import DEFLATE, FLETCHER32, SHUFFLE, Chunk, FilteredData, Region, Stored
 
 _GROWTH = 8  # times the file's size that all arrays together may unpack to; trained weights hardly compress
 _SLACK = 64 << 20  # bytes that they may unpack to in addition
@@ -44,7 +44,7 @@ class Layouts:
         subject = f"{self._subject}: {name!r}"
         return Stored(self._region, subject, shape, dataset.dtype, data, brain=brain)
 
-    def _data(self, dataset: Any, name: str, size: int) -> int | Packed | bytes:
+    def _data(self, dataset: Any, name: str, size: int) -> int | FilteredData | bytes:
         """The place, the chunks or the bytes of an array of `size` bytes."""
         plist = dataset.id.get_create_plist()
         layout = plist.get_layout()
@@ -76,7 +76,7 @@ class Layouts:
             self._fail(f"{name!r} declares {size} bytes, but the file does not hold them")
         return int(offset)
 
-    def _packed(self, dataset: Any, name: str, plist: Any) -> Packed:
+    def _packed(self, dataset: Any, name: str, plist: Any) -> FilteredData:
         """The chunks of an array and their filters. `plist` is how the library keeps its layout."""
         sides = tuple(plist.get_chunk())
         chunk_size = math.prod(sides) * dataset.dtype.itemsize
@@ -91,7 +91,7 @@ class Layouts:
         places = {chunk.place for chunk in chunks if self._is_within(chunk, grid)}
         if len(chunks) != expected or len(places) != expected:
             self._fail(f"{name!r} has chunks that lie outside of it or of the file")
-        return Packed(sides, tuple(chunks), filters)
+        return FilteredData(sides, tuple(chunks), filters)
 
     def _filters(self, name: str, plist: Any) -> tuple[int, ...]:
         """The codes of an array's filters, each of which may be applied once."""

@@ -25,7 +25,7 @@ class WireError(ValueError):
     """Bytes that are no message. The text says what is wrong, not in which file."""
 
 
-class Field(NamedTuple):
+class WireField(NamedTuple):
     """One field as it lies in the buffer.
 
     - `number`: the number of the field in its message.
@@ -57,7 +57,7 @@ class Budget:
             raise WireError(f"it has more than {self.fields:,} fields")
 
 
-def fields(buffer: Buffer, start: int, end: int, budget: Budget) -> Iterator[Field]:
+def fields(buffer: Buffer, start: int, end: int, budget: Budget) -> Iterator[WireField]:
     """The fields of the message at `buffer[start:end]`, in their order. Raises WireError."""
     at = start
     while at < end:
@@ -67,7 +67,7 @@ def fields(buffer: Buffer, start: int, end: int, budget: Budget) -> Iterator[Fie
         at = field.end
 
 
-def _field(buffer: Buffer, begin: int, end: int) -> Field:
+def _field(buffer: Buffer, begin: int, end: int) -> WireField:
     """The field at `begin` in a message that ends at `end`."""
     tag, at = varint(buffer, begin, end)
     number = tag >> 3
@@ -76,13 +76,13 @@ def _field(buffer: Buffer, begin: int, end: int) -> Field:
         raise WireError(f"byte {begin:,} starts a field of number {number}")
     if wire == VARINT:
         value, after = varint(buffer, at, end)
-        return Field(number, wire, at, after, value)
+        return WireField(number, wire, at, after, value)
     if wire == BYTES:
         length, at = varint(buffer, at, end)
         left = end - at
         if length > left:
             raise WireError(f"byte {begin:,} declares {length:,} bytes where {left:,} are left")
-        return Field(number, wire, at, at + length)
+        return WireField(number, wire, at, at + length)
     if wire not in WIDTH:
         raise WireError(f"byte {begin:,} starts a field of wire type {wire}")
     width = WIDTH[wire]
@@ -93,9 +93,9 @@ def _field(buffer: Buffer, begin: int, end: int) -> Field:
     if tag < 0x80:
         more = _repeats(buffer, after, end, tag, width)
     if more == 0:
-        return Field(number, wire, at, after)
+        return WireField(number, wire, at, after)
     after += more * (1 + width)
-    return Field(number, wire, begin, after, items=1 + more)
+    return WireField(number, wire, begin, after, items=1 + more)
 
 
 def varint(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
@@ -123,7 +123,7 @@ def signed(value: int) -> int:
     return value
 
 
-def varints(buffer: Buffer, field: Field) -> Iterator[int]:
+def varints(buffer: Buffer, field: WireField) -> Iterator[int]:
     """The numbers of a field of whole numbers, packed or one alone, unsigned. Raises WireError."""
     if field.wire == VARINT:
         yield field.value

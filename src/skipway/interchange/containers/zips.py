@@ -30,7 +30,7 @@ _LIST_ERRORS = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, Un
 _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
-class Member:
+class ZipMember:
     """One file of an archive. Parts of a stored member can be read alone; a compressed one is read from its start."""
 
     def __init__(self, path: Path, info: zipfile.ZipInfo, start: int | None) -> None:
@@ -114,7 +114,7 @@ def _fill(into: np.ndarray, opened: IO[bytes]) -> int:
     return filled
 
 
-def members(path: Path) -> dict[str, Member]:
+def members(path: Path) -> dict[str, ZipMember]:
     """The files of the archive by name. Raises ModelFileError for an archive that is damaged or made to do harm."""
     try:
         size = path.stat().st_size
@@ -137,7 +137,7 @@ def members(path: Path) -> dict[str, Member]:
     return by_name
 
 
-def _listed(path: Path, size: int) -> list[tuple[Member, zipfile.ZipInfo]]:
+def _listed(path: Path, size: int) -> list[tuple[ZipMember, zipfile.ZipInfo]]:
     """The files of an archive of `size` bytes, without its folders."""
     found = []
     with zipfile.ZipFile(path) as archive, path.open("rb") as opened:
@@ -145,7 +145,7 @@ def _listed(path: Path, size: int) -> list[tuple[Member, zipfile.ZipInfo]]:
             if info.filename.endswith("/"):
                 continue
             start = _start(info, opened, size)
-            member = Member(path, info, start)
+            member = ZipMember(path, info, start)
             found.append((member, info))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from skipway.errors import ModelFileError
 from skipway.interchange.graph import Graph, GraphError, Node
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, WeightFile
 from skipway.reporting import counted
 
 # Keras's classes and our names of their operations.
@@ -93,7 +93,7 @@ class KerasNode(Node):
 class KerasGraph(Graph[KerasNode]):
     """The computing layers of a file that describes its network, each one behind its inputs."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: WeightFile) -> None:
         """Build the graph of `source`. Raises ModelFileError, which names the layer that does not fit."""
         self.source = source
         computing = _ComputingLayers(source).nodes()
@@ -129,7 +129,7 @@ class KerasGraph(Graph[KerasNode]):
         return not self.consumers(node)
 
 
-def _refuse(source: Source, node: KerasNode | None, reason: str) -> NoReturn:
+def _refuse(source: WeightFile, node: KerasNode | None, reason: str) -> NoReturn:
     """Raise ModelFileError for a layer of `source`, or for its whole network."""
     subject = "its network"
     if node is not None:
@@ -143,7 +143,7 @@ def _refuse(source: Source, node: KerasNode | None, reason: str) -> NoReturn:
 class _ComputingLayers:
     """The layers of a file without those that only pass a value on."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: WeightFile) -> None:
         self._source = source
         self._layers = {layer.name: layer for layer in source.layers}
         self._picture = _picture_sides(source)
@@ -230,7 +230,7 @@ def _is_plain_relu(fields: Mapping[str, Any]) -> bool:
     return not any(changes)
 
 
-def _picture_sides(source: Source) -> tuple[Any, Any]:
+def _picture_sides(source: WeightFile) -> tuple[Any, Any]:
     """Height and width that the input layer states, in pixels, channels last. (None, None) where none states them."""
     for layer in source.layers:
         if layer.kind != "InputLayer":
@@ -241,7 +241,7 @@ def _picture_sides(source: Source) -> tuple[Any, Any]:
     return None, None
 
 
-def _ordered(source: Source, nodes: list[KerasNode]) -> list[KerasNode]:
+def _ordered(source: WeightFile, nodes: list[KerasNode]) -> list[KerasNode]:
     """The nodes, each one behind its inputs. Raises ModelFileError for layers that no unit can have."""
     graph = Graph(nodes)
     try:
@@ -258,7 +258,7 @@ def _ordered(source: Source, nodes: list[KerasNode]) -> list[KerasNode]:
     return order
 
 
-def _with_paddings(source: Source, ordered: list[KerasNode]) -> list[KerasNode]:
+def _with_paddings(source: WeightFile, ordered: list[KerasNode]) -> list[KerasNode]:
     """The nodes, with each padding layer as a part of the convolutions and pools that take its value."""
     nodes = {node.name: node for node in ordered}
     joined: set[str] = set()
@@ -276,7 +276,7 @@ def _with_paddings(source: Source, ordered: list[KerasNode]) -> list[KerasNode]:
     return [node for node in nodes.values() if node.name not in joined or node.name in taken]
 
 
-def _sides(source: Source, node: KerasNode) -> Sides:
+def _sides(source: WeightFile, node: KerasNode) -> Sides:
     """Pixels that a padding layer adds: (top, bottom), (left, right). Keras allows one number for two equal ones."""
     value = node.attribute("padding", default=[[0, 0], [0, 0]])
     rows = _two_of(value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from skipway.data.preprocessing import Preprocessing
 from skipway.interchange.keras.graph import KerasGraph, KerasNode
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 
 _LEAST_DEVIATION = 1e-7  # keras.backend.epsilon(), below which Normalization does not divide
 _OPERATIONS = {"rescaling", "Normalization", "lambda"}
@@ -25,7 +25,7 @@ _CHANNEL_AXES = (-1, 3, [-1], [3])
 
 
 @dataclass(frozen=True)
-class Scaling:
+class InputScaling:
     """Values of a picture: counts from 0 to 255, times `factor`, plus `offset`.
 
     - `factor`, `offset`: one number, or one number for each channel.
@@ -38,15 +38,15 @@ class Scaling:
     reversed: bool = False
     names: tuple[str, ...] = ()
 
-    def times(self, factor: np.ndarray) -> Scaling:
+    def times(self, factor: np.ndarray) -> InputScaling:
         """This scaling, followed by a multiplication."""
         return replace(self, factor=self.factor * factor, offset=self.offset * factor)
 
-    def plus(self, offset: np.ndarray) -> Scaling:
+    def plus(self, offset: np.ndarray) -> InputScaling:
         """This scaling, followed by an addition."""
         return replace(self, offset=self.offset + offset)
 
-    def turned(self) -> Scaling:
+    def turned(self) -> InputScaling:
         """This scaling, followed by a reversal of the channels."""
         return replace(self, factor=self.factor[::-1], offset=self.offset[::-1], reversed=not self.reversed)
 
@@ -78,7 +78,7 @@ class Scaling:
         return replace(rule, channels=channels, scale=scale, mean=mean, std=std, mean_image=None)
 
 
-def input_scaling(source: Source) -> Scaling | None:
+def input_scaling(source: WeightFile) -> InputScaling | None:
     """What the layers of a network that `recognize` finds do to pictures. None where the first layer is a convolution.
 
     Raises ModelFileError where a layer before the first convolution is not known.
@@ -91,14 +91,14 @@ def input_scaling(source: Source) -> Scaling | None:
     return scaling
 
 
-def follow_scaling(graph: KerasGraph, start: KerasNode) -> tuple[KerasNode, Scaling]:
+def follow_scaling(graph: KerasGraph, start: KerasNode) -> tuple[KerasNode, InputScaling]:
     """Follow the layers between the input `start` and the first convolution.
 
     Gives the layer whose value the first convolution takes, and the scaling up to there. Raises ModelFileError where
     a layer between them is not known.
     """
     node = start
-    scaling = Scaling(np.ones(1), np.zeros(1))
+    scaling = InputScaling(np.ones(1), np.zeros(1))
     user = graph.user(node)
     while user is not None and user.op in _OPERATIONS:
         node = user
@@ -116,7 +116,7 @@ def follow_scaling(graph: KerasGraph, start: KerasNode) -> tuple[KerasNode, Scal
     return node, scaling
 
 
-def _step(graph: KerasGraph, node: KerasNode, scaling: Scaling) -> Scaling | None:
+def _step(graph: KerasGraph, node: KerasNode, scaling: InputScaling) -> InputScaling | None:
     """The scaling after one more layer. None where it is not known what the layer does."""
     if node.op == "rescaling":
         return _rescaled(node, scaling)
@@ -133,7 +133,7 @@ def _step(graph: KerasGraph, node: KerasNode, scaling: Scaling) -> Scaling | Non
     return None
 
 
-def _rescaled(node: KerasNode, scaling: Scaling) -> Scaling | None:
+def _rescaled(node: KerasNode, scaling: InputScaling) -> InputScaling | None:
     """The scaling after a Rescaling layer."""
     stated_scale = node.attribute("scale")
     stated_offset = node.attribute("offset", default=0)
@@ -144,7 +144,7 @@ def _rescaled(node: KerasNode, scaling: Scaling) -> Scaling | None:
     return scaling.times(scale).plus(offset)
 
 
-def _normalized(graph: KerasGraph, node: KerasNode, scaling: Scaling) -> Scaling | None:
+def _normalized(graph: KerasGraph, node: KerasNode, scaling: InputScaling) -> InputScaling | None:
     """The scaling after a Normalization layer, whose statistics are attributes or stored arrays."""
     mean = _statistic(graph, node, "mean")
     variance = _statistic(graph, node, "variance")
@@ -177,7 +177,7 @@ def _statistic(graph: KerasGraph, node: KerasNode, name: str) -> np.ndarray | No
     return _numbers(numbers)
 
 
-def _operated(function: str, call: Mapping[str, Any], scaling: Scaling) -> Scaling | None:
+def _operated(function: str, call: Mapping[str, Any], scaling: InputScaling) -> InputScaling | None:
     """The scaling after an operation of TensorFlow with a constant. None for any other operation."""
     argument = _ADDED.get(function, "y")
     value = _numbers(call.get(argument))

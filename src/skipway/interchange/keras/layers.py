@@ -18,7 +18,7 @@ _NO_PADDING: Sides = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
-class Conv:
+class KerasConv:
     """A convolution.
 
     - `node`: its layer.
@@ -94,7 +94,7 @@ class Layers:
             return ()
         return array.shape
 
-    def conv(self, node: KerasNode) -> Conv:
+    def conv(self, node: KerasNode) -> KerasConv:
         """A convolution as units have them. Raises ModelFileError for any other."""
         height, width, channels, depth = self._kernel(node)
         strides = node.pair("strides", "subsample")
@@ -112,7 +112,7 @@ class Layers:
             self._fail(node, "has an activation of its own, where units normalize first")
         padding = self._padding(node, height, stride)
         bias = bool(self.shape(node, "bias"))
-        return Conv(node, height, channels, depth, stride, bias, padding)
+        return KerasConv(node, height, channels, depth, stride, bias, padding)
 
     def _kernel(self, node: KerasNode) -> tuple[int, int, int, int]:
         """The shape of a convolution's kernel as (height, width, in, out), whatever its layout in the file."""

@@ -20,7 +20,7 @@ from skipway.interchange.keras.topology import recognize
 from skipway.interchange.mapping.keys import Key, keys_of
 from skipway.interchange.mapping.layouts import Place, source_shape
 from skipway.interchange.mapping.scheme import Scheme, keras_place
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, WeightFile
 from skipway.models.blocks import StackSpec
 from skipway.models.network import Spec
 from skipway.models.resnet_v1 import ResNetV1Spec
@@ -89,7 +89,7 @@ def keras_scheme(spec: Spec) -> Scheme | None:
         return None
     assert isinstance(spec, StackSpec)
     arrays = _empty_arrays(network, spec)
-    source = Source("keras_h5", Path(spec.name), arrays, network.layers)
+    source = WeightFile("keras_h5", Path(spec.name), arrays, network.layers)
     try:
         found = recognize(source)
     except ModelFileError:

@@ -22,7 +22,7 @@ from skipway.interchange.mapping.layouts import Place, source_shape
 from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.scheme import NORM_TENSORS
 from skipway.interchange.mapping.shapes import named_alike
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, WeightFile
 from skipway.models.blocks import Block, Norm, Row, StackSpec, Stem, Unit, stage
 from skipway.models.catalog import find_spec
 from skipway.models.resnet_v1 import ResNetV1Spec
@@ -66,7 +66,7 @@ class _Unit:
     projects: bool
 
 
-def in_order(source: Source, shapes: Shapes, row: str = "") -> tuple[Match, tuple[Doubt, ...]] | None:
+def in_order(source: WeightFile, shapes: Shapes, row: str = "") -> tuple[Match, tuple[Doubt, ...]] | None:
     """The one network whose layers have these shapes in this order, and what the user should know of it.
 
     `shapes` are those of the arrays by name. `row` is the name of the network that the user asks for; its sums may

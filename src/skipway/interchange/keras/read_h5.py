@@ -21,7 +21,7 @@ from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.config import Model, parse_config
 from skipway.interchange.keras.names import is_keras_1, weight_parts
 from skipway.interchange.keras.variables import CONTAINERS, read_numbered
-from skipway.interchange.source import Array, Layer, Notes, Source
+from skipway.interchange.source import Array, Layer, Notes, WeightFile
 
 FORMAT = "keras_h5"
 PREPROCESSING = "skipway_preprocessing"  # how pictures are prepared, in whole models that we wrote
@@ -33,7 +33,7 @@ def looks_like(head: bytes, path: Path) -> bool:
     return has_signature(head, path)
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read the structure of a Keras .h5 file. Raises ModelFileError where it is damaged or of another program."""
     head = checked_head(path)
     if not looks_like(head, path):
@@ -45,7 +45,7 @@ def read(path: Path) -> Source:
         return _source(tree)
 
 
-def _source(tree: Tree) -> Source:
+def _source(tree: Tree) -> WeightFile:
     """What an open file holds."""
     root = tree.root
     model = config_of(tree, tree.text(root, "model_config"))
@@ -64,7 +64,7 @@ def _source(tree: Tree) -> Source:
     if notes.get("backend") == "theano":
         warnings.append("written with Theano, which applies kernels turned by 180 degrees")
     layers = layers_with_arrays(model, owners)
-    return Source(FORMAT, tree.shown, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
+    return WeightFile(FORMAT, tree.shown, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
 
 
 def _check_numbered(tree: Tree, root: Any, weights: Any) -> None:

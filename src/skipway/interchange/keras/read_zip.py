@@ -17,11 +17,11 @@ from skipway.errors import ModelFileError
 from skipway.interchange.containers.hdf5 import opened_tree
 from skipway.interchange.containers.hdf5_data import Region
 from skipway.interchange.containers.hdf5_texts import TEXT_LIMIT
-from skipway.interchange.containers.zips import SIGNATURE, Member, members
+from skipway.interchange.containers.zips import SIGNATURE, ZipMember, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.read_h5 import PREPROCESSING, config_of, layers_with_arrays
 from skipway.interchange.keras.variables import read_numbered
-from skipway.interchange.source import Notes, Source
+from skipway.interchange.source import Notes, WeightFile
 
 FORMAT = "keras_zip"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -38,7 +38,7 @@ def looks_like(head: bytes, path: Path) -> bool:
     return {CONFIG, METADATA} <= names
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read the structure of a `.keras` file. Raises ModelFileError where it is damaged or another file."""
     head = checked_head(path)
     if not head.startswith(SIGNATURE):
@@ -59,10 +59,10 @@ def read(path: Path) -> Source:
     notes = {**notes, **model.notes, **stored, "model": model.name}
     layers = layers_with_arrays(model, owners)
     warnings = [*model.warnings, *warnings]
-    return Source(FORMAT, path, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
+    return WeightFile(FORMAT, path, MappingProxyType(arrays), layers, tuple(warnings), cast(Notes, notes))
 
 
-def _text(path: Path, member: Member) -> str:
+def _text(path: Path, member: ZipMember) -> str:
     """A member as text. Raises ModelFileError where it is too large, or no UTF-8 text."""
     if member.size > TEXT_LIMIT:
         raise ModelFileError(
@@ -74,7 +74,7 @@ def _text(path: Path, member: Member) -> str:
         raise ModelFileError(f"{path}: {member.name} is no text; copy it again") from None
 
 
-def _metadata(path: Path, found: dict[str, Member]) -> dict[str, Any]:
+def _metadata(path: Path, found: dict[str, ZipMember]) -> dict[str, Any]:
     """The entries of metadata.json that are kept as notes."""
     if METADATA not in found:
         return {}
@@ -88,7 +88,7 @@ def _metadata(path: Path, found: dict[str, Member]) -> dict[str, Any]:
     return {key: value for key, value in stated.items() if key in kept}
 
 
-def _region(path: Path, member: Member) -> Region:
+def _region(path: Path, member: ZipMember) -> Region:
     """The inner HDF5 file. A compressed one is unpacked into a temporary file. Raises ModelFileError."""
     if member.start is not None:
         member.load(0, 0)  # compares the checksum
@@ -103,7 +103,7 @@ def _region(path: Path, member: Member) -> Region:
 class _Unpacked:
     """A compressed member as a temporary file, which is deleted with the last array that reads from it."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: ZipMember) -> None:
         handle, name = tempfile.mkstemp(prefix="skipway-", suffix=".h5")
         self.path = Path(name)
         weakref.finalize(self, self.path.unlink, missing_ok=True)

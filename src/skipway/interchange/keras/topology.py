@@ -18,7 +18,7 @@ from skipway.interchange.keras.layers import Layers
 from skipway.interchange.keras.units import Unit, Units, stages_of
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import Place
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 from skipway.models.blocks import Block, Norm, StackSpec, Stem
 from skipway.models.catalog import CATALOG
 from skipway.models.network import Spec
@@ -45,7 +45,7 @@ class Recognized:
     doubts: tuple[Doubt, ...]
 
 
-def recognize(source: Source) -> Recognized | None:
+def recognize(source: WeightFile) -> Recognized | None:
     """The ResNet that a file's layers describe, None where they describe no residual network (or nothing).
 
     Raises ModelFileError, naming the first layer that does not fit, for a residual network that is not one of ours.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from skipway.interchange.doubt import Doubt
 from skipway.interchange.keras.graph import KerasGraph, KerasNode
-from skipway.interchange.keras.layers import Conv, Layers
+from skipway.interchange.keras.layers import KerasConv, Layers
 from skipway.models.blocks import Row
 from skipway.models.blocks import Unit as UnitKind
 from skipway.reporting import counted
@@ -124,7 +124,7 @@ class Units:
             layers[f"norm{number}"] = node
         return layers
 
-    def _row(self, convs: list[Conv], channels: int) -> tuple[UnitKind, Row]:
+    def _row(self, convs: list[KerasConv], channels: int) -> tuple[UnitKind, Row]:
         """Kind and row of a branch that takes `channels` channels."""
         first, last = convs[0], convs[-1]
         kind, kernels = _KERNELS[len(convs)]
@@ -138,7 +138,7 @@ class Units:
             self._layers.settle("padding", conv.padding, conv.node)
         return kind, (last.depth, first.depth, stride)
 
-    def _check_sizes(self, kind: UnitKind, kernels: tuple[int, ...], convs: list[Conv], channels: int) -> None:
+    def _check_sizes(self, kind: UnitKind, kernels: tuple[int, ...], convs: list[KerasConv], channels: int) -> None:
         """Raises ModelFileError where the kernels or the channels of a branch are not those of its kind."""
         given = channels
         for conv, kernel in zip(convs, kernels, strict=True):
@@ -153,7 +153,7 @@ class Units:
         if kind == "bottleneck" and middle.depth != width:
             self._fail(middle.node, f"has {middle.depth} channels in a bottleneck of {width}")
 
-    def _stride(self, kind: UnitKind, convs: list[Conv]) -> int:
+    def _stride(self, kind: UnitKind, convs: list[KerasConv]) -> int:
         """The stride of a branch in pixels. One convolution has it, which is not the last."""
         strided = [conv for conv in convs if conv.stride > 1]
         if not strided:

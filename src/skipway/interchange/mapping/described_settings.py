@@ -8,7 +8,7 @@ from typing import Any
 
 from skipway.errors import ModelFileError
 from skipway.interchange.doubt import Doubt
-from skipway.interchange.source import Layer, Source
+from skipway.interchange.source import Layer, WeightFile
 from skipway.models.alexnet import After, AlexNetSpec, Conv, ResponseNorm
 from skipway.models.blocks import Norm, StackSpec
 from skipway.models.catalog import find_spec
@@ -20,7 +20,7 @@ _AFTER: Mapping[str, After] = {"LRN": "norm", "Pooling": "pool"}
 _CAFFE_ALEXNETS = ("alexnet.caffe", "alexnet.caffenet")
 
 
-def settled(spec: Spec, scheme: str, source: Source) -> tuple[Spec, tuple[Doubt, ...]]:
+def settled(spec: Spec, scheme: str, source: WeightFile) -> tuple[Spec, tuple[Doubt, ...]]:
     """The network that names and shapes gave, with the settings that the file's layers say.
 
     `scheme` is the name of the scheme that the names follow. Returns the spec, and a line for each setting that nothing
@@ -50,7 +50,7 @@ def _open_order(spec: Spec) -> Doubt:
     return Doubt("network", text)
 
 
-def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: Source) -> AlexNetSpec:
+def _alexnet(spec: AlexNetSpec, layers: Sequence[Layer], source: WeightFile) -> AlexNetSpec:
     """Caffe's AlexNet or CaffeNet, or one with other strides, paddings and windows."""
     starts = []
     for index, layer in enumerate(layers):
@@ -94,7 +94,7 @@ def _described_conv(row: Conv, layers: Sequence[Layer]) -> Conv:
     return dataclasses.replace(row, after=tuple(after), stride=stride, padding=padding)
 
 
-def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: Source) -> ResponseNorm:
+def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: WeightFile) -> ResponseNorm:
     """The normalization of the first layer that describes one, or else `norm`; Caffe's defaults where it says less.
 
     Raises ModelFileError for a normalization within channels.
@@ -115,7 +115,7 @@ def _norm(norm: ResponseNorm, layers: Sequence[Layer], source: Source) -> Respon
     return ResponseNorm(size=size, alpha=_rounded(alpha), beta=_rounded(beta), k=_rounded(k))
 
 
-def _side(layers: Sequence[Layer], source: Source) -> int:
+def _side(layers: Sequence[Layer], source: WeightFile) -> int:
     """Side of the pictures in pixels, 0 where the file does not say."""
     for layer in layers:
         transform = _settings(layer, "transform_param")

@@ -14,10 +14,10 @@ from skipway.interchange.mapping.layouts import Place
 from skipway.interchange.mapping.scheme import Scheme
 from skipway.interchange.mapping.shapes import infer_stack
 from skipway.interchange.mapping.table import candidates
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 from skipway.interchange.tensorflow import graph as tf_graph
 from skipway.interchange.tensorflow.frozen import variables
-from skipway.interchange.tensorflow.names import OBJECT, Kind, classified
+from skipway.interchange.tensorflow.names import OBJECT, EntryKind, classified
 from skipway.models.alexnet import AlexNetSpec
 from skipway.models.blocks import StackSpec
 from skipway.models.catalog import find_spec
@@ -44,7 +44,7 @@ class Match:
     missing: tuple[str, ...]
 
 
-def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
+def network_arrays(source: WeightFile, average: str = "raw") -> dict[str, Array]:
     """A file's arrays without those that training keeps beside the weights, and without the scope around them all.
 
     `average="ema"` takes TensorFlow's moving averages in place of the variables that have one. Raises ModelFileError
@@ -75,7 +75,7 @@ def network_arrays(source: Source, average: str = "raw") -> dict[str, Array]:
     return arrays
 
 
-def _check_named(source: Source, arrays: Mapping[str, Array]) -> None:
+def _check_named(source: WeightFile, arrays: Mapping[str, Array]) -> None:
     """Raises ModelFileError for a checkpoint whose names are the paths by which Keras's objects reach a variable."""
     of_objects = [name for name in arrays if name.endswith(OBJECT)]
     if not of_objects:
@@ -101,9 +101,9 @@ def _network_variables(arrays: Mapping[str, Array], average: str) -> tuple[dict[
     averages: dict[str, Array] = {}
     for name, array in arrays.items():
         entry = classified(name, arrays)
-        if entry.kind is Kind.VARIABLE:
+        if entry.kind is EntryKind.VARIABLE:
             chosen[name] = array
-        elif entry.kind is Kind.AVERAGE:
+        elif entry.kind is EntryKind.AVERAGE:
             averages[entry.variable] = array
     if average == "ema":
         chosen.update(averages)
@@ -125,7 +125,7 @@ def _without_scope(arrays: dict[str, Array]) -> dict[str, Array]:
     return inner
 
 
-def _without_statistics(source: Source, arrays: dict[str, Array]) -> dict[str, Array]:
+def _without_statistics(source: WeightFile, arrays: dict[str, Array]) -> dict[str, Array]:
     """The arrays without the statistics of pictures, by which a layer of Keras prepares them."""
     statistics: set[str] = set()
     for layer in source.layers:
@@ -181,7 +181,7 @@ def _is_whole(arrays: Mapping[str, Array]) -> bool:
     return not unexplained
 
 
-def _squeezed(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def _squeezed(source: WeightFile, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Caffe's blobs in their shape of today: before 2015 matrices were (1, 1, N, K), and vectors (1, 1, 1, N)."""
     kinds: dict[str, str] = {}
     for layer in source.layers:

@@ -11,14 +11,14 @@ from skipway.errors import ModelFileError, UnknownNameError
 from skipway.interchange.doubt import Doubt
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.matching import Match
-from skipway.interchange.source import Source
+from skipway.interchange.source import WeightFile
 from skipway.models.blocks import StackSpec, Statistics
 
 NORMS = ("running", "batch")
 _SIGNS = "resnet_v1_50.signs"
 
 
-def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, tuple[Doubt, ...]]:
+def normalizing(match: Match, source: WeightFile, norm: str) -> tuple[Match, tuple[Doubt, ...]]:
     """The network with the statistics that `norm` names, and the lines that the user should read about them.
 
     `norm` is `running`, `batch`, or "", which takes the running ones and says so where the file's code has others.
@@ -42,7 +42,7 @@ def normalizing(match: Match, source: Source, norm: str) -> tuple[Match, tuple[D
     return match, (Doubt("statistics", warning),)
 
 
-def _with_batch_statistics(match: Match, source: Source) -> tuple[Match, tuple[Doubt, ...]]:
+def _with_batch_statistics(match: Match, source: WeightFile) -> tuple[Match, tuple[Doubt, ...]]:
     """As `normalizing`, with the statistics of the batch."""
     spec = match.spec
     if not isinstance(spec, StackSpec):
@@ -58,7 +58,7 @@ def _with_batch_statistics(match: Match, source: Source) -> tuple[Match, tuple[D
     return changed, (Doubt("statistics", warning),)
 
 
-def _uses_the_batch(match: Match, source: Source) -> bool:
+def _uses_the_batch(match: Match, source: WeightFile) -> bool:
     """Whether the file's code normalizes with the statistics of the batch: by its layers, or as the hand signs' code
     does where the file has no layers.
     """
@@ -67,7 +67,7 @@ def _uses_the_batch(match: Match, source: Source) -> bool:
     return any(layer.fields.get("live") for layer in source.layers)
 
 
-def _as_its_code(match: Match, source: Source) -> Statistics:
+def _as_its_code(match: Match, source: WeightFile) -> Statistics:
     """The normalizations that use the statistics of the batch in the file's code.
 
     These are all of them where the file does not say, but for the hand signs' network: its code leaves out the stem.

@@ -18,11 +18,11 @@ from skipway.interchange.containers.blobs import Blob, FileBlob, Order, checked_
 from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import PickleError, UnknownGlobalError
 from skipway.interchange.containers.zips import SIGNATURE as ZIP_SIGNATURE
-from skipway.interchange.containers.zips import Member, members
+from skipway.interchange.containers.zips import ZipMember, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy import pickle as numpy_pickle
 from skipway.interchange.numpy.pickle import PickledArray, numeric_dtype
-from skipway.interchange.source import Array, Layer, Notes, Source
+from skipway.interchange.source import Array, Layer, Notes, WeightFile
 
 SIGNATURE = b"\x93NUMPY"
 PAIR = ("weights", "biases")
@@ -64,7 +64,7 @@ def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001 (all formats ar
     return head.startswith(SIGNATURE)
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read the arrays of a `.npy` or `.npz` file. Raises ModelFileError."""
     head = checked_head(path)
     if head.startswith(ZIP_SIGNATURE):
@@ -76,7 +76,7 @@ def read(path: Path) -> Source:
     header = _read_header(whole)
     if header.code != _OBJECTS:
         array = _plain_array(path.stem, whole, header)
-        return Source("npy", path, named(path, [array]), notes={"form": "array"})
+        return WeightFile("npy", path, named(path, [array]), notes={"form": "array"})
     with path.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as data:
         root = _unpickled(path, data, header.start)
     found = _Found()
@@ -85,10 +85,10 @@ def read(path: Path) -> Source:
     if not arrays:
         raise damaged(path, "holds no arrays", _SAVE_AGAIN)
     notes: Notes = {"form": "dictionary of layers" if layers else "dictionary of arrays", "left_out": left_out}
-    return Source("npy", path, named(path, arrays), tuple(layers), notes=notes)
+    return WeightFile("npy", path, named(path, arrays), tuple(layers), notes=notes)
 
 
-def _read_archive(path: Path) -> Source:
+def _read_archive(path: Path) -> WeightFile:
     """Read the arrays of a `.npz`, whose members are `.npy` files."""
     found = _Found()
     for member in members(path).values():
@@ -99,10 +99,10 @@ def _read_archive(path: Path) -> Source:
     arrays, layers, left_out = found.arrays, found.layers, found.left_out
     if not arrays:
         raise damaged(path, "is an archive without arrays", "name the file that holds the weights")
-    return Source("npz", path, named(path, arrays), tuple(layers), notes={"form": "archive", "left_out": left_out})
+    return WeightFile("npz", path, named(path, arrays), tuple(layers), notes={"form": "archive", "left_out": left_out})
 
 
-def _add_member(found: _Found, path: Path, member: Member) -> None:
+def _add_member(found: _Found, path: Path, member: ZipMember) -> None:
     """Add what a `.npy` inside an archive holds. Raises ModelFileError where it is damaged."""
     name = member.name.removesuffix(".npy")
     header = _read_header(member)

@@ -15,7 +15,7 @@ from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.keras.input import input_scaling
 from skipway.interchange.keras.read_h5 import PREPROCESSING
 from skipway.interchange.numpy import read as npy
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 from skipway.models.network import Spec
 from skipway.reporting import counted
 
@@ -34,7 +34,7 @@ def prepared(spec: Spec, name: str, mean: Path | None = None) -> tuple[Spec, Pre
     return spec, with_mean(rule, mean) if mean else rule
 
 
-def stated(source: Source, spec: Spec, scheme: str) -> tuple[Preprocessing | None, tuple[Doubt, ...]]:
+def stated(source: WeightFile, spec: Spec, scheme: str) -> tuple[Preprocessing | None, tuple[Doubt, ...]]:
     """What a file says of its pictures, and a line about it where layers of the network say it.
 
     Whole models that we exported say all of it. Keras's layers say the values; the geometry is the convention's.

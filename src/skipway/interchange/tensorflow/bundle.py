@@ -16,7 +16,7 @@ from skipway.interchange.containers.protobuf import Budget
 from skipway.interchange.source import Array
 from skipway.interchange.tensorflow.crc32c import crc32c, masked
 from skipway.interchange.tensorflow.paths import reading
-from skipway.interchange.tensorflow.slices import Part, check_cover, part_key, part_of
+from skipway.interchange.tensorflow.slices import SavedPart, check_cover, part_key, part_of
 from skipway.interchange.tensorflow.sstable import Table
 from skipway.interchange.tensorflow.tensor import ElementType, element_type, given, shape_of, type_name
 from skipway.interchange.tensorflow.wire import MAX_FIELDS, Message
@@ -31,7 +31,7 @@ TYPE, SHAPE, SHARD, OFFSET, SIZE, CHECKSUM, PART = 1, 2, 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One BundleEntryProto. It says where the values of a variable, or of a part of a variable, lie.
 
     `code` is the code of the element type, `shard` the number of the file, `offset` and `size` are in bytes, and `crc`
@@ -44,7 +44,7 @@ class Entry:
     offset: int
     size: int
     crc: int
-    parts: tuple[Part, ...]
+    parts: tuple[SavedPart, ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Shards:
     files: tuple[Path, ...]
     little: bool
 
-    def values(self, entry: Entry, element: ElementType, name: str) -> np.ndarray:
+    def values(self, entry: TensorEntry, element: ElementType, name: str) -> np.ndarray:
         """Read the values of an entry as they are stored, and verify their checksum. Raises ModelFileError."""
         file = self.files[entry.shard]
         order: Literal["<", ">"] = "<" if self.little else ">"
@@ -100,7 +100,7 @@ def read_bundle(prefix: Path, index: Path) -> Contents:
     return contents
 
 
-def _read_index(index: Path) -> tuple[dict[bytes, Entry], int, bool]:
+def _read_index(index: Path) -> tuple[dict[bytes, TensorEntry], int, bool]:
     """Give the entries by their keys, the number of shards, and whether the values are little-endian."""
     budget = Budget(MAX_FIELDS)
     rows = Table(index).items()
@@ -109,7 +109,7 @@ def _read_index(index: Path) -> tuple[dict[bytes, Entry], int, bool]:
         raise ValueError("it has no header")
     header = Message(first_row[1], budget)
     shards, little = _read_header(header)
-    entries: dict[bytes, Entry] = {}
+    entries: dict[bytes, TensorEntry] = {}
     for key, row in rows:
         if len(entries) == MAX_ARRAYS:
             raise ValueError(f"it has more than {MAX_ARRAYS} entries")
@@ -135,10 +135,10 @@ def _read_header(header: Message) -> tuple[int, bool]:
     return shards, little
 
 
-def _entry(message: Message) -> Entry:
+def _entry(message: Message) -> TensorEntry:
     """Read a BundleEntryProto."""
     shape: tuple[int, ...] = ()
-    parts: list[Part] = []
+    parts: list[SavedPart] = []
     numbers = dict.fromkeys((TYPE, SHARD, OFFSET, SIZE, CHECKSUM), 0)
     for number, value in message:
         if number == SHAPE:
@@ -148,7 +148,7 @@ def _entry(message: Message) -> Entry:
             parts.append(part)
         elif number in numbers:
             numbers[number] = value.integer()
-    return Entry(
+    return TensorEntry(
         code=numbers[TYPE],
         shape=shape,
         shard=numbers[SHARD],
@@ -164,7 +164,7 @@ def shard_file(prefix: Path, number: int, count: int) -> Path:
     return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
 
 
-def _shard_sizes(prefix: Path, files: tuple[Path, ...], entries: Mapping[bytes, Entry]) -> dict[int, int]:
+def _shard_sizes(prefix: Path, files: tuple[Path, ...], entries: Mapping[bytes, TensorEntry]) -> dict[int, int]:
     """Give the sizes in bytes of the shards that hold values. Raises ModelFileError where one is missing."""
     sizes: dict[int, int] = {}
     for entry in entries.values():
@@ -178,7 +178,7 @@ def _shard_sizes(prefix: Path, files: tuple[Path, ...], entries: Mapping[bytes, 
     return sizes
 
 
-def _check_room(entries: Mapping[bytes, Entry], sizes: Mapping[int, int], files: tuple[Path, ...]) -> None:
+def _check_room(entries: Mapping[bytes, TensorEntry], sizes: Mapping[int, int], files: tuple[Path, ...]) -> None:
     """Check that every entry lies in its shard and that no two entries share bytes.
 
     So no index can ask for more memory than its shards have bytes. Raises ValueError.
@@ -195,7 +195,7 @@ def _check_room(entries: Mapping[bytes, Entry], sizes: Mapping[int, int], files:
         ends[entry.shard] = max(end_before, entry.offset + entry.size)
 
 
-def _check_size(entry: Entry, shard_size: int, file: Path) -> None:
+def _check_size(entry: TensorEntry, shard_size: int, file: Path) -> None:
     """Raise ValueError unless an entry lies in its shard and has as many bytes as its shape and type need."""
     element = element_type(entry.code)
     end = entry.offset + entry.size
@@ -211,7 +211,7 @@ def _check_size(entry: Entry, shard_size: int, file: Path) -> None:
         raise ValueError(f"an entry of shape {entry.shape} and type {element.name} has {entry.size} bytes")
 
 
-def _add_variables(contents: Contents, entries: Mapping[bytes, Entry], shards: Shards) -> None:
+def _add_variables(contents: Contents, entries: Mapping[bytes, TensorEntry], shards: Shards) -> None:
     """Add the variables of an index to `contents`. Raises ValueError for names and parts that are damaged."""
     for key, entry in entries.items():
         is_part = key[0] == PART_KEY
@@ -237,7 +237,7 @@ def _decode_name(key: bytes) -> str:
 
 
 def _loader(
-    name: str, entry: Entry, element: ElementType, entries: Mapping[bytes, Entry], shards: Shards
+    name: str, entry: TensorEntry, element: ElementType, entries: Mapping[bytes, TensorEntry], shards: Shards
 ) -> Callable[[], np.ndarray]:
     """Give the function that loads a variable. Raises ValueError where its parts do not make it up."""
     if not entry.parts:
@@ -246,14 +246,14 @@ def _loader(
     return partial(_load_parts, name, entry, element, pieces, shards)
 
 
-def _load(name: str, entry: Entry, element: ElementType, shards: Shards) -> np.ndarray:
+def _load(name: str, entry: TensorEntry, element: ElementType, shards: Shards) -> np.ndarray:
     """Load a variable that was saved whole. Raises ModelFileError."""
     stored = shards.values(entry, element, name)
     return given(stored, element)
 
 
 def _load_parts(
-    name: str, entry: Entry, element: ElementType, pieces: list[tuple[Part, Entry]], shards: Shards
+    name: str, entry: TensorEntry, element: ElementType, pieces: list[tuple[SavedPart, TensorEntry]], shards: Shards
 ) -> np.ndarray:
     """Load a variable that was saved in parts, and put the parts together. Raises ModelFileError."""
     values = np.empty(entry.shape, element.given)
@@ -264,10 +264,12 @@ def _load_parts(
     return values
 
 
-def _find_pieces(name: str, entry: Entry, entries: Mapping[bytes, Entry]) -> list[tuple[Part, Entry]]:
+def _find_pieces(
+    name: str, entry: TensorEntry, entries: Mapping[bytes, TensorEntry]
+) -> list[tuple[SavedPart, TensorEntry]]:
     """Give each part of a variable with the entry that holds its values. Raises ValueError."""
     check_cover(entry.parts, entry.shape)
-    pieces: list[tuple[Part, Entry]] = []
+    pieces: list[tuple[SavedPart, TensorEntry]] = []
     for part in entry.parts:
         key = part_key(name, part)
         piece = entries.get(key)

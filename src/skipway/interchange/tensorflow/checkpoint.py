@@ -14,7 +14,7 @@ from typing import Literal, cast
 import numpy as np
 
 from skipway.errors import ModelFileError
-from skipway.interchange.source import Notes, Source
+from skipway.interchange.source import Notes, WeightFile
 from skipway.interchange.tensorflow.bundle import read_bundle
 from skipway.interchange.tensorflow.paths import find
 from skipway.interchange.tensorflow.sstable import is_table
@@ -43,7 +43,7 @@ def looks_like(head: bytes, path: Path) -> bool:
     return True
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read a checkpoint by its prefix, any of its files, its folder or the folder's file `checkpoint`.
 
     `notes` say what was found (`found`, `version`, `shards`), which entries hold no numbers (`others`, with their
@@ -62,7 +62,7 @@ def read(path: Path) -> Source:
         "widened": contents.widened,
         **contents.notes,
     }
-    return Source(
+    return WeightFile(
         format=f"TensorFlow checkpoint {found.version}",
         path=found.prefix,
         arrays=MappingProxyType(contents.arrays),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from skipway.errors import ModelFileError
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 
 _VARIABLES = frozenset(("weights", "biases", "gamma", "beta", "moving_mean", "moving_variance"))
 _UNIT = "/bottleneck_v"  # TF-Slim's scope of a residual unit
 
 
-def variables(source: Source) -> dict[str, Array]:
+def variables(source: WeightFile) -> dict[str, Array]:
     """Give the constants that TF-Slim's layers call their variables, or all constants where there are none of these.
 
     The other constants are paddings, axes and shapes. Raises ModelFileError for a residual network whose batch norms
@@ -33,7 +33,7 @@ def variables(source: Source) -> dict[str, Array]:
     return found
 
 
-def _has_batch_norm(source: Source, names: Collection[str]) -> bool:
+def _has_batch_norm(source: WeightFile, names: Collection[str]) -> bool:
     """Whether a graph has a layer of batch norm, or `names` the variance of one."""
     for layer in source.layers:
         if layer.kind.startswith("FusedBatchNorm"):

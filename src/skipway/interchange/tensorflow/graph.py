@@ -17,7 +17,7 @@ import numpy as np
 from skipway.errors import ModelFileError
 from skipway.interchange.containers.protobuf import BYTES, Budget, fields, varint
 from skipway.interchange.foreign import checked_head, describe_foreign
-from skipway.interchange.source import Array, Layer, Source
+from skipway.interchange.source import Array, Layer, WeightFile
 from skipway.interchange.tensorflow.attributes import named_attribute, plain_value, tensor_of
 from skipway.interchange.tensorflow.paths import reading
 from skipway.interchange.tensorflow.tensor import ElementType, element_type, shape_of, tensor_values, type_name
@@ -80,7 +80,7 @@ def _skip_tag(head: bytes, at: int) -> tuple[int, int]:
     return varint(head, at + 1, len(head))
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read a frozen graph. Its arrays stay in the file until they are read. Raises ModelFileError."""
     head = checked_head(path)
     if not _begins(head):
@@ -94,7 +94,7 @@ def read(path: Path) -> Source:
         _check_total(arrays, size)
     layers = tuple(layer for layer, _ in nodes)
     warnings = () if versioned else (_CUT_OFF,)
-    return Source(
+    return WeightFile(
         format=FORMAT,
         path=path,
         arrays=MappingProxyType(arrays),

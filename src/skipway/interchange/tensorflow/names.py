@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry is.
 
     `VARIABLE` is a variable of the network, `SLOT` what an optimizer keeps for a variable, `AVERAGE` the moving average
@@ -29,7 +29,7 @@ class Name:
     `suffix` is what was appended to that name.
     """
 
-    kind: Kind
+    kind: EntryKind
     variable: str
     suffix: str = ""
 
@@ -58,20 +58,20 @@ def classified(name: str, names: Collection[str] = ()) -> Name:
     """
     counter = _COUNTER.fullmatch(name)
     if counter is not None:
-        return Name(Kind.COUNTER, "", name)
+        return Name(EntryKind.COUNTER, "", name)
     object_slot = _OBJECT_SLOT.fullmatch(name)
     if object_slot is not None:
         variable = object_slot["variable"] + OBJECT
-        return Name(Kind.SLOT, variable, object_slot["suffix"])
+        return Name(EntryKind.SLOT, variable, object_slot["suffix"])
     average = _AVERAGE.fullmatch(name)
     if average is not None:
         variable = _find_variable(average["variable"], names)
-        return Name(Kind.AVERAGE, variable, average["suffix"])
+        return Name(EntryKind.AVERAGE, variable, average["suffix"])
     slot = _SLOT.fullmatch(name)
     if slot is not None:
         variable = _find_variable(slot["variable"], names)
-        return Name(Kind.SLOT, variable, slot["suffix"])
-    return Name(Kind.VARIABLE, name)
+        return Name(EntryKind.SLOT, variable, slot["suffix"])
+    return Name(EntryKind.VARIABLE, name)
 
 
 def _find_variable(variable: str, names: Collection[str]) -> str:

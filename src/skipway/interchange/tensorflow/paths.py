@@ -22,7 +22,7 @@ _SHARD = re.compile(r"(?P<prefix>.+)-(?:\d{5}|\?{5})-of-(?P<count>\d{5})")
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckpointFiles:
     """A checkpoint on disk.
 
     `tables` is the index of a V2 checkpoint, or the file or files of a V1 checkpoint. `description` says in words what
@@ -71,7 +71,7 @@ def _one_line(error: ValueError) -> str:
     return "".join(shown)
 
 
-def find(path: Path) -> Found:
+def find(path: Path) -> CheckpointFiles:
     """Find the checkpoint that a path means. Raises ModelFileError where there is none; it says what is there."""
     with reading(path):
         if path.is_dir():
@@ -81,7 +81,7 @@ def find(path: Path) -> Found:
         return _at_prefix(path)
 
 
-def _at_file(path: Path, *, follow: bool = True) -> Found:
+def _at_file(path: Path, *, follow: bool = True) -> CheckpointFiles:
     """The checkpoint that a file belongs to. Where `follow` is set, a state file leads to the one that it names."""
     shard_of_values = _DATA.fullmatch(path.name)
     if shard_of_values is not None:
@@ -102,7 +102,7 @@ def _at_file(path: Path, *, follow: bool = True) -> Found:
     raise ModelFileError(f"{path} is {description}")
 
 
-def _beside_values(file: Path, prefix_name: str) -> Found:
+def _beside_values(file: Path, prefix_name: str) -> CheckpointFiles:
     """The V2 checkpoint that a shard of values belongs to."""
     prefix = file.with_name(prefix_name)
     index = _with_ending(prefix, ".index")
@@ -111,7 +111,7 @@ def _beside_values(file: Path, prefix_name: str) -> Found:
     return _v2(prefix)
 
 
-def _at_table(path: Path) -> Found:
+def _at_table(path: Path) -> CheckpointFiles:
     """The checkpoint that a table belongs to: as the index of a V2 one, as a shard of a V1 one, or as all of it."""
     if path.suffix == ".index":
         prefix = path.with_suffix("")
@@ -121,10 +121,10 @@ def _at_table(path: Path) -> Found:
         prefix = path.with_name(shard["prefix"])
         count = int(shard["count"])
         return _sharded(prefix, count)
-    return Found("V1", path, (path,), f"V1 checkpoint {path}")
+    return CheckpointFiles("V1", path, (path,), f"V1 checkpoint {path}")
 
 
-def _at_prefix(prefix: Path, *, follow: bool = True) -> Found:
+def _at_prefix(prefix: Path, *, follow: bool = True) -> CheckpointFiles:
     """The checkpoint of a prefix, which may be a file itself. `follow` is that of `_at_file`."""
     if prefix.is_file():
         return _at_file(prefix, follow=follow)
@@ -164,7 +164,7 @@ def _absent(prefix: Path) -> ModelFileError:
     return ModelFileError(f"no checkpoint {prefix}: neither that file nor {prefix.name}.index exists; correct the path")
 
 
-def _in_folder(folder: Path) -> Found:
+def _in_folder(folder: Path) -> CheckpointFiles:
     """The checkpoint of a folder: the one that its state file names, or else the only one."""
     state = folder / STATE_FILE
     if state.is_file():
@@ -181,7 +181,7 @@ def _in_folder(folder: Path) -> Found:
     return _v2(prefix)
 
 
-def _from_state(state: Path, name: bytes) -> Found:
+def _from_state(state: Path, name: bytes) -> CheckpointFiles:
     """The newest checkpoint that a state file names. It may have been moved, and may not lead out of its folder."""
     text = name.decode("utf-8", "replace")
     if not text.isprintable():
@@ -198,17 +198,17 @@ def _from_state(state: Path, name: bytes) -> Found:
         raise ModelFileError(f"{state} leads to a checkpoint that cannot be read: {error}") from None
 
 
-def _v2(prefix: Path) -> Found:
+def _v2(prefix: Path) -> CheckpointFiles:
     """The V2 checkpoint of a prefix. Raises ModelFileError where its index is no table."""
     index = _with_ending(prefix, ".index")
     head = checked_head(index)
     if not is_table(index):
         description = _describe_file(head, "cut off or damaged; download or copy it again")
         raise ModelFileError(f"{index} is {description}")
-    return Found("V2", prefix, (index,), f"V2 checkpoint {prefix}")
+    return CheckpointFiles("V2", prefix, (index,), f"V2 checkpoint {prefix}")
 
 
-def _sharded(prefix: Path, count: int) -> Found:
+def _sharded(prefix: Path, count: int) -> CheckpointFiles:
     """The V1 checkpoint of `count` files. Raises ModelFileError where one of them is missing or no table."""
     files: list[Path] = []
     missing: list[str] = []
@@ -223,7 +223,7 @@ def _sharded(prefix: Path, count: int) -> Found:
     for file in files:
         if not is_table(file):
             raise ModelFileError(f"{file} is no checkpoint of TensorFlow, or cut off at its end; copy it again")
-    return Found("V1", prefix, tuple(files), f"V1 checkpoint {prefix} of {counted(count, 'file')}")
+    return CheckpointFiles("V1", prefix, tuple(files), f"V1 checkpoint {prefix} of {counted(count, 'file')}")
 
 
 def _describe_file(head: bytes, unknown: str) -> str:

@@ -17,7 +17,7 @@ _START, _LENGTH = 1, 2
 
 
 @dataclass(frozen=True)
-class Part:
+class SavedPart:
     """A part of a variable: start and length along each dimension, a length of -1 for all of it."""
 
     extents: tuple[tuple[int, int], ...]
@@ -42,12 +42,12 @@ class Part:
         return tuple(bounds.stop - bounds.start for bounds in self.slices(shape))
 
 
-def whole(rank: int) -> Part:
+def whole(rank: int) -> SavedPart:
     """The part that is all of a variable."""
-    return Part(((0, _FULL),) * rank)
+    return SavedPart(((0, _FULL),) * rank)
 
 
-def part_of(message: Message) -> Part:
+def part_of(message: Message) -> SavedPart:
     """Read a TensorSliceProto. Raises ValueError."""
     extents: list[tuple[int, int]] = []
     for number, value in message:
@@ -56,7 +56,7 @@ def part_of(message: Message) -> Part:
             extents.append(extent)
         if len(extents) > MAX_DIMENSIONS:
             raise ValueError(f"a part has more than {MAX_DIMENSIONS} dimensions")
-    return Part(tuple(extents))
+    return SavedPart(tuple(extents))
 
 
 def _extent(message: Message) -> tuple[int, int]:
@@ -71,7 +71,7 @@ def _extent(message: Message) -> tuple[int, int]:
     return start, length
 
 
-def part_message(part: Part) -> bytes:
+def part_message(part: SavedPart) -> bytes:
     """Encode a TensorSliceProto, the inverse of `part_of`."""
     extents: list[bytes] = []
     for start, length in part.extents:
@@ -84,7 +84,7 @@ def part_message(part: Part) -> bytes:
     return b"".join(extents)
 
 
-def part_key(name: str, part: Part) -> bytes:
+def part_key(name: str, part: SavedPart) -> bytes:
     """The key of a part's values in the table: zero, name and extents, encoded so that bytes sort as they do."""
     escaped = name.encode().replace(b"\0", b"\0\xff")  # the other byte to escape, 255, is not in UTF-8
     rank = len(part.extents)
@@ -112,7 +112,7 @@ def _ordered(value: int) -> bytes:
     return code.to_bytes(width, "big")
 
 
-def check_cover(parts: Sequence[Part], shape: tuple[int, ...]) -> None:
+def check_cover(parts: Sequence[SavedPart], shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the parts, cut along one dimension as TensorFlow's partitioners do, make up the whole."""
     boxes = [part.slices(shape) for part in parts]
     cut = _cut_dimensions(boxes, shape)

@@ -20,7 +20,7 @@ from skipway.interchange.containers.protobuf import BYTES, Budget, encode_bytes
 from skipway.interchange.source import Array
 from skipway.interchange.tensorflow.bundle import MAX_ARRAYS, Contents
 from skipway.interchange.tensorflow.paths import reading, writing
-from skipway.interchange.tensorflow.slices import Part, check_cover, part_key, part_message, part_of, whole
+from skipway.interchange.tensorflow.slices import SavedPart, check_cover, part_key, part_message, part_of, whole
 from skipway.interchange.tensorflow.sstable import Table, write_table
 from skipway.interchange.tensorflow.tensor import (
     ElementType,
@@ -49,7 +49,7 @@ class Variable:
 
     shape: tuple[int, ...]
     code: int
-    parts: list[tuple[Table, Part]] = field(default_factory=list)
+    parts: list[tuple[Table, SavedPart]] = field(default_factory=list)
 
 
 def read_v1(files: tuple[Path, ...]) -> Contents:
@@ -128,7 +128,7 @@ def _listed(message: Message, table: Table) -> tuple[str, Variable]:
     name = ""
     code = 0
     shape: tuple[int, ...] = ()
-    parts: list[tuple[Table, Part]] = []
+    parts: list[tuple[Table, SavedPart]] = []
     for number, value in message:
         if number == _NAME:
             name = value.text()
@@ -159,7 +159,7 @@ def _load(name: str, variable: Variable, element: ElementType) -> np.ndarray:
     return values
 
 
-def _values(name: str, variable: Variable, table: Table, part: Part, element: ElementType) -> np.ndarray:
+def _values(name: str, variable: Variable, table: Table, part: SavedPart, element: ElementType) -> np.ndarray:
     """The values of one part. Raises ModelFileError."""
     shape = part.shape(variable.shape)
     count = math.prod(shape)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skipway.interchange.containers.protobuf import BYTES, VARINT, WIDTH, Budget, Field, encode_int, fields, signed
+from skipway.interchange.containers.protobuf import BYTES, VARINT, WIDTH, Budget, WireField, encode_int, fields, signed
 
 MAX_FIELDS = 2_000_000  # of one file; the largest networks have some hundred thousand
 _PIECE = 1 << 20  # bytes of packed numbers decoded at once
@@ -74,7 +74,7 @@ class Message:
             value = self._value(field)
             yield field.number, value
 
-    def _value(self, field: Field) -> Value:
+    def _value(self, field: WireField) -> Value:
         """The value of a field as its wire type has it."""
         payload = self.view[field.start : field.end]
         if field.wire == VARINT:

@@ -17,10 +17,10 @@ from skipway.errors import ModelFileError
 from skipway.interchange.containers.blobs import Blob, FileBlob, damaged, item_dtype, named
 from skipway.interchange.containers.pickle_stream import PickleStream
 from skipway.interchange.containers.pickle_values import Global, PickleError
-from skipway.interchange.containers.zips import SIGNATURE, Member, members
+from skipway.interchange.containers.zips import SIGNATURE, ZipMember, members
 from skipway.interchange.foreign import checked_head, describe_foreign
 from skipway.interchange.numpy.pickle import PickledArray
-from skipway.interchange.source import Array, Notes, Source
+from skipway.interchange.source import Array, Notes, WeightFile
 from skipway.interchange.torch.checks import is_count, is_tuple
 from skipway.interchange.torch.pickle import KNOWN, refused, unpickled
 from skipway.interchange.torch.state import Average, State, unwrapped
@@ -48,7 +48,7 @@ def _is_legacy(head: bytes) -> bool:
     return head[:1] == b"\x80" and _MAGIC_BYTES in head[:32]
 
 
-def read(path: Path, average: Average = "raw") -> Source:
+def read(path: Path, average: Average = "raw") -> WeightFile:
     """Read the state dict of a PyTorch file, without the wrappers of training scripts and their prefixes.
 
     Where a checkpoint holds averaged weights too, `average` chooses. Raises ModelFileError.
@@ -68,7 +68,7 @@ def read(path: Path, average: Average = "raw") -> Source:
     state = unwrapped(path, root, average)
     arrays = _arrays(path, state, blob)
     notes = cast(Notes, {"form": form, **state.notes})
-    return Source("torch", path, named(path, arrays), warnings=state.warnings, notes=notes)
+    return WeightFile("torch", path, named(path, arrays), warnings=state.warnings, notes=notes)
 
 
 def _arrays(path: Path, state: State, blob: Blob) -> list[Array]:
@@ -101,7 +101,7 @@ def _read_zip(path: Path) -> tuple[Any, Blob]:
     return unpickled(path, stream), pickled
 
 
-def _root_folder(path: Path, listed: Mapping[str, Member]) -> str:
+def _root_folder(path: Path, listed: Mapping[str, ZipMember]) -> str:
     """The folder of `data.pkl` in the zip, with its slash. Raises ModelFileError where there is not one such file."""
     folders: list[str] = []
     for name in listed:
@@ -113,7 +113,7 @@ def _root_folder(path: Path, listed: Mapping[str, Member]) -> str:
     return folders[0]
 
 
-def _check_byte_order(path: Path, order: Member | None) -> None:
+def _check_byte_order(path: Path, order: ZipMember | None) -> None:
     """Raise ModelFileError where the member `byteorder` says that the numbers are big-endian."""
     if order is None or order.size >= 16:
         return
@@ -121,7 +121,7 @@ def _check_byte_order(path: Path, order: Member | None) -> None:
         raise damaged(path, "was written on a big-endian machine", "save it again on any other")
 
 
-def _zip_storage(reference: object, listed: Mapping[str, Member], root: str) -> Storage:
+def _zip_storage(reference: object, listed: Mapping[str, ZipMember], root: str) -> Storage:
     """The storage that a pickle refers to, which is a member of the zip. Raises PickleError."""
     dtype, key, count, _part = _storage_reference(reference)
     member = listed.get(f"{root}data/{key}")

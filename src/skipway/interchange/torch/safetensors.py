@@ -29,7 +29,7 @@ from skipway.interchange.containers.blobs import (
     unread,
 )
 from skipway.interchange.foreign import checked_head, describe_foreign
-from skipway.interchange.source import Array, Source
+from skipway.interchange.source import Array, WeightFile
 
 DTYPES: Mapping[str, str] = {
     "F64": "<f8",
@@ -58,7 +58,7 @@ def looks_like(head: bytes, path: Path) -> bool:  # noqa: ARG001 (all formats ar
     return head[8:9] == b"{" and length <= _MOST_ALLOWED
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> WeightFile:
     """Read the tensors of a `.safetensors` file; bfloat16 is given as float32. Raises ModelFileError."""
     head = checked_head(path)
     if not looks_like(head, path):
@@ -79,7 +79,7 @@ def read(path: Path) -> Source:
     for name, begin in places.items():
         array = _array(name, header[name], begin, blob)
         arrays.append(array)
-    return Source("safetensors", path, named(path, arrays), notes={"metadata": metadata})
+    return WeightFile("safetensors", path, named(path, arrays), notes={"metadata": metadata})
 
 
 def _array(name: str, entry: Mapping[str, Any], begin: int, blob: FileBlob) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipway.models.alexnet import After, AlexNetSpec, Conv, Pool, ResponseNorm
-from skipway.models.rows.entry import Entry, Published
+from skipway.models.rows.entry import CatalogEntry, Published
 
 PAPER = 'Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep convolutional neural networks"'
 ONE_WEIRD_TRICK = 'Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks"'
@@ -28,7 +28,7 @@ _CAFFE_DEVIATIONS = (
 )
 
 ENTRIES = (
-    Entry(
+    CatalogEntry(
         AlexNetSpec(
             name="alexnet.caffe",
             input_size=227,
@@ -48,7 +48,7 @@ ENTRIES = (
         published=(Published("bvlc_alexnet.caffemodel", 0.571, 0.802, "BVLC model zoo"),),
         deviations=_CAFFE_DEVIATIONS,
     ),
-    Entry(
+    CatalogEntry(
         AlexNetSpec(
             name="alexnet.caffenet",
             input_size=227,
@@ -68,7 +68,7 @@ ENTRIES = (
         published=(Published("bvlc_reference_caffenet.caffemodel", 0.574, 0.804, "BVLC model zoo"),),
         deviations=("pools before it normalizes, the paper after", *_CAFFE_DEVIATIONS),
     ),
-    Entry(
+    CatalogEntry(
         AlexNetSpec(
             name="alexnet.tflearn",
             num_classes=17,
@@ -100,7 +100,7 @@ ENTRIES = (
             "tanh in the hidden layers",
         ),
     ),
-    Entry(
+    CatalogEntry(
         AlexNetSpec(
             name="alexnet.mnist",
             num_classes=10,
@@ -127,7 +127,7 @@ ENTRIES = (
             "dropout after each of them and not in the hidden layers",
         ),
     ),
-    Entry(
+    CatalogEntry(
         AlexNetSpec(
             name="alexnet.owt",
             preprocessing="torch",

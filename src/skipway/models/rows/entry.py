@@ -23,7 +23,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One row of the catalog.
 
     `spec`: the network.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from skipway.models.highway import HighwayMLPSpec, HighwaySpec, HighwayStage
-from skipway.models.rows.entry import Entry
+from skipway.models.rows.entry import CatalogEntry
 
 PAPER = 'Srivastava, Greff, Schmidhuber 2015, "Training very deep networks"'
 
 
-def highway_mlp(layers: int) -> Entry:
+def highway_mlp(layers: int) -> CatalogEntry:
     """The network of section 3.1 with any number of layers before its classifier."""
     # The deeper, the more a unit has to carry before it learns to transform.
     gate_bias = -3.0
@@ -19,7 +19,7 @@ def highway_mlp(layers: int) -> Entry:
     first = 784 * 50 + 50
     unit = 2 * (50 * 50 + 50)
     classifier = 50 * 10 + 10
-    return Entry(
+    return CatalogEntry(
         HighwayMLPSpec(
             name=f"highway_mlp_{layers}",
             num_classes=10,
@@ -49,7 +49,7 @@ _SHARED_DEVIATIONS = (
 
 ENTRIES = (
     *(highway_mlp(layers) for layers in (10, 20, 50, 100)),
-    Entry(
+    CatalogEntry(
         HighwaySpec(
             name="highway_19.cifar",
             num_classes=10,
@@ -72,7 +72,7 @@ ENTRIES = (
             "pictures standardized by channel; the authors contrast-normalized them and subtracted a mean picture",
         ),
     ),
-    Entry(
+    CatalogEntry(
         HighwaySpec(
             name="highway_32.cifar",
             num_classes=10,

@@ -6,7 +6,7 @@ from skipway.models.blocks import Stem
 from skipway.models.mlp import PlainMLPSpec
 from skipway.models.plain import PlainSpec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
-from skipway.models.rows.entry import Entry
+from skipway.models.rows.entry import CatalogEntry
 from skipway.models.rows.highway import PAPER as HIGHWAY_PAPER
 from skipway.models.rows.resnet_v1 import PAPER, PIXEL_MEAN
 
@@ -16,10 +16,10 @@ _IMAGENET = {
 }
 
 
-def _imagenet(depth: int) -> Entry:
+def _imagenet(depth: int) -> CatalogEntry:
     """The row of a network for ImageNet."""
     parameters, reported = _IMAGENET[depth]
-    return Entry(
+    return CatalogEntry(
         PlainSpec(
             name=f"plain_{depth}",
             preprocessing="caffe_resnet",
@@ -41,9 +41,9 @@ def _imagenet(depth: int) -> Entry:
 _CIFAR = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 
 
-def _cifar(depth: int) -> Entry:
+def _cifar(depth: int) -> CatalogEntry:
     """The row of a network for CIFAR-10."""
-    return Entry(
+    return CatalogEntry(
         PlainSpec(
             name=f"plain_{depth}.cifar",
             num_classes=10,
@@ -64,12 +64,12 @@ def _cifar(depth: int) -> Entry:
     )
 
 
-def plain_mlp(layers: int) -> Entry:
+def plain_mlp(layers: int) -> CatalogEntry:
     """The plain net of the highway networks' section 3.1, with any number of layers before its classifier."""
     first = 784 * 71 + 71
     unit = 71 * 71 + 71
     classifier = 71 * 10 + 10
-    return Entry(
+    return CatalogEntry(
         PlainMLPSpec(
             name=f"plain_mlp_{layers}",
             num_classes=10,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from skipway.models.blocks import Norm, Stem
 from skipway.models.resnet_v1 import ResNetV1Spec, ShortcutV1
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
-from skipway.models.rows.entry import Entry, Published
+from skipway.models.rows.entry import CatalogEntry, Published
 
 PIXEL_MEAN = "pictures standardized by channel; the paper subtracts a mean picture"
 PAPER = 'He, Zhang, Ren, Sun 2015, "Deep residual learning for image recognition"'
@@ -34,7 +34,7 @@ _CAFFE_DEVIATIONS = (
 )
 
 
-def _original(depth: int) -> Entry:
+def _original(depth: int) -> CatalogEntry:
     """The row of the paper's own network: 18 and 34 layers from its text, more from the released prototxts."""
     shortcut: ShortcutV1 = "pad"
     source = "the paper, table 1, option A"
@@ -49,7 +49,7 @@ def _original(depth: int) -> Entry:
         file = f"ResNet-{depth}-model.caffemodel"
         published = (Published(file, top1, top5, "KaimingHe/deep-residual-networks"),)
         deviations = _CAFFE_DEVIATIONS
-    return Entry(
+    return CatalogEntry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.original",
             preprocessing="caffe_resnet",
@@ -112,7 +112,7 @@ _TORCHVISION_REPORTED = {
 }
 
 
-def _torchvision(depth: int) -> Entry:
+def _torchvision(depth: int) -> CatalogEntry:
     """The row of torchvision's network."""
     parameters, published = _TORCHVISION[depth]
     deviations = ["projections (option B), where the paper's table 2 pads (option A)"]
@@ -121,7 +121,7 @@ def _torchvision(depth: int) -> Entry:
     deviations.append("max pool with one pixel of padding on every side")
     if depth >= 50:
         deviations.append("the accuracies of IMAGENET1K_V2 are those of 224 pixels cut from 232")
-    return Entry(
+    return CatalogEntry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.torchvision",
             preprocessing="torch",
@@ -149,11 +149,11 @@ _KERAS = {
 }
 
 
-def _keras(depth: int) -> Entry:
+def _keras(depth: int) -> CatalogEntry:
     """The row of Keras's network."""
     parameters, top1, top5 = _KERAS[depth]
     file = f"resnet{depth}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Entry(
+    return CatalogEntry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.keras",
             preprocessing="keras_caffe",
@@ -187,14 +187,14 @@ _SLIM = {
 }
 
 
-def _slim(depth: int) -> Entry:
+def _slim(depth: int) -> CatalogEntry:
     """The row of TF-Slim's network; of 200 layers it has no public weights."""
     parameters, top1, top5 = _SLIM[depth]
     published: tuple[Published, ...] = ()
     if top1 is not None:
         file = f"resnet_v1_{depth}_2016_08_28.tar.gz"
         published = (Published(file, top1, top5, "TF-Slim"),)
-    return Entry(
+    return CatalogEntry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.slim",
             preprocessing="slim_v1",
@@ -231,10 +231,10 @@ _CIFAR = {
 }
 
 
-def _cifar(depth: int) -> Entry:
+def _cifar(depth: int) -> CatalogEntry:
     """The row of the paper's network for CIFAR-10."""
     parameters, reported, file, top1 = _CIFAR[depth]
-    return Entry(
+    return CatalogEntry(
         ResNetV1Spec(
             name=f"resnet_v1_{depth}.cifar",
             num_classes=10,
@@ -261,7 +261,7 @@ def _cifar(depth: int) -> Entry:
     )
 
 
-SIGNS = Entry(
+SIGNS = CatalogEntry(
     ResNetV1Spec(
         name="resnet_v1_50.signs",
         num_classes=6,

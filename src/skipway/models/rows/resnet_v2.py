@@ -6,7 +6,7 @@ from skipway.models.blocks import Norm, Pad, Shortcut, Stem
 from skipway.models.network import Convention
 from skipway.models.resnet_v2 import ResNetV2Spec
 from skipway.models.rows.depths import CIFAR_STEM, cifar_blocks, imagenet_blocks
-from skipway.models.rows.entry import Entry, Published
+from skipway.models.rows.entry import CatalogEntry, Published
 
 PAPER = 'He, Zhang, Ren, Sun 2016, "Identity mappings in deep residual networks"'
 
@@ -23,14 +23,14 @@ _SLIM = {
 }
 
 
-def _slim(depth: int) -> Entry:
+def _slim(depth: int) -> CatalogEntry:
     """The row of TF-Slim's network; of 200 layers it has no public weights."""
     parameters, top1, top5 = _SLIM[depth]
     published: tuple[Published, ...] = ()
     if top1 is not None:
         file = f"resnet_v2_{depth}_2017_04_14.tar.gz"
         published = (Published(file, top1, top5, "TF-Slim, 299 pixels"),)
-    return Entry(
+    return CatalogEntry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.slim",
             num_classes=1001,  # class 0 is the background
@@ -62,11 +62,11 @@ def _slim(depth: int) -> Entry:
 _KERAS = {50: (25_568_360, 0.760, 0.930), 101: (44_577_896, 0.772, 0.938), 152: (60_236_904, 0.780, 0.942)}
 
 
-def _keras(depth: int) -> Entry:
+def _keras(depth: int) -> CatalogEntry:
     """The row of Keras's network."""
     parameters, top1, top5 = _KERAS[depth]
     file = f"resnet{depth}v2_weights_tf_dim_ordering_tf_kernels.h5"
-    return Entry(
+    return CatalogEntry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.keras",
             preprocessing="keras_tf",
@@ -101,7 +101,7 @@ _TIMM: dict[int, tuple[int, str, float | None, float | None]] = {
 }
 
 
-def _timm(depth: int) -> Entry:
+def _timm(depth: int) -> CatalogEntry:
     """The row of timm's network; of 152 layers it has no public weights."""
     parameters, file, top1, top5 = _TIMM[depth]
     published: tuple[Published, ...] = ()
@@ -115,7 +115,7 @@ def _timm(depth: int) -> Entry:
     if depth < 50:
         preprocessing = "timm_90"
         deviations.append("basic units, which the paper has for CIFAR only")
-    return Entry(
+    return CatalogEntry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.timm",
             preprocessing=preprocessing,
@@ -144,7 +144,7 @@ _CIFAR = {
 }
 
 
-def _cifar(depth: int) -> Entry:
+def _cifar(depth: int) -> CatalogEntry:
     """The row of the authors' network for CIFAR-10: up to 110 layers of basic units, above of bottlenecks."""
     parameters, reported = _CIFAR[depth]
     source = "KaimingHe/resnet-1k-layers, resnet-pre-act.lua"
@@ -154,7 +154,7 @@ def _cifar(depth: int) -> Entry:
         source = "fb.resnet.torch, models/preresnet.lua, option A"
         shortcut = "pad"
         pad = "after"
-    return Entry(
+    return CatalogEntry(
         ResNetV2Spec(
             name=f"resnet_v2_{depth}.cifar",
             num_classes=10,
