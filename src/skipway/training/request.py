@@ -73,15 +73,48 @@ class Request:
             raise RunError(f"the spec of the run is damaged ({cause}); begin a new run") from None
 
 
-class Options(TypedDict, total=False):
-    """The options of `skipway train` beside the data.
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `skipway train` beside the data, with their defaults.
 
-    `model` is a name of the catalog or any spec, and `source_model` is a model file to start from. Without both, the
-    pictures decide which network is trained. `recipe` is a name, a TOML file or a Recipe; `epochs`, `batch_size` and
-    `learning_rate` replace its fields. `image_size` is the picture side in pixels (0: the network's own). `val` is a
-    fraction (0 holds nothing out and trains on a val part, too), a folder or the name of a split. `workers` is the
-    number of processes that decode pictures (-1: as many as fit). `out` defaults to `runs/<data>-<model>`.
+    Attributes:
+        model: A name of the catalog, or any spec. Without `model` and `source_model` the pictures decide.
+        source_model: A model file to start from.
+        recipe: A name, a TOML file or a Recipe.
+        epochs: Replaces the recipe's, as `batch_size` and `learning_rate` do; None keeps it.
+        batch_size: Pictures a step.
+        learning_rate: The highest rate of the schedule.
+        image_size: Side of the pictures in pixels; 0 for the network's own.
+        val: A fraction (0 holds nothing out and trains on a val part, too), a folder, or the name of a split.
+        seed: From 0 up to 2**63.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that decode pictures; -1 for as many as fit.
+        out: The run folder; "" for `runs/<data>-<model>`.
     """
+
+    model: str | Spec = ""
+    source_model: str | Path = ""
+    recipe: str | Recipe = "quick"
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    image_size: int = 0
+    val: str | float = ""
+    seed: int = 0
+    device: str = "auto"
+    workers: int = -1
+    out: str | Path = ""
+
+    def chosen_recipe(self) -> Recipe:
+        """The recipe, with the fields that other options replace. Raises UnknownNameError and RecipeError."""
+        recipe = self.recipe
+        if not isinstance(recipe, Recipe):
+            recipe = find_recipe(recipe)
+        return updated(recipe, epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+
+
+class Options(TypedDict, total=False):
+    """The fields of TrainOptions as keywords, for type checkers."""
 
     model: str | Spec
     source_model: str | Path
@@ -97,47 +130,34 @@ class Options(TypedDict, total=False):
     out: str | Path
 
 
-def request_of(data: str | Path, **options: Unpack[Options]) -> tuple[Request, Recipe]:
+def request_of(data: str | Path, **keywords: Unpack[Options]) -> tuple[Request, Recipe]:
     """The request and the recipe that some options mean. Raises DataError, UnknownNameError and RecipeError."""
-    model = options.get("model", "")
-    source_model = str(options.get("source_model", ""))
-    if model and source_model:
+    refuse_unknown_options("train", keywords, Options)
+    options = TrainOptions(**keywords)
+    source_model = str(options.source_model)
+    if options.model and source_model:
         raise RecipeError("--model and --from exclude each other; give one")
-    refuse_unknown_options("train", options, Options)
     if not isinstance(data, str | Path) or not str(data):
         raise DataError("the name of the data is empty; give a folder of class folders, or digits")
-    val = str(options.get("val", ""))
-    out = str(options.get("out") or "")
+    val = str(options.val)
+    out = str(options.out or "")
     for text in (str(data), source_model, val, out):
         require_text(text)
-    recipe = _recipe_of(options)
-    model_name, spec_json = _described(model)
+    recipe = options.chosen_recipe()
+    model_name, spec_json = _described(options.model)
     request = Request(
         data=absolute(str(data)),
         model=model_name,
         spec=spec_json,
         source_model=absolute(source_model),
         val=_place_or_split(val),
-        image_size=options.get("image_size", 0),
-        seed=options.get("seed", 0),
-        device=options.get("device", "auto"),
-        workers=options.get("workers", -1),
+        image_size=options.image_size,
+        seed=options.seed,
+        device=options.device,
+        workers=options.workers,
         out=out,
     )
     return request, recipe
-
-
-def _recipe_of(options: Options) -> Recipe:
-    """The recipe that the options name, with the fields that they replace."""
-    recipe = options.get("recipe", "quick")
-    if not isinstance(recipe, Recipe):
-        recipe = find_recipe(recipe)
-    return updated(
-        recipe,
-        epochs=options.get("epochs"),
-        batch_size=options.get("batch_size"),
-        learning_rate=options.get("learning_rate"),
-    )
 
 
 def _described(model: str | Spec) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def train(
 ) -> RunResult:
     """Train a network on a data set and leave a run folder: model file, report, metrics, events, checkpoints.
 
-    `data` is a folder of class folders or any other form that `open_source` reads; see Options for the rest.
+    `data` is a folder of class folders or any other form that `open_source` reads; see TrainOptions for the rest.
     `overwrite` replaces an older run in the folder once the new one has a checkpoint after its first step.
 
     Raises SkipwayError's children for anything wrong with the input, and StoppedError after Ctrl-C.
