@@ -1,7 +1,7 @@
 """A weight file of another framework becomes a model file of ours.
 
-`read_weights` is the whole way in seven steps, each with a module of its own: read the file, take the network's arrays,
-recognize the network, fill its tensors, name its classes, settle what the file leaves open, and put the model together.
+`read_weights` is the whole way: read the file, take the network's arrays, recognize the network, fill its tensors, name
+its classes, settle what the file leaves open, and put the model together.
 """
 
 from __future__ import annotations

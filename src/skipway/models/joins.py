@@ -1,7 +1,7 @@
-"""Ways to combine a shortcut and its branch other than as their plain sum: what He et al.
+"""Ways to combine a shortcut and its branch other than as their plain sum.
 
-2016 ("Identity mappings in deep residual networks", section 3.1, fig. 2, table 1) tried on the identity shortcuts of
-ResNet v1.
+They were tried on the identity shortcuts of ResNet v1 (He and others 2016, "Identity mappings in deep residual
+networks", section 3.1, fig. 2, table 1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which network a file holds: every scheme is tried, and the one that explains the most arrays is taken."""
+"""Which network a file holds: every scheme is tried, and the best is taken.
+
+The best leaves over the fewest arrays of the file and lacks the fewest tensors of the network.
+"""
 
 from __future__ import annotations
 
