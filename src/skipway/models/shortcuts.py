@@ -25,8 +25,8 @@ class Subsample(nn.Module):
 class PadChannels(nn.Module):
     """Option A: every `stride`-th pixel, and channels of zeros added, or surplus ones cut, where `pad` says.
 
-    `both` puts half of them on either side: an odd channel that is added stands after, one that is cut before. `after` and
-    `before` put all of them there.
+    `both` puts half of them on either side: an odd channel that is added stands after, one that is cut before. `after`
+    and `before` put all of them there.
     """
 
     def __init__(self, channels: int, depth: int, stride: int, pad: Pad = "both") -> None:
