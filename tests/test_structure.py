@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,24 @@ def f():
     from skipway.data.draws import uniform
 """
     assert [room for _, room in rooms_imported(ast.parse(code))] == ["cli", "training", "__init__", "data"]
+
+
+def module_of(file: Path) -> str:
+    parts = ("skipway", *file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {module_of(file): file for file in FILES}
+    graph: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        found: set[str] = set()
+        for _, full in imported(ast.parse(file.read_text())):
+            parent = full.rpartition(".")[0]
+            found |= {module for module in (full, parent) if module in modules and module != name}
+        # A package's own file stands for nothing where one of its modules is meant.
+        graph[name] = {module for module in found if not any(other.startswith(f"{module}.") for other in found)}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_networks_are_torch_and_nothing_else() -> None:
