@@ -1,8 +1,8 @@
 """The witness: of the networks and preparations that a file leaves open, the one that fits the file's own statistics.
 
-Every candidate is given the same crops of photographs (`natural_pictures`) and compared by `statistics_fit`. First the
-preparations with the network that stands first, then the networks with the best preparation, and so on until nothing
-changes: how counts are scaled shows in the first layers of any candidate, so that the two can be told apart.
+Every candidate sees the same crops of photographs (`natural_pictures`), and `statistics_fit` measures it. The search
+tries each preparation with the first network, then each network with the best preparation, and repeats until the result
+stays the same. This works because a wrong preparation shows in the first layers, whichever network is tried.
 """
 
 from __future__ import annotations
