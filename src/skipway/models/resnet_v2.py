@@ -31,8 +31,9 @@ class UnitsV2:
     `open_bias`: a bias in the convolutions that no normalization follows at once, which are the projections and each
     unit's last one (TF-Slim and Keras have it, timm and the paper's code do not).
     `conv_bias`: a bias in all other convolutions.
-    `projection`: what it starts from. `shared`: the pre-activation that the branch starts from, too. `raw`: the raw input.
-    `first_shared`: the pre-activation in the very first unit, the raw input in all later ones (Keras's CIFAR example).
+    `projection`: what it starts from. `shared`: the pre-activation that the branch starts from, too. `raw`: the raw
+    input. `first_shared`: the pre-activation in the very first unit, the raw input in all later ones (Keras's CIFAR
+    example).
     `padding`: the strided 3x3 is padded alike on both sides, or as TensorFlow's `same`.
     """
 
