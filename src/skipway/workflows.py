@@ -10,12 +10,11 @@ from skipway.errors import ModelFileError
 from skipway.inference.graphs import ENDINGS, export_graph
 from skipway.interchange.exporting import Converted, Written, convert_weights, export_weights
 from skipway.interchange.importing import read_files, read_weights
-from skipway.interchange.options import ImportOptions
+from skipway.interchange.options import ALL_OPEN, ImportOptions
 from skipway.interchange.outputs import check_model_path, check_outputs
 from skipway.reporting import escaped
 from skipway.weights.bundle import for_others, load_bundle, save_bundle
 
-_ALL_OPEN = ImportOptions()
 FOR_OTHERS = "skipway"  # the form of a model file for others
 
 
@@ -61,7 +60,7 @@ class Shared:
 def convert_model(
     file: Path,
     to: Path,
-    options: ImportOptions = _ALL_OPEN,
+    options: ImportOptions = ALL_OPEN,
     *,
     form: str = "",
     with_preprocessing: bool = False,

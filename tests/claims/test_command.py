@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from skipway.claims.catalog import NAMES
+from skipway.cli import main
 from tests.claims.conftest import pictures
 
 
@@ -23,12 +24,20 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_list_has_every_claim_and_its_source() -> None:
-    rows = json.loads(command("--list", "--json").stdout)
+def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of the command in this process, where it starts no others."""
+    with pytest.raises(SystemExit) as ended:
+        main(["reproduce", *arguments])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_the_list_has_every_claim_and_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(answered(capsys, "--list", "--json")[1])
     assert [row["claim"] for row in rows] == list(NAMES)
     assert all(row["sentence"] and row["source"] for row in rows)
-    told = command("--list").stdout
-    assert all(name in told for name in NAMES)
+    text = answered(capsys, "--list")[1]
+    assert all(name in text for name in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +51,14 @@ def test_the_list_has_every_claim_and_its_source() -> None:
         (("hand-signs",), "give --data DIR"),
     ],
 )
-def test_bad_input_is_one_line_that_names_the_fix(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
-    done = command(*arguments, "--out", str(tmp_path / "claims"))
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def test_bad_input_is_one_line_that_names_the_fix(
+    tmp_path: Path, arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = answered(capsys, *arguments, "--out", str(tmp_path / "claims"))
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+    assert out == ""
     assert not list(tmp_path.rglob("result.json"))
 
 

@@ -141,7 +141,7 @@ def test_memory_in_words() -> None:
     assert "training on 1,024 pictures at once keeps 1.5 GiB of activations" in told(3 * 2**29, 1024)
     assert "training on 1 picture at once keeps 2.0 MiB" in told(2**21, 1)
     assert "keeps 1.0 KiB" in told(2**10, 1)
-    assert "keeps 1000 bytes" in told(1000, 1)
+    assert "keeps 1,000 bytes" in told(1000, 1)
     assert "xN" not in told(1000, 1)
 
 

@@ -16,7 +16,7 @@ from skipway.interchange.importing import read_files, read_weights
 from skipway.interchange.mapping.keys import keys_of
 from skipway.interchange.mapping.layouts import to_source
 from skipway.interchange.mapping.scheme import Scheme
-from skipway.interchange.options import ImportOptions
+from skipway.interchange.options import ALL_OPEN, ImportOptions
 from skipway.interchange.outputs import check_outputs, form_files
 from skipway.interchange.reading import read_any
 from skipway.interchange.report import ReadWeights
@@ -129,7 +129,7 @@ def export_weights(model: Path | str, to: Path, *, form: str = "", overwrite: bo
 
 
 def convert_weights(
-    file: Path, to: Path, options: ImportOptions, *, form: str = "", overwrite: bool = False
+    file: Path, to: Path, options: ImportOptions = ALL_OPEN, *, form: str = "", overwrite: bool = False
 ) -> Converted:
     """From one framework's weight file to another's: an import and an export, without the model file in between.
 

@@ -20,7 +20,7 @@ from skipway.interchange.doubts import no_classifier, same_answer, untouched_sta
 from skipway.interchange.filling import filled, with_two_classes
 from skipway.interchange.mapping.matching import Match, network_arrays
 from skipway.interchange.mapping.norm_statistics import normalizing
-from skipway.interchange.options import ImportOptions
+from skipway.interchange.options import ALL_OPEN, ImportOptions
 from skipway.interchange.outputs import check_model_path, check_outputs
 from skipway.interchange.reading import read_any
 from skipway.interchange.recognizing import recognized, some_of
@@ -35,11 +35,9 @@ from skipway.weights.labels import labels_for
 
 __all__ = ["ImportOptions", "import_weights", "read_files", "read_weights"]
 
-_ALL_OPEN = ImportOptions()
-
 
 def import_weights(
-    file: Path | str, to: Path | str, options: ImportOptions = _ALL_OPEN, *, overwrite: bool = False
+    file: Path | str, to: Path | str, options: ImportOptions = ALL_OPEN, *, overwrite: bool = False
 ) -> Imported:
     """Read `file`, write the model file `to`, load it again and look at its answers.
 
@@ -74,7 +72,7 @@ def read_files(file: Path, options: ImportOptions) -> tuple[Path | None, ...]:
     return file, options.prototxt, options.mean
 
 
-def read_weights(file: Path | str, options: ImportOptions = _ALL_OPEN) -> ReadWeights:
+def read_weights(file: Path | str, options: ImportOptions = ALL_OPEN) -> ReadWeights:
     """What `import_weights` writes, and writes nothing. Raises ModelFileError and UnknownNameError."""
     file = Path(file)
     source = _read(file, options)

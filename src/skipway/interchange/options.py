@@ -46,3 +46,6 @@ class ImportOptions:
     stem_pool: str = ""
     pictures: Path | None = None
     fit: bool = False
+
+
+ALL_OPEN = ImportOptions()

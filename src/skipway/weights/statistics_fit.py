@@ -37,8 +37,8 @@ _PIXELS_AT_ONCE = 2**18  # in a pass: five pictures of 224 pixels, so that large
 _WORST = 100.0  # of one channel: a dead one, stored with a variance near 0, would outweigh all others
 
 # The work limit for one candidate, in multiplications: it decides how many pictures are measured, from 8 to 32. The
-# limit is twice as high where networks are compared. Three draws of 32 crops gave the same decisions as three of 96, with
-# figures up to 40 % higher; with 16, the figures of one network varied twofold, in all its candidates alike.
+# limit is twice as high where networks are compared. Three draws of 32 crops gave the same decisions as three of 96,
+# with figures up to 40 % higher; with 16, the figures of one network varied twofold, in all its candidates alike.
 _WORK = 5e9
 _LEAST_PICTURES, _MOST_PICTURES = 8, 32
 _SMALL = 96  # pixels a side; the sources of networks for larger pictures have conventions, by their names
