@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skipway.data.preprocessing import preset
 from skipway.models.catalog import create_model
 from skipway.weights.bundle import Bundle, save_bundle
+from tests.claims.conftest import pictures
 from tests.privacy.watching import Room, Watched, network_less, watching_library
 
 
@@ -32,6 +34,14 @@ def save_small_resnet(file: Path) -> None:
     rule = preset("torch", network.spec.input_size)
     labels = tuple(map(str, range(network.spec.num_classes)))
     save_bundle(file, Bundle(network.spec, rule, labels, dict(network.state_dict())))
+
+
+def save_claim_pictures(folder: Path) -> None:
+    """As many made-up pictures as the quick budget of a claim takes, so that it fetches none."""
+    folder.mkdir(parents=True)
+    for name, count, seed in (("train", 20_000, 1), ("test", 1_000, 2)):
+        x, y = pictures(count, seed)
+        np.savez(folder / f"{name}.npz", x=x, y=y)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +112,21 @@ def test_commands_need_no_network() -> None:
 
 @pytest.mark.slow
 def test_slow_commands_are_silent(room: Room, colours: Path) -> None:
-    model, folder = "run/model.safetensors", str(colours)
+    model, folder = "mlp/model.safetensors", str(colours)
     recipe = room.work / "compiled.toml"
     recipe.write_text('name = "compiled"\ncompile = "on"\nepochs = 1\nbatch_size = 12\n')
-    train = ["train", folder, "--model", "plain_mlp_10", "--image-size", "8", "--out", "compiled", "--workers", "1"]
+    train = ["train", folder, "--model", "plain_mlp_10", "--image-size", "8", "--workers", "1"]
+    save_claim_pictures(room.work / "pictures" / "cifar10")
     commands = [
-        ["train", folder, "--model", "plain_mlp_10", "--image-size", "8", "--epochs", "1", "--out", "run"],
+        [*train, "--epochs", "3", "--out", "mlp"],
         ["export", model, "--to", "out.onnx"],
         ["export", model, "--to", "out.pt2"],
         ["predict", model, folder, "--engine", "compile"],
         ["evaluate", model, folder, "--engine", "onnxruntime", "--precision", "int8", "--calibrate", folder],
-        [*train, "--recipe", str(recipe)],
+        [*train, "--recipe", str(recipe), "--out", "compiled"],
         ["benchmark", "plain_mlp_10", "--steps", "2", "--warmup", "1", "--batch-size", "2"],
         ["benchmark", "plain_mlp_10", "--mode", "train", "--steps", "2", "--warmup", "1", "--profile", "profiled"],
-        ["reproduce", "vanishing-gradients", "--seeds", "1", "--epochs", "1"],
+        ["reproduce", "relu-vs-tanh", "--data", "pictures", "--seeds", "1", "--epochs", "1"],
         ["demo"],
     ]
     require_silence(room.commands(*commands, wait_s=20), statuses=len(commands))

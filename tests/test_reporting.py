@@ -25,6 +25,7 @@ SOURCE = Path(skipway.__file__).parent
         (2, "class", "2 classes"),
         (3, "process", "3 processes"),
         (2, "batch", "2 batches"),
+        (10, "epoch", "10 epochs"),
         (2, "entry", "2 entries"),
         (2, "array", "2 arrays"),
     ],

@@ -54,7 +54,7 @@ def counted(number: int, noun: str) -> str:
     """A number and its noun, which is given in the singular: `1 picture`, `1,204 pictures`, `0 classes`."""
     if number == 1:
         return f"1 {noun}"
-    if noun.endswith(("s", "x", "ch", "sh")):
+    if noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("epoch"):
         return f"{number:,} {noun}es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{number:,} {noun[:-1]}ies"
