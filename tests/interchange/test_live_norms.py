@@ -14,7 +14,7 @@ from tests.contracts.tiny import filled, pictures, relative, tiny
 from tests.interchange.imported import SAME, apart, shuffled
 
 from skipway import cli
-from skipway.data.dataset import ArrayPictures, Split, WeightFile
+from skipway.data.dataset import ArrayPictures, Source, Split
 from skipway.data.preprocessing import preset
 from skipway.errors import DataError, ModelFileError, UnknownNameError
 from skipway.evaluation.judge import evaluate
@@ -27,8 +27,7 @@ from skipway.interchange.mapping.matching import Match
 from skipway.interchange.mapping.norm_statistics import normalizing
 from skipway.interchange.options import ImportOptions
 from skipway.interchange.report import Imported
-from skipway.interchange.source import Layer
-from skipway.interchange.source import WeightFile as Weights
+from skipway.interchange.source import Layer, WeightFile
 from skipway.models import Norm
 from skipway.models.blocks import StackSpec
 from skipway.models.layers import BatchStatisticsNorm2d
@@ -85,7 +84,7 @@ def test_a_network_without_batch_normalization_has_no_choice(written: Path, to: 
     assert not to.exists()
 
 
-def weights_with(live: set[str], spec: Spec, *, described: bool = True) -> tuple[Match, Weights]:
+def weights_with(live: set[str], spec: Spec, *, described: bool = True) -> tuple[Match, WeightFile]:
     """A file that calls these layers of a network with training=True."""
     places = {key.name: Place(key.name) for key in keys_of(spec)}
     layers = tuple(
@@ -94,7 +93,9 @@ def weights_with(live: set[str], spec: Spec, *, described: bool = True) -> tuple
         )
         for name in sorted({key.name.rpartition(".")[0] for key in keys_of(spec) if key.kind == "norm"})
     )
-    return Match(spec, "keras_graph", places, (), ()), Weights("keras", Path("w.h5"), {}, layers if described else ())
+    return Match(spec, "keras_graph", places, (), ()), WeightFile(
+        "keras", Path("w.h5"), {}, layers if described else ()
+    )
 
 
 NORMS = {key.name.rpartition(".")[0] for key in keys_of(tiny("resnet_v1_50.signs")) if key.kind == "norm"}
@@ -236,10 +237,10 @@ def test_recomputed_statistics_bring_a_network_back(
     )
 
 
-def source_of(count: int, side: int, *splits: str) -> WeightFile:
+def source_of(count: int, side: int, *splits: str) -> Source:
     array = np.random.default_rng(1).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     split = Split(ArrayPictures(array, "made"), np.zeros(count, np.int64))
-    return WeightFile("made", ("a",), dict.fromkeys(splits, split))
+    return Source("made", ("a",), dict.fromkeys(splits, split))
 
 
 def test_statistics_are_those_of_the_pictures(tmp_path: Path) -> None:
