@@ -172,7 +172,7 @@ def write_text(file: Path, text: str) -> None:
 def _is_library_write_error(error: Exception) -> bool:
     """Whether an exception of torch or safetensors, which have errors of their own, means that writing failed."""
     message = str(error)
-    texts = ("PytorchStreamWriter", "unexpected pos", "I/O error", "IoError")
+    texts = ("PytorchStreamWriter", "unexpected pos", "I/O error", "IoError", "iostream error")
     return any(text in message for text in texts)
 
 
