@@ -7,11 +7,11 @@ import zipfile
 from pathlib import Path
 
 _GRAPHS = (".onnx", ".pt2")
-_PICKLE = b"\x80"
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number that torch.save began with before 1.6
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it"),
     (b"\x93NUMPY", "a NumPy file"),
-    (_PICKLE, "a PyTorch file"),
+    (_LEGACY_TORCH, "a PyTorch file"),
     (b"model_checkpoint_path:", "a TensorFlow checkpoint"),
 )
 _ENDINGS = {
