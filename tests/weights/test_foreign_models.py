@@ -157,3 +157,13 @@ def test_the_readers_of_others_files_tell_the_systems_reason(
         read_any(tmp_path / name)
     assert "cannot be read" in str(caught.value)
     assert "damaged" not in str(caught.value)
+
+
+def test_weights_without_their_usual_ending_name_the_import_too(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"\x0a\x05Small\xa2\x06\x04\x0a\x02ab")  # as a caffemodel begins
+    assert "`skipway import` it" in refusal(tmp_path / "weights.bin")
+
+
+def test_a_first_byte_of_a_pickle_is_not_yet_pytorchs(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(b"\x80" * 64)
+    assert "PyTorch" not in refusal(tmp_path / "noise")

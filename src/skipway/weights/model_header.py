@@ -119,7 +119,10 @@ def unreadable(path: Path, error: Exception) -> Exception:
         return MemoryError(f"for {path}")
     if isinstance(error, OSError) and error.errno is not None:
         return read_error(path, error)
-    return ModelFileError(f"{path} is damaged or no model file ({short(error)}); copy or train it again")
+    return ModelFileError(
+        f"{path} is damaged or no model file ({short(error)}); copy or train it again, or `skipway import` it if it is "
+        "the weight file of another framework"
+    )
 
 
 def short(error: Exception) -> str:
